@@ -1,0 +1,16 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The makers that the table names; each is defined in the file of its codec.
+#pragma once
+
+#include <memory>
+
+#include "core/policy/codec.hpp"
+#include "core/policy/table.hpp"
+
+namespace pikv::compression {
+
+std::unique_ptr<const Codec> make_none(PolicyOptions options);
+
+}  // namespace pikv::compression

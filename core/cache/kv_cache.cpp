@@ -1,0 +1,391 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cache/kv_cache.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+namespace {
+
+const std::int32_t* positions_in(const PageLayout& layout, const std::byte* page) {
+  return reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
+}
+
+template <class T>
+View<T, 1> view_of(std::vector<std::remove_const_t<T>>& items) {
+  return {items.data(), {static_cast<std::int64_t>(items.size())}};
+}
+
+}  // namespace
+
+KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_map, int rank,
+                 const Codec& codec)
+    : exec_(exec),
+      config_(config),
+      shard_map_(shard_map),
+      codec_(codec),
+      open_layout_(make_page_layout(config.page_slots, static_cast<std::int32_t>(config.head_dim),
+                                    DType::kF32)),
+      sealed_layout_(codec.sealed_layout(open_layout_)),
+      pool_(exec.device(), config.budget_bytes) {
+  require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
+          " is not positive");
+  const auto num_layers = static_cast<std::size_t>(shard_map.num_layers());
+  const auto num_shards = static_cast<std::size_t>(shard_map.num_shards());
+  local_index_.assign(num_layers * num_shards, -1);
+  std::size_t begin = 0;
+  for (std::size_t layer = 0; layer < num_layers; ++layer) {
+    local_shards_.push_back(shard_map.shards_of(id_from<LayerId>(layer), rank));
+    layer_begin_.push_back(begin);
+    begin += local_shards_.back().size();
+    for (std::size_t i = 0; i < local_shards_.back().size(); ++i) {
+      local_index_[layer * num_shards + index(local_shards_.back()[i])] =
+          static_cast<std::int32_t>(i);
+    }
+  }
+  layer_begin_.push_back(begin);
+}
+
+void KvCache::add_sequence(SequenceId sequence) {
+  const auto [place, inserted] = sequences_.try_emplace(
+      sequence, layer_begin_.back() * static_cast<std::size_t>(config_.num_kv_heads));
+  require(inserted, "kv_cache", "sequence ", index(sequence), " is there already");
+}
+
+void KvCache::remove_sequence(SequenceId sequence) {
+  for (Stream& stream : streams_of(sequence)) release_pages(stream);
+  sequences_.erase(sequence);
+}
+
+void KvCache::release_pages(Stream& stream) {
+  for (std::byte* page : stream.sealed_pages) pool_.release(page, sealed_layout_.page_bytes());
+  if (stream.open_page != nullptr) pool_.release(stream.open_page, open_layout_.page_bytes());
+  stream.sealed_pages.clear();
+  stream.open_page = nullptr;
+  stream.open_slots = 0;
+}
+
+std::size_t KvCache::stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const {
+  const auto num_shards = static_cast<std::size_t>(shard_map_.num_shards());
+  require(index(layer) + 1 < layer_begin_.size() && index(shard) < num_shards, "kv_cache", "layer ",
+          index(layer), ", shard ", index(shard), " is outside the shard map");
+  const std::int32_t local = local_index_[index(layer) * num_shards + index(shard)];
+  require(local >= 0, "kv_cache", "shard ", index(shard), " of layer ", index(layer),
+          " lives on another rank");
+  return (layer_begin_[index(layer)] + static_cast<std::size_t>(local)) *
+             static_cast<std::size_t>(config_.num_kv_heads) +
+         kv_head;
+}
+
+KvCache::Streams& KvCache::streams_of(SequenceId sequence) {
+  return const_cast<Streams&>(std::as_const(*this).streams_of(sequence));
+}
+
+const KvCache::Streams& KvCache::streams_of(SequenceId sequence) const {
+  const auto found = sequences_.find(sequence);
+  require(found != sequences_.end(), "kv_cache", "there is no sequence ", index(sequence));
+  return found->second;
+}
+
+std::byte* KvCache::new_page(const PageLayout& layout) {
+  std::byte* page = pool_.allocate(layout.page_bytes());
+  if (page == nullptr) throw OutOfMemory("kv_cache: the pool is full in the middle of an append");
+  return page;
+}
+
+bool KvCache::has_room_for(const Entries& entries) const {
+  if (!config_.budget_bytes) return true;
+  // How many slots each stream gains, then how many pages that opens and seals.
+  std::unordered_map<const Stream*, std::int32_t> gains;
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
+    const Streams& streams = streams_of(entries.sequences[i]);
+    for (std::size_t head = 0; head < num_heads; ++head) {
+      ++gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
+    }
+  }
+  std::size_t opened = 0;
+  std::size_t sealed = 0;
+  for (const auto& [stream, gain] : gains) {
+    const std::int32_t slots = stream->open_slots + gain;
+    sealed += static_cast<std::size_t>(slots / config_.page_slots);
+    opened += static_cast<std::size_t>((slots + config_.page_slots - 1) / config_.page_slots) -
+              (stream->open_page != nullptr ? 1 : 0);
+  }
+  // Open pages are released only after their content is sealed, so both count.
+  return pool_.can_allocate({{open_layout_.page_bytes(), opened},
+                             {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
+}
+
+AppendResult KvCache::append(const Entries& entries) {
+  const auto count = static_cast<std::int64_t>(entries.sequences.size());
+  const std::array shape{count, config_.num_kv_heads, config_.head_dim};
+  require(entries.positions.size() == entries.sequences.size() &&
+              entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
+              entries.values.extents == shape,
+          "kv_cache", "sequences, positions, shards, keys and values do not fit together");
+  if (!has_room_for(entries)) return AppendResult::kPoolFull;
+
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
+    Streams& streams = streams_of(entries.sequences[i]);
+    for (std::size_t head = 0; head < num_heads; ++head) {
+      const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
+      append_slot(streams[stream_index(entries.layer, entries.shards[i], head)],
+                  entries.keys.row(static_cast<std::int64_t>(i)) + offset,
+                  entries.values.row(static_cast<std::int64_t>(i)) + offset, entries.positions[i]);
+    }
+  }
+  run_pending();
+  return AppendResult::kAppended;
+}
+
+void KvCache::append_slot(Stream& stream, const float* key, const float* value, Position position) {
+  require(position > stream.last_position, "kv_cache", "position ", position,
+          " does not follow position ", stream.last_position, " of its stream");
+  if (stream.open_page == nullptr) {
+    stream.open_page = new_page(open_layout_);
+    opened_.push_back(stream.open_page);
+  }
+  writes_.push_back({.key = key,
+                     .value = value,
+                     .page = stream.open_page,
+                     .slot = stream.open_slots,
+                     .position = position});
+  stream.last_position = position;
+  if (++stream.open_slots < config_.page_slots) return;
+  if (seals_in_place()) {
+    stream.sealed_pages.push_back(stream.open_page);
+  } else {
+    full_pages_.push_back(stream.open_page);
+    sealed_pages_.push_back(new_page(sealed_layout_));
+    stream.sealed_pages.push_back(sealed_pages_.back());
+  }
+  stream.open_page = nullptr;
+  stream.open_slots = 0;
+}
+
+void KvCache::run_pending() {
+  kernels::clear_pages(exec_,
+                       {.layout = open_layout_, .pages = view_of<std::byte* const>(opened_)});
+  kernels::write_slots(
+      exec_, {.layout = open_layout_, .writes = view_of<const kernels::KvWrite>(writes_)});
+  if (!full_pages_.empty()) {
+    codec_.seal(exec_, open_layout_, view_of<const std::byte* const>(full_pages_),
+                view_of<std::byte* const>(sealed_pages_));
+  }
+  for (const std::byte* page : full_pages_) {
+    pool_.release(const_cast<std::byte*>(page), open_layout_.page_bytes());
+  }
+  writes_.clear();
+  opened_.clear();
+  full_pages_.clear();
+  sealed_pages_.clear();
+}
+
+std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
+                                      std::vector<kernels::StreamView>& views) const {
+  const Streams& streams = streams_of(sequence);
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  const std::size_t begin = layer_begin_[index(layer)];
+  const std::size_t end = layer_begin_[index(layer) + 1];
+  // A shard without slots in any head is left out; a mixture has many of those.
+  std::int32_t count = 0;
+  for (std::size_t head = 0; head < num_heads; ++head) {
+    count = 0;
+    for (std::size_t shard = begin; shard < end; ++shard) {
+      const auto first = streams.begin() + static_cast<std::ptrdiff_t>(shard * num_heads);
+      if (std::all_of(first, first + static_cast<std::ptrdiff_t>(num_heads),
+                      [](const Stream& stream) { return stream.empty(); })) {
+        continue;
+      }
+      views.push_back(streams[shard * num_heads + head].view());
+      ++count;
+    }
+  }
+  return count;
+}
+
+std::vector<StreamId> KvCache::stream_ids() const {
+  std::vector<StreamId> ids;
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  for (const auto& [sequence, streams] : sequences_) {
+    for (std::size_t layer = 0; layer < local_shards_.size(); ++layer) {
+      for (const ShardId shard : local_shards_[layer]) {
+        for (std::size_t head = 0; head < num_heads; ++head) {
+          if (streams[stream_index(id_from<LayerId>(layer), shard, head)].empty()) continue;
+          ids.push_back({sequence, id_from<LayerId>(layer), id_from<HeadId>(head), shard});
+        }
+      }
+    }
+  }
+  return ids;
+}
+
+std::vector<Position> KvCache::positions(const StreamId& id) const {
+  return positions_of(streams_of(id.sequence)[stream_index(id.layer, id.shard, index(id.kv_head))]);
+}
+
+std::vector<Position> KvCache::positions_of(const Stream& stream) const {
+  std::vector<Position> positions;
+  for (const std::byte* page : stream.sealed_pages) {
+    const std::int32_t* first = positions_in(sealed_layout_, page);
+    positions.insert(positions.end(), first, first + config_.page_slots);
+  }
+  if (stream.open_page != nullptr) {
+    const std::int32_t* first = positions_in(open_layout_, stream.open_page);
+    positions.insert(positions.end(), first, first + stream.open_slots);
+  }
+  return positions;
+}
+
+void KvCache::keep_slots(const StreamId& id, std::span<const std::int32_t> keep) {
+  Stream& stream = streams_of(id.sequence)[stream_index(id.layer, id.shard, index(id.kv_head))];
+  const std::int64_t num_slots = stream.num_slots(config_.page_slots);
+  for (std::size_t i = 0; i < keep.size(); ++i) {
+    require(keep[i] >= 0 && keep[i] < num_slots && (i == 0 || keep[i] > keep[i - 1]), "kv_cache",
+            "slots to keep must ascend below ", num_slots);
+  }
+  if (static_cast<std::int64_t>(keep.size()) == num_slots) return;
+
+  // Slots before the first gap stay where they are; whole pages of them are not even read.
+  std::size_t kept_in_place = 0;
+  while (kept_in_place < keep.size() &&
+         keep[kept_in_place] == static_cast<std::int32_t>(kept_in_place)) {
+    ++kept_in_place;
+  }
+  const std::size_t first_page = kept_in_place / static_cast<std::size_t>(config_.page_slots);
+  const std::int32_t first_slot = static_cast<std::int32_t>(first_page) * config_.page_slots;
+
+  // The rest is decoded beside the pool and appended again.
+  const std::size_t num_sealed =
+      stream.sealed_pages.size() - std::min(first_page, stream.sealed_pages.size());
+  std::vector<DeviceBuffer<std::byte>> decoded;
+  std::vector<const std::byte*> sources(
+      stream.sealed_pages.begin() +
+          static_cast<std::ptrdiff_t>(stream.sealed_pages.size() - num_sealed),
+      stream.sealed_pages.end());
+  std::vector<std::byte*> targets;
+  for (std::size_t i = 0; i < num_sealed; ++i) {
+    targets.push_back(decoded.emplace_back(exec_.device(), open_layout_.page_bytes()).data());
+  }
+  if (num_sealed > 0) {
+    if (seals_in_place()) {
+      for (std::size_t i = 0; i < num_sealed; ++i) {
+        copy_bytes(exec_, targets[i], exec_.device(), sources[i], exec_.device(),
+                   open_layout_.page_bytes());
+      }
+    } else {
+      codec_.unseal(exec_, open_layout_, view_of<const std::byte* const>(sources),
+                    view_of<std::byte* const>(targets));
+    }
+  }
+  if (stream.open_page != nullptr) {
+    targets.push_back(decoded.emplace_back(exec_.device(), open_layout_.page_bytes()).data());
+    copy_bytes(exec_, targets.back(), exec_.device(), stream.open_page, exec_.device(),
+               open_layout_.page_bytes());
+  }
+
+  Stream tail;
+  tail.sealed_pages.assign(stream.sealed_pages.end() - static_cast<std::ptrdiff_t>(num_sealed),
+                           stream.sealed_pages.end());
+  tail.open_page = stream.open_page;
+  release_pages(tail);
+  stream.sealed_pages.resize(stream.sealed_pages.size() - num_sealed);
+  stream.open_page = nullptr;
+  stream.open_slots = 0;
+  const Position newest = stream.last_position;
+  stream.last_position = -1;
+
+  std::vector<float> key(static_cast<std::size_t>(config_.head_dim) * keep.size());
+  std::vector<float> value(key.size());
+  for (std::size_t i = static_cast<std::size_t>(first_slot); i < keep.size(); ++i) {
+    const std::int32_t from = keep[i] - first_slot;
+    const std::byte* page = targets[static_cast<std::size_t>(from / config_.page_slots)];
+    const std::int32_t slot = from % config_.page_slots;
+    const auto* keys = reinterpret_cast<const float*>(page);
+    const auto* values = reinterpret_cast<const float*>(page + open_layout_.key_bytes());
+    float* k = key.data() + i * static_cast<std::size_t>(config_.head_dim);
+    float* v = value.data() + i * static_cast<std::size_t>(config_.head_dim);
+    for (std::int64_t d = 0; d < config_.head_dim; ++d) {
+      k[d] = keys[d * config_.page_slots + slot];
+      v[d] = values[slot * open_layout_.value_stride() + d];
+    }
+    append_slot(stream, k, v, positions_in(open_layout_, page)[slot]);
+  }
+  run_pending();
+  stream.last_position = newest;
+  num_evicted_slots_ += num_slots - static_cast<std::int64_t>(keep.size());
+}
+
+std::size_t KvCache::bytes_of(const Stream& stream) const {
+  return stream.sealed_pages.size() * sealed_layout_.page_bytes() +
+         (stream.open_page != nullptr ? open_layout_.page_bytes() : 0);
+}
+
+CacheStats KvCache::stats() const {
+  CacheStats stats;
+  stats.page_bytes = pool_.bytes_in_use();
+  stats.reserved_bytes = pool_.bytes_reserved();
+  stats.peak_page_bytes = pool_.peak_bytes_in_use();
+  stats.num_evicted_slots = num_evicted_slots_;
+  stats.num_sequences = static_cast<std::int64_t>(sequences_.size());
+  for (const auto& [sequence, streams] : sequences_) {
+    stats.table_bytes += streams.capacity() * sizeof(Stream);
+    for (const Stream& stream : streams) {
+      stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*);
+      stats.num_slots += stream.num_slots(config_.page_slots);
+      stats.num_pages += static_cast<std::int64_t>(stream.sealed_pages.size()) +
+                         (stream.open_page != nullptr ? 1 : 0);
+    }
+  }
+  stats.bf16_bytes =
+      static_cast<std::size_t>(stats.num_slots * config_.head_dim) * 2 * size_bytes(DType::kBf16);
+  return stats;
+}
+
+std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
+  std::vector<ShardUsage> usage;
+  for (const ShardId shard : local_shards_.at(index(layer))) {
+    ShardUsage& row = usage.emplace_back(ShardUsage{.shard = shard});
+    for (const auto& [sequence, streams] : sequences_) {
+      for (std::size_t head = 0; head < static_cast<std::size_t>(config_.num_kv_heads); ++head) {
+        const Stream& stream = streams[stream_index(layer, shard, head)];
+        row.num_slots += stream.num_slots(config_.page_slots);
+        row.page_bytes += bytes_of(stream);
+      }
+    }
+  }
+  return usage;
+}
+
+void KvCache::check_integrity() const {
+  pool_.check_integrity();
+  ensure(writes_.empty() && opened_.empty() && full_pages_.empty() && sealed_pages_.empty(),
+         "no append is half done");
+  std::size_t bytes = 0;
+  for (const auto& [sequence, streams] : sequences_) {
+    for (const Stream& stream : streams) {
+      bytes += bytes_of(stream);
+      ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
+             "an open page holds at least one slot");
+      ensure(stream.open_slots < config_.page_slots, "a full page is sealed");
+      const std::vector<Position> positions = positions_of(stream);
+      ensure(std::ranges::adjacent_find(positions, std::greater_equal<>{}) == positions.end(),
+             "positions ascend strictly");
+      ensure(positions.empty() || positions.back() <= stream.last_position,
+             "no slot is newer than the stream's newest");
+      if (stream.open_page == nullptr) continue;
+      const std::int32_t* open = positions_in(open_layout_, stream.open_page);
+      ensure(std::all_of(open + stream.open_slots, open + config_.page_slots,
+                         [](std::int32_t p) { return p == kNoPosition; }),
+             "unwritten slots have no position");
+    }
+  }
+  ensure(bytes == pool_.bytes_in_use(), "every page in use belongs to one stream");
+}
+
+}  // namespace pikv

@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The keys and values that one rank holds: for every sequence, the streams of the shards that the
+// shard map gives to this rank.
+//
+// Entries are appended in ascending position within a stream and read by attention through stream
+// views. A full page is sealed by the codec. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/ids.hpp"
+#include "core/cache/cache_stats.hpp"
+#include "core/cache/page_pool.hpp"
+#include "core/cache/stream.hpp"
+#include "core/policy/codec.hpp"
+#include "core/policy/shard_map.hpp"
+#include "kernels/common/view.hpp"
+#include "kernels/kv_page.hpp"
+
+namespace pikv {
+
+struct KvCacheConfig {
+  std::int64_t num_kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int32_t page_slots = 16;  // a multiple of kLanes
+  std::optional<std::size_t> budget_bytes;
+};
+
+enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
+
+/// One stream, named.
+struct StreamId {
+  SequenceId sequence;
+  LayerId layer;
+  HeadId kv_head;
+  ShardId shard;
+};
+
+class KvCache {
+ public:
+  /// `codec` and `shard_map` must outlive the cache.
+  KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_map, int rank,
+          const Codec& codec);
+
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  /// Throws InvalidArgument if it is there already.
+  void add_sequence(SequenceId sequence);
+  /// Frees all its pages. Throws InvalidArgument if there is no such sequence.
+  void remove_sequence(SequenceId sequence);
+
+  /// New entries of one layer; all owned by this rank, ascending in position within a sequence.
+  struct Entries {
+    LayerId layer;
+    std::span<const SequenceId> sequences;  // [n]
+    std::span<const Position> positions;    // [n]
+    std::span<const ShardId> shards;        // [n]
+    View<const float, 3> keys;              // [n, Hkv, D]
+    View<const float, 3> values;            // [n, Hkv, D]
+  };
+  /// All of them or, when the pool is full, none.
+  [[nodiscard]] AppendResult append(const Entries& entries);
+
+  /// Adds the views of the streams that attention over (layer, sequence) reads, KV head by KV head,
+  /// and returns how many there are a head. Valid until the next change of the cache.
+  std::int32_t collect_streams(LayerId layer, SequenceId sequence,
+                               std::vector<kernels::StreamView>& views) const;
+
+  /// Every stream that holds a slot.
+  [[nodiscard]] std::vector<StreamId> stream_ids() const;
+  /// Positions of the slots of a stream, ascending.
+  [[nodiscard]] std::vector<Position> positions(const StreamId& stream) const;
+  /// Keeps the slots with these subscripts (ascending) and frees the others; pages that become
+  /// empty go back to the pool. The newest position of the stream stays known.
+  void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
+
+  [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
+  [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
+  [[nodiscard]] CacheStats stats() const;
+  /// The shards of a layer that live on this rank.
+  [[nodiscard]] std::vector<ShardUsage> shard_usage(LayerId layer) const;
+
+  /// Throws Error when an invariant of the pool or of a stream is broken.
+  void check_integrity() const;
+
+ private:
+  using Streams = std::vector<Stream>;  // [local shards of all layers, Hkv]
+
+  [[nodiscard]] std::size_t stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const;
+  [[nodiscard]] Streams& streams_of(SequenceId sequence);
+  [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
+  [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
+  [[nodiscard]] bool has_room_for(const Entries& entries) const;
+  void append_slot(Stream& stream, const float* key, const float* value, Position position);
+  void run_pending();
+  void release_pages(Stream& stream);
+  [[nodiscard]] std::byte* new_page(const PageLayout& layout);
+  [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
+  [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
+
+  Exec& exec_;
+  KvCacheConfig config_;
+  const ShardMap& shard_map_;
+  const Codec& codec_;
+  PageLayout open_layout_;
+  PageLayout sealed_layout_;
+  PagePool pool_;
+
+  std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
+  std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1
+  std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
+  std::unordered_map<SequenceId, Streams> sequences_;
+
+  // Work of the append in progress.
+  std::vector<kernels::KvWrite> writes_;
+  std::vector<std::byte*> opened_;
+  std::vector<const std::byte*> full_pages_;
+  std::vector<std::byte*> sealed_pages_;
+  std::int64_t num_evicted_slots_ = 0;
+};
+
+}  // namespace pikv

@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cache/page_pool.hpp"
+
+#include <algorithm>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+namespace {
+
+// Large enough to make reservation rare, small enough that an idle tail does not matter.
+constexpr std::size_t kSlabBytes = 256 * 1024;
+
+std::size_t pages_per_slab(std::size_t page_bytes) {
+  return std::max<std::size_t>(1, kSlabBytes / page_bytes);
+}
+
+}  // namespace
+
+PagePool::PagePool(Device device, std::optional<std::size_t> budget_bytes)
+    : device_(device), budget_bytes_(budget_bytes) {}
+
+bool PagePool::grow(std::size_t page_bytes, SizeClass& size_class) {
+  std::size_t num_pages = pages_per_slab(page_bytes);
+  if (budget_bytes_) {
+    // Near the budget the last slab is as large as still fits.
+    num_pages = std::min(num_pages, (*budget_bytes_ - bytes_reserved_) / page_bytes);
+    if (num_pages == 0) return false;
+  }
+  auto& slab = slabs_.emplace_back(device_, num_pages * page_bytes);
+  bytes_reserved_ += slab.size();
+  size_class.num_pages += num_pages;
+  // In reverse, so that pages are handed out in the order of their addresses.
+  for (std::size_t i = num_pages; i-- > 0;) size_class.free.push_back(slab.data() + i * page_bytes);
+  return true;
+}
+
+std::byte* PagePool::allocate(std::size_t page_bytes) {
+  require(page_bytes > 0 && page_bytes % 64 == 0, "page_pool", "page of ", page_bytes,
+          " bytes is not a positive multiple of 64");
+  SizeClass& size_class = classes_[page_bytes];
+  if (size_class.free.empty() && !grow(page_bytes, size_class)) return nullptr;
+  std::byte* page = size_class.free.back();
+  size_class.free.pop_back();
+  bytes_in_use_ += page_bytes;
+  peak_bytes_in_use_ = std::max(peak_bytes_in_use_, bytes_in_use_);
+  return page;
+}
+
+void PagePool::release(std::byte* page, std::size_t page_bytes) {
+  const auto found = classes_.find(page_bytes);
+  ensure(found != classes_.end() && page != nullptr, "a released page came from this pool");
+  found->second.free.push_back(page);
+  bytes_in_use_ -= page_bytes;
+}
+
+bool PagePool::can_allocate(std::vector<Request> requests) const {
+  if (!budget_bytes_) return true;
+  std::size_t bytes_left = *budget_bytes_ - bytes_reserved_;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    // Equal sizes draw on one free list.
+    for (std::size_t j = i + 1; j < requests.size(); ++j) {
+      if (requests[j].page_bytes != requests[i].page_bytes) continue;
+      requests[i].num_pages += requests[j].num_pages;
+      requests[j].num_pages = 0;
+    }
+    const auto [page_bytes, wanted] = requests[i];
+    const auto found = classes_.find(page_bytes);
+    const std::size_t free = found == classes_.end() ? 0 : found->second.free.size();
+    if (wanted <= free) continue;
+    const std::size_t missing = wanted - free;
+    // Whole slabs are reserved while they fit.
+    const std::size_t per_slab = pages_per_slab(page_bytes);
+    const std::size_t rounded = (missing + per_slab - 1) / per_slab * per_slab * page_bytes;
+    if (missing * page_bytes > bytes_left) return false;
+    bytes_left -= std::min(rounded, bytes_left);
+  }
+  return true;
+}
+
+void PagePool::check_integrity() const {
+  std::size_t free_bytes = 0;
+  std::size_t class_bytes = 0;
+  for (const auto& [page_bytes, size_class] : classes_) {
+    ensure(size_class.free.size() <= size_class.num_pages, "no page is free twice");
+    free_bytes += size_class.free.size() * page_bytes;
+    class_bytes += size_class.num_pages * page_bytes;
+    std::vector<std::byte*> sorted = size_class.free;
+    std::ranges::sort(sorted);
+    ensure(std::ranges::adjacent_find(sorted) == sorted.end(), "free pages are distinct");
+  }
+  std::size_t slab_bytes = 0;
+  for (const auto& slab : slabs_) slab_bytes += slab.size();
+  ensure(slab_bytes == bytes_reserved_ && class_bytes == bytes_reserved_,
+         "reserved bytes are the bytes of slabs and of pages");
+  ensure(free_bytes + bytes_in_use_ == bytes_reserved_, "a page is free or in use");
+  ensure(!budget_bytes_ || bytes_reserved_ <= *budget_bytes_, "the pool stays within its budget");
+}
+
+}  // namespace pikv

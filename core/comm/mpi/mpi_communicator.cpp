@@ -1,0 +1,246 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ranks of an MPI job over host memory. Every operation is nonblocking underneath and polled, so
+// that each wait has a deadline; MPI_THREAD_FUNNELED is enough, all calls come from one thread.
+#include <mpi.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <cstdlib>
+#include <utility>
+
+#include "core/comm/communicator.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Tags cycle far apart enough that two exchanges can never be confused.
+constexpr int kTagCycle = 16'384;
+
+// Polls before the processor is offered to another rank of the same machine.
+constexpr int kSpins = 200;
+
+// Looking at the clock costs more than a poll; once in this many yields is often enough.
+constexpr int kYieldsPerClockRead = 64;
+
+void check(int status, std::string_view operation, int rank) {
+  if (status == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(status, text.data(), &length);
+  throw CommError(concat(operation, ": MPI error: ", text.data(), " (rank ", rank, ")"));
+}
+
+int count_of(std::size_t bytes, std::string_view operation) {
+  require(bytes <= static_cast<std::size_t>(INT_MAX), "mpi", "message of ", bytes, " bytes in ",
+          operation, " exceeds ", INT_MAX);
+  return static_cast<int>(bytes);
+}
+
+MPI_Op mpi_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return MPI_SUM;
+    case ReduceOp::kMin:
+      return MPI_MIN;
+    case ReduceOp::kMax:
+      return MPI_MAX;
+  }
+  return MPI_SUM;
+}
+
+/// Polls until done() holds; past the deadline throws what waiting_for() says.
+template <class Done, class WaitingFor>
+void poll(std::chrono::milliseconds deadline, Done&& done, WaitingFor&& waiting_for) {
+  const auto start = Clock::now();
+  int spins = 0;
+  int yields = 0;
+  while (!done()) {
+    if (++spins < kSpins) continue;
+    sched_yield();
+    if (++yields % kYieldsPerClockRead == 0 && Clock::now() - start > deadline) {
+      throw Timeout(concat(waiting_for(), " after ", deadline.count(), " ms"));
+    }
+  }
+}
+
+/// MPI_Init and MPI_Finalize. An exception on its way out skips MPI_Finalize, which would wait for
+/// peers that wait for us; the caller ends the job by abort_job.
+class MpiEnvironment {
+ public:
+  MpiEnvironment() {
+    int provided = 0;
+    check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread", 0);
+    check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", 0);
+  }
+  ~MpiEnvironment() {
+    if (std::uncaught_exceptions() == 0) MPI_Finalize();
+  }
+  MpiEnvironment(const MpiEnvironment&) = delete;
+  MpiEnvironment& operator=(const MpiEnvironment&) = delete;
+
+  [[nodiscard]] static int world_rank() {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    return rank;
+  }
+  [[nodiscard]] static int world_size() {
+    int size = 0;
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    return size;
+  }
+};
+
+class MpiCommunicator final : public Communicator {
+ public:
+  MpiCommunicator(std::unique_ptr<MpiEnvironment> environment, const MpiOptions& options)
+      : Communicator(MpiEnvironment::world_rank(), MpiEnvironment::world_size()),
+        environment_(std::move(environment)),
+        deadline_(options.deadline),
+        requests_(2 * static_cast<std::size_t>(size()), MPI_REQUEST_NULL) {}
+
+  [[nodiscard]] std::string_view name() const override { return "mpi"; }
+  [[nodiscard]] Device device() const override { return Device::kCpu; }
+  void abort_job(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
+
+ private:
+  void do_barrier() override {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibarrier(MPI_COMM_WORLD, &request), "barrier", rank());
+    finish(request, "barrier");
+  }
+
+  void do_broadcast(std::span<std::byte> data, int root) override {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibcast(data.data(), count_of(data.size(), "broadcast"), MPI_BYTE, root,
+                     MPI_COMM_WORLD, &request),
+          "broadcast", rank());
+    finish(request, "broadcast");
+  }
+
+  void do_all_reduce(std::span<double> data, ReduceOp op) override { reduce(data, MPI_DOUBLE, op); }
+  void do_all_reduce(std::span<float> data, ReduceOp op) override { reduce(data, MPI_FLOAT, op); }
+  void do_all_reduce(std::span<std::int64_t> data, ReduceOp op) override {
+    reduce(data, MPI_INT64_T, op);
+  }
+
+  template <class T>
+  void reduce(std::span<T> data, MPI_Datatype type, ReduceOp op) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Iallreduce(MPI_IN_PLACE, data.data(), count_of(data.size(), "all_reduce"), type,
+                         mpi_op(op), MPI_COMM_WORLD, &request),
+          "all_reduce", rank());
+    finish(request, "all_reduce");
+  }
+
+  void do_all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override {
+    const int count = count_of(mine.size(), "all_gather");
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Iallgather(mine.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, MPI_COMM_WORLD,
+                         &request),
+          "all_gather", rank());
+    finish(request, "all_gather");
+  }
+
+  void finish(MPI_Request& request, std::string_view operation) {
+    poll(
+        deadline_,
+        [&] {
+          int done = 0;
+          check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation, rank());
+          return done != 0;
+        },
+        [&] { return concat(operation, ": rank ", rank(), " waits for its peers"); });
+  }
+
+  // One message to and from every peer, also when it is empty: its arrival says that there is
+  // nothing to come. The receiver learns the size by probing, so no counts travel beforehand.
+  void do_all_to_all_v(std::vector<Message>& send, std::vector<Message>& received,
+                       std::string_view what) override {
+    const auto ranks = static_cast<std::size_t>(size());
+    const auto self = static_cast<std::size_t>(rank());
+    tag_ = (tag_ + 1) % kTagCycle;
+    std::swap(send[self], received[self]);
+    std::ranges::fill(requests_, MPI_REQUEST_NULL);
+    arrived_.assign(ranks, false);
+    arrived_[self] = true;
+    for (std::size_t step = 1; step < ranks; ++step) {
+      const std::size_t peer = (self + step) % ranks;
+      check(MPI_Isend(send[peer].data(), count_of(send[peer].size(), what), MPI_BYTE,
+                      static_cast<int>(peer), tag_, MPI_COMM_WORLD, &requests_[peer]),
+            what, rank());
+    }
+    std::size_t missing = ranks - 1;
+    poll(
+        deadline_,
+        [&] {
+          for (std::size_t peer = 0; missing > 0 && peer < ranks; ++peer) {
+            if (!arrived_[peer] && receive_if_there(received[peer], peer, what)) --missing;
+          }
+          int done = 0;
+          check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done,
+                            MPI_STATUSES_IGNORE),
+                what, rank());
+          return missing == 0 && done != 0;
+        },
+        [&] { return describe_wait(what); });
+  }
+
+  bool receive_if_there(Message& message, std::size_t peer, std::string_view what) {
+    int found = 0;
+    MPI_Message handle = MPI_MESSAGE_NULL;
+    MPI_Status status;
+    check(MPI_Improbe(static_cast<int>(peer), tag_, MPI_COMM_WORLD, &found, &handle, &status), what,
+          rank());
+    if (found == 0) return false;
+    int bytes = 0;
+    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    message.resize_discard(static_cast<std::size_t>(bytes));
+    const auto ranks = static_cast<std::size_t>(size());
+    check(MPI_Imrecv(message.data(), bytes, MPI_BYTE, &handle, &requests_[ranks + peer]), what,
+          rank());
+    arrived_[peer] = true;
+    return true;
+  }
+
+  std::string describe_wait(std::string_view what) const {
+    std::string text = concat(what, ": rank ", rank(), " waits for");
+    const auto ranks = static_cast<std::size_t>(size());
+    for (std::size_t peer = 0; peer < ranks; ++peer) {
+      if (!arrived_[peer] || requests_[ranks + peer] != MPI_REQUEST_NULL) {
+        text += concat(" rank ", peer, " to send");
+      } else if (requests_[peer] != MPI_REQUEST_NULL) {
+        text += concat(" rank ", peer, " to receive ");
+      }
+    }
+    return text;
+  }
+
+  std::unique_ptr<MpiEnvironment> environment_;
+  std::chrono::milliseconds deadline_;
+  int tag_ = 0;
+  std::vector<MPI_Request> requests_;  // [0, R) sends, [R, 2R) receives
+  std::vector<bool> arrived_;          // by peer: its message was matched
+};
+
+}  // namespace
+
+bool launched_by_mpi() {
+  constexpr std::array kLauncherVariables = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
+  return std::ranges::any_of(kLauncherVariables,
+                             [](const char* name) { return std::getenv(name) != nullptr; });
+}
+
+bool mpi_is_built() { return true; }
+
+std::unique_ptr<Communicator> make_mpi_communicator(const MpiOptions& options) {
+  return std::make_unique<MpiCommunicator>(std::make_unique<MpiEnvironment>(), options);
+}
+
+}  // namespace pikv

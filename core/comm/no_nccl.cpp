@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The symbol of core/comm/nccl in a build without NCCL.
+#include "core/comm/communicator.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+
+bool nccl_is_built() { return false; }
+
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator&, Exec&,
+                                                     std::chrono::milliseconds) {
+  throw NotBuilt("make_nccl_communicator: built without NCCL");
+}
+
+}  // namespace pikv

@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Engine::Engine(const EngineParts& parts, const EngineConfig& config)
+    : parts_(parts), config_(config) {
+  require(config.max_batch_sequences > 0, "engine",
+          "max_batch_sequences = ", config.max_batch_sequences, " is not positive");
+  require(config.chunk_tokens > 0, "engine", "chunk_tokens = ", config.chunk_tokens,
+          " is not positive");
+}
+
+void Engine::check_request(const Request& request, std::size_t request_idx) const {
+  const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  require(prompt_tokens > 0, "request", "prompt ", request_idx, " has no tokens");
+  require(request.max_tokens > 0, "request", "max-tokens = ", request.max_tokens,
+          " is not positive");
+  require(prompt_tokens <= parts_.model.context_tokens, "request", "prompt ", request_idx, " has ",
+          prompt_tokens, " tokens, the context of the model is ", parts_.model.context_tokens);
+  for (const TokenId token : request.prompt) {
+    require(token >= 0 && token < parts_.model.vocab_size, "request", "token ", token,
+            " of prompt ", request_idx, " is outside the vocabulary of ", parts_.model.vocab_size);
+  }
+  check_sampling_options(request.sampling);
+}
+
+void Engine::check_requests(std::span<const Request> requests) const {
+  for (std::size_t i = 0; i < requests.size(); ++i) check_request(requests[i], i);
+}
+
+std::vector<Completion> Engine::run(std::span<const Request> requests,
+                                    const TokenCallback& on_token,
+                                    const ProgressCallback& on_step) {
+  check_requests(requests);
+  forget_finished();
+  completions_.assign(requests.size(), {});
+  num_admitted_ = 0;
+  std::int64_t num_done = 0;
+  std::int64_t num_known = 0;
+  for (const Request& request : requests) {
+    num_known += static_cast<std::int64_t>(request.prompt.size());
+  }
+
+  admit(requests);
+  while (!active_.empty()) {
+    const std::int64_t before = stats_.num_prefill_tokens + stats_.num_decode_tokens;
+    step(requests);
+    advance(requests, sampled_, on_token);
+    evict();
+    admit(requests);
+    num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
+    if (on_step) on_step(num_done, std::max(num_known, num_done));
+  }
+  if (!keep_finished_) forget_finished();
+  return std::move(completions_);
+}
+
+void Engine::admit(std::span<const Request> requests) {
+  while (num_admitted_ < requests.size() &&
+         static_cast<std::int64_t>(active_.size()) < config_.max_batch_sequences) {
+    const Request& request = requests[num_admitted_];
+    active_.push_back({.id = id_from<SequenceId>(num_admitted_),
+                       .tokens = request.prompt,
+                       .num_prompt = static_cast<std::int64_t>(request.prompt.size())});
+    parts_.cache.add_sequence(active_.back().id);
+    ++num_admitted_;
+  }
+}
+
+void Engine::step(std::span<const Request> requests) {
+  const auto start = Clock::now();
+  const std::uint64_t bytes_before = parts_.comm.stats().bytes_sent;
+  const BatchPlan plan = plan_batch(active_, config_.chunk_tokens);
+  const RankRows mine = rows_of_rank(plan, active_, parts_.comm.rank(), parts_.comm.size());
+  parts_.decoder.forward(mine.rows);
+
+  sampled_.assign(active_.size(), -1);
+  const View<const float, 2> logits = parts_.decoder.logits(mine.last_rows);
+  for (std::size_t i = 0; i < mine.last_rows.size(); ++i) {
+    const std::size_t active_idx = mine.last_sequences[i];
+    const ActiveSequence& sequence = active_[active_idx];
+    sampled_[active_idx] = sampler_.sample(
+        {logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.row_size())},
+        sequence.tokens, requests[index(sequence.id)].sampling, index(sequence.id),
+        sequence.tokens.size());
+  }
+  parts_.comm.all_reduce(std::span<std::int64_t>(sampled_), ReduceOp::kMax);
+  for (const SequenceSlice& slice : plan.slices) active_[slice.active_idx].num_computed = slice.end;
+
+  ++stats_.num_steps;
+  if (plan.is_decode) {
+    ++stats_.num_decode_steps;
+    stats_.num_decode_tokens += plan.num_tokens;
+    stats_.decode_seconds += seconds_since(start);
+    stats_.decode_bytes_sent += parts_.comm.stats().bytes_sent - bytes_before;
+  } else {
+    stats_.num_prefill_tokens += plan.num_tokens;
+    stats_.prefill_seconds += seconds_since(start);
+  }
+}
+
+void Engine::advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
+                     const TokenCallback& on_token) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    ActiveSequence& sequence = active_[i];
+    const std::size_t request_idx = index(sequence.id);
+    const Request& request = requests[request_idx];
+    Completion& completion = completions_[request_idx];
+    bool done = false;
+    const auto finish = [&](FinishReason reason) {
+      completion.reason = reason;
+      done = true;
+    };
+    if (sampled[i] >= 0) {
+      const auto token = static_cast<TokenId>(sampled[i]);
+      if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
+        finish(FinishReason::kStopToken);
+      } else {
+        completion.tokens.push_back(token);
+        sequence.tokens.push_back(token);
+        if (on_token && !on_token(request_idx, token)) {
+          finish(FinishReason::kStopped);
+        } else if (static_cast<std::int64_t>(completion.tokens.size()) >= request.max_tokens) {
+          finish(FinishReason::kMaxTokens);
+        } else if (sequence.num_computed >= parts_.model.context_tokens) {
+          finish(FinishReason::kContext);
+        }
+      }
+    }
+    if (done) {
+      finished_.push_back(sequence.id);
+      if (!keep_finished_) forget_finished();
+      continue;
+    }
+    if (kept != i) active_[kept] = std::move(sequence);
+    ++kept;
+  }
+  active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(kept), active_.end());
+}
+
+void Engine::evict() {
+  if (!parts_.scheduler.evicts()) return;
+  std::vector<std::int32_t> keep;
+  for (const StreamId& stream : parts_.cache.stream_ids()) {
+    const auto sequence = std::ranges::find(active_, stream.sequence, &ActiveSequence::id);
+    if (sequence == active_.end()) continue;
+    const std::vector<Position> positions = parts_.cache.positions(stream);
+    parts_.scheduler.select({.sequence = stream.sequence,
+                             .layer = stream.layer,
+                             .kv_head = stream.kv_head,
+                             .shard = stream.shard,
+                             .positions = positions,
+                             .next_position = static_cast<Position>(sequence->num_computed)},
+                            keep);
+    parts_.cache.keep_slots(stream, keep);
+  }
+}
+
+void Engine::forget_finished() {
+  for (const SequenceId sequence : finished_) parts_.cache.remove_sequence(sequence);
+  finished_.clear();
+}
+
+}  // namespace pikv

@@ -1,0 +1,86 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sequences in, tokens out: chunked prefill, decode, sampling and batching, the same loop on every
+// rank (DESIGN 5).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/comm/communicator.hpp"
+#include "core/engine/batch_plan.hpp"
+#include "core/engine/request.hpp"
+#include "core/engine/sampler.hpp"
+#include "core/model/decoder.hpp"
+#include "core/policy/scheduler.hpp"
+
+namespace pikv {
+
+struct EngineConfig {
+  std::int64_t max_batch_sequences = 32;
+  std::int64_t chunk_tokens = 512;  // prefill tokens a step, over all sequences and ranks
+};
+
+/// All references must outlive the engine.
+struct EngineParts {
+  const ModelConfig& model;
+  Decoder& decoder;
+  KvCache& cache;
+  Communicator& comm;
+  const Scheduler& scheduler;
+};
+
+/// Called on every rank with each new token that is not a stop token, in the same order; false ends
+/// the sequence. It must return the same on every rank.
+using TokenCallback = std::function<bool(std::size_t request_idx, TokenId token)>;
+
+/// Called after each step with the tokens computed so far, out of those known now.
+using ProgressCallback = std::function<void(std::int64_t num_done, std::int64_t num_known)>;
+
+class Engine {
+ public:
+  Engine(const EngineParts& parts, const EngineConfig& config);
+
+  /// Runs requests to their ends, in batches; the completions are in the order of the requests. A
+  /// collective: every rank passes the same requests. Throws InvalidArgument for a request that is
+  /// empty, longer than the context, has a token outside the vocabulary or impossible options.
+  [[nodiscard]] std::vector<Completion> run(std::span<const Request> requests,
+                                            const TokenCallback& on_token = {},
+                                            const ProgressCallback& on_step = {});
+
+  /// Throws InvalidArgument for the first request that run() would refuse.
+  void check_requests(std::span<const Request> requests) const;
+
+  /// Sums over all runs.
+  [[nodiscard]] const EngineStats& stats() const { return stats_; }
+
+  /// Keeps the cache of the sequences of a run until the next run, for those who look into it.
+  void keep_finished_sequences(bool keep) { keep_finished_ = keep; }
+
+ private:
+  void check_request(const Request& request, std::size_t request_idx) const;
+  void admit(std::span<const Request> requests);
+  void step(std::span<const Request> requests);
+  void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
+               const TokenCallback& on_token);
+  void evict();
+  void forget_finished();
+
+  EngineParts parts_;
+  EngineConfig config_;
+  Sampler sampler_;
+  EngineStats stats_;
+
+  std::vector<ActiveSequence> active_;
+  std::size_t num_admitted_ = 0;
+  std::vector<Completion> completions_;
+  std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step
+  std::vector<SequenceId> finished_;   // still in the cache
+  bool keep_finished_ = false;
+};
+
+}  // namespace pikv

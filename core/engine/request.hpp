@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What goes into the engine and what comes out.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/base/ids.hpp"
+#include "core/engine/sampler.hpp"
+
+namespace pikv {
+
+struct Request {
+  std::vector<TokenId> prompt{};  // at least one token
+  std::int64_t max_tokens = 0;  // to generate
+  SamplingOptions sampling{};
+  std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
+};
+
+enum class FinishReason : std::uint8_t {
+  kStopToken,
+  kStopped,  // by the token callback: a stop string
+  kMaxTokens,
+  kContext,  // the model's context is full
+};
+
+[[nodiscard]] constexpr std::string_view name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStopToken:
+      return "stop_token";
+    case FinishReason::kStopped:
+      return "stop_string";
+    case FinishReason::kMaxTokens:
+      return "max_tokens";
+    case FinishReason::kContext:
+      return "context";
+  }
+  return "?";
+}
+
+struct Completion {
+  std::vector<TokenId> tokens;  // generated, without the stop token
+  FinishReason reason = FinishReason::kMaxTokens;
+};
+
+/// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode.
+struct EngineStats {
+  std::int64_t num_steps = 0;
+  std::int64_t num_decode_steps = 0;
+  std::int64_t num_prefill_tokens = 0;
+  std::int64_t num_decode_tokens = 0;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+  std::uint64_t decode_bytes_sent = 0;  // by this rank, in decode steps
+};
+
+}  // namespace pikv

@@ -1,0 +1,198 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/decoder.hpp"
+
+#include "kernels/common/error.hpp"
+#include "kernels/elementwise.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/rms_norm.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/rows.hpp"
+
+namespace pikv {
+namespace {
+
+const float* data_or_null(const std::vector<float>& values) {
+  return values.empty() ? nullptr : values.data();
+}
+
+template <std::size_t Rank>
+View<float, Rank> sized(DeviceBuffer<float>& buffer, std::array<std::int64_t, Rank> extents) {
+  const View<float, Rank> view{nullptr, extents};
+  buffer.resize_discard(static_cast<std::size_t>(view.size()));
+  return {buffer.data(), extents};
+}
+
+}  // namespace
+
+Decoder::Decoder(Exec& exec, const DecoderParts& parts)
+    : exec_(exec),
+      parts_(parts),
+      attention_(exec, parts.comm, parts.cache, parts.kv_map, parts.kv_router,
+                 {.num_heads = parts.config.num_heads,
+                  .num_kv_heads = parts.config.num_kv_heads,
+                  .head_dim = parts.config.head_dim}),
+      experts_(exec, parts.comm, parts.expert_map),
+      mlp_(exec),
+      inverse_frequencies_(inverse_frequencies(parts.config)),
+      hidden_(exec.device()),
+      normed_(exec.device()),
+      branch_(exec.device()),
+      q_(exec.device()),
+      k_(exec.device()),
+      v_(exec.device()),
+      attended_(exec.device()),
+      cos_(exec.device()),
+      sin_(exec.device()),
+      gate_logits_(exec.device()),
+      mix_(exec.device()),
+      shared_(exec.device()),
+      shared_gate_(exec.device()),
+      selected_(exec.device()),
+      logits_(exec.device()) {}
+
+void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
+  const ModelConfig& config = parts_.config;
+  const std::int64_t num_rows = rows.size();
+  const auto hidden = sized<2>(hidden_, {num_rows, config.hidden_size});
+  kernels::gather_rows(exec_, {.table = parts_.weights.embedding(),
+                               .indices = {rows.tokens.data(), {num_rows}},
+                               .out = hidden});
+  kernels::rope_table(exec_,
+                      {.positions = {rows.positions.data(), {num_rows}},
+                       .inverse_frequencies = {inverse_frequencies_.data(), {config.head_dim / 2}},
+                       .cos = sized<2>(cos_, {num_rows, config.head_dim / 2}),
+                       .sin = sized<2>(sin_, {num_rows, config.head_dim / 2})});
+  last_expert_.assign(static_cast<std::size_t>(num_rows), -1);
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (observer) observer(layer, hidden);
+    attention_block(id_from<LayerId>(layer), rows);
+    mlp_block(id_from<LayerId>(layer), rows);
+  }
+  kernels::rms_norm(exec_, {.x = hidden,
+                            .weight = parts_.weights.final_norm().data(),
+                            .eps = config.rms_norm_eps,
+                            .y = hidden});
+  if (observer) observer(config.num_layers, hidden);
+}
+
+void Decoder::attention_block(LayerId layer, const StepRows& rows) {
+  const ModelConfig& config = parts_.config;
+  const AttentionWeights& w = parts_.weights.layer(layer).attention;
+  const std::int64_t num_rows = rows.size();
+  const std::int64_t q_size = config.num_heads * config.head_dim;
+  const std::int64_t kv_size = config.num_kv_heads * config.head_dim;
+  const View<float, 2> hidden{hidden_.data(), {num_rows, config.hidden_size}};
+  const auto normed = sized<2>(normed_, hidden.extents);
+  kernels::rms_norm(exec_, {.x = hidden,
+                            .weight = parts_.weights.layer(layer).attention_norm.data(),
+                            .eps = config.rms_norm_eps,
+                            .y = normed});
+
+  const auto q = sized<3>(q_, {num_rows, config.num_heads, config.head_dim});
+  const auto k = sized<3>(k_, {num_rows, config.num_kv_heads, config.head_dim});
+  const auto v = sized<3>(v_, k.extents);
+  const View<float, 2> flat_q{q.data, {num_rows, q_size}};
+  const View<float, 2> flat_k{k.data, {num_rows, kv_size}};
+  const View<float, 2> flat_v{v.data, {num_rows, kv_size}};
+  kernels::linear(exec_, {.x = normed, .weight = w.q, .bias = data_or_null(w.q_bias), .y = flat_q});
+  kernels::linear(exec_, {.x = normed, .weight = w.k, .bias = data_or_null(w.k_bias), .y = flat_k});
+  kernels::linear(exec_, {.x = normed, .weight = w.v, .bias = data_or_null(w.v_bias), .y = flat_v});
+  if (config.qk_norm == QkNorm::kFullProjection) {
+    kernels::rms_norm(exec_, {flat_q, w.q_norm.data(), config.rms_norm_eps, flat_q});
+    kernels::rms_norm(exec_, {flat_k, w.k_norm.data(), config.rms_norm_eps, flat_k});
+  } else if (config.qk_norm == QkNorm::kPerHead) {
+    normalize_heads(w, q, k);
+  }
+  if (config.clip_qkv) {
+    for (const View<float, 2>& x : {flat_q, flat_k, flat_v}) {
+      kernels::clamp(exec_, {.limit = *config.clip_qkv, .x = x});
+    }
+  }
+  const View<const float, 2> cos{cos_.data(), {num_rows, config.head_dim / 2}};
+  const View<const float, 2> sin{sin_.data(), cos.extents};
+  kernels::rope(exec_, {.cos = cos, .sin = sin, .x = q});
+  kernels::rope(exec_, {.cos = cos, .sin = sin, .x = k});
+
+  const auto attended = sized<3>(attended_, q.extents);
+  attention_.run({.layer = layer,
+                  .rows = rows,
+                  .last_expert = last_expert_,
+                  .window = config.windows[index(layer)],
+                  .q = q,
+                  .k = k,
+                  .v = v,
+                  .o = attended});
+  const auto branch = sized<2>(branch_, hidden.extents);
+  kernels::linear(exec_, {.x = {attended.data, {num_rows, q_size}},
+                          .weight = w.o,
+                          .bias = data_or_null(w.o_bias),
+                          .y = branch});
+  kernels::add(exec_, {.x = branch, .y = hidden});
+}
+
+void Decoder::normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k) {
+  const float eps = parts_.config.rms_norm_eps;
+  const auto heads = [](View<float, 3> x) {
+    return View<float, 2>{x.data, {x.extent(0) * x.extent(1), x.extent(2)}};
+  };
+  kernels::rms_norm(exec_, {heads(q), weights.q_norm.data(), eps, heads(q)});
+  kernels::rms_norm(exec_, {heads(k), weights.k_norm.data(), eps, heads(k)});
+}
+
+void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
+  const LayerWeights& w = parts_.weights.layer(layer);
+  const View<float, 2> hidden{hidden_.data(), {rows.size(), parts_.config.hidden_size}};
+  const auto normed = sized<2>(normed_, hidden.extents);
+  kernels::rms_norm(
+      exec_,
+      {.x = hidden, .weight = w.mlp_norm.data(), .eps = parts_.config.rms_norm_eps, .y = normed});
+  const auto branch = sized<2>(branch_, hidden.extents);
+  if (w.moe) {
+    run_experts(layer, *w.moe, rows.size());
+  } else {
+    mlp_.run(*w.mlp, normed, branch);
+  }
+  kernels::add(exec_, {.x = branch, .y = hidden});
+}
+
+void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows) {
+  const ModelConfig& config = parts_.config;
+  const View<const float, 2> normed{normed_.data(), {num_rows, config.hidden_size}};
+  const View<float, 2> branch{branch_.data(), normed.extents};
+  const auto logits = sized<2>(gate_logits_, {num_rows, config.num_experts});
+  kernels::linear(exec_, {.x = normed, .weight = moe.router, .y = logits});
+  const auto mix = sized<2>(mix_, {num_rows, config.experts_per_token});
+  choices_.resize(static_cast<std::size_t>(mix.size()));
+  const View<std::int32_t, 2> choices{choices_.data(), mix.extents};
+  parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate}, choices,
+                     mix);
+  for (std::int64_t t = 0; t < num_rows; ++t) {
+    last_expert_[static_cast<std::size_t>(t)] = choices.row(t)[0];
+  }
+  experts_.run(
+      {.layer = layer, .weights = moe, .x = normed, .experts = choices, .mix = mix, .y = branch});
+  if (moe.shared) {
+    const auto shared = sized<2>(shared_, normed.extents);
+    const auto gate = sized<2>(shared_gate_, {num_rows, 1});
+    mlp_.run(*moe.shared, normed, shared);
+    kernels::linear(exec_, {.x = normed, .weight = moe.shared_gate, .y = gate});
+    kernels::sigmoid_gated_add(exec_, {.gate = {gate.data, {num_rows}}, .x = shared, .y = branch});
+  }
+}
+
+View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
+  const ModelConfig& config = parts_.config;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const auto hidden_rows = static_cast<std::int64_t>(hidden_.size()) / config.hidden_size;
+  const auto selected = sized<2>(selected_, {count, config.hidden_size});
+  kernels::gather_rows(exec_,
+                       {.table = {hidden_.data(), DType::kF32, hidden_rows, config.hidden_size},
+                        .indices = {rows.data(), {count}},
+                        .out = selected});
+  const auto logits = sized<2>(logits_, {count, config.vocab_size});
+  kernels::linear(exec_, {.x = selected, .weight = parts_.weights.lm_head(), .y = logits});
+  return logits;
+}
+
+}  // namespace pikv

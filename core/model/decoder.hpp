@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The forward pass of a decoder-only transformer over a sharded KV cache and sharded experts. One
+// class for all families; what differs is data in ModelConfig.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/comm/communicator.hpp"
+#include "core/model/mlp.hpp"
+#include "core/model/model_config.hpp"
+#include "core/model/sharded_attention.hpp"
+#include "core/model/sharded_experts.hpp"
+#include "core/model/step_rows.hpp"
+#include "core/model/weights.hpp"
+#include "core/policy/gate.hpp"
+#include "core/policy/kv_router.hpp"
+
+namespace pikv {
+
+/// What a decoder is made of. All references must outlive it.
+struct DecoderParts {
+  const ModelConfig& config;
+  const ModelWeights& weights;
+  const ShardMap& expert_map;  // experts to ranks
+  const ShardMap& kv_map;      // KV shards to ranks
+  KvCache& cache;
+  Communicator& comm;
+  const Gate& gate;
+  const KvRouter& kv_router;
+};
+
+/// Sees the residual stream [T, hidden] as it enters each layer (0 ... L - 1), and once more after
+/// the final norm (L). For tests and analysis.
+using HiddenObserver = std::function<void(std::int64_t layer, View<const float, 2> hidden)>;
+
+class Decoder {
+ public:
+  Decoder(Exec& exec, const DecoderParts& parts);
+
+  /// Runs this rank's rows through all layers, appending their keys and values to the cache. A
+  /// collective: every rank calls it once a step, with no rows if it has none.
+  void forward(const StepRows& rows, const HiddenObserver& observer = {});
+
+  /// Logits [n, V] of some rows of the last forward, by their subscripts. Valid until the next
+  /// call.
+  [[nodiscard]] View<const float, 2> logits(const std::vector<std::int32_t>& rows);
+
+ private:
+  void attention_block(LayerId layer, const StepRows& rows);
+  void mlp_block(LayerId layer, const StepRows& rows);
+  void run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows);
+  void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
+
+  Exec& exec_;
+  DecoderParts parts_;
+  ShardedAttention attention_;
+  ShardedExperts experts_;
+  Mlp mlp_;
+  std::vector<float> inverse_frequencies_;
+
+  // Activations of the step, all [T, ...].
+  DeviceBuffer<float> hidden_, normed_, branch_;
+  DeviceBuffer<float> q_, k_, v_, attended_;
+  DeviceBuffer<float> cos_, sin_;
+  DeviceBuffer<float> gate_logits_, mix_, shared_, shared_gate_;
+  std::vector<std::int32_t> choices_;      // [T, K]
+  std::vector<std::int32_t> last_expert_;  // [T], see KvRouterInput
+  DeviceBuffer<float> selected_, logits_;
+};
+
+}  // namespace pikv

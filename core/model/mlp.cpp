@@ -1,0 +1,86 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/mlp.hpp"
+
+#include <algorithm>
+
+#include "kernels/elementwise.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/rows.hpp"
+
+namespace pikv {
+namespace {
+
+const float* data_or_null(const std::vector<float>& values) {
+  return values.empty() ? nullptr : values.data();
+}
+
+}  // namespace
+
+void Mlp::run(const MlpWeights& weights, View<const float, 2> x, View<float, 2> y) {
+  const std::array inner{x.extent(0), weights.gate.rows};
+  const auto inner_size = static_cast<std::size_t>(inner[0] * inner[1]);
+  gate_.resize_discard(inner_size);
+  up_.resize_discard(inner_size);
+  const View<float, 2> gate{gate_.data(), inner};
+  const View<float, 2> up{up_.data(), inner};
+  kernels::linear(
+      exec_, {.x = x, .weight = weights.gate, .bias = data_or_null(weights.gate_bias), .y = gate});
+  kernels::linear(exec_,
+                  {.x = x, .weight = weights.up, .bias = data_or_null(weights.up_bias), .y = up});
+  kernels::silu_mul(exec_, {.gate = gate, .up = up, .out = gate});
+  kernels::linear(
+      exec_, {.x = gate, .weight = weights.down, .bias = data_or_null(weights.down_bias), .y = y});
+}
+
+ExpertMlps::ExpertMlps(Exec& exec)
+    : exec_(exec), mlp_(exec), sorted_(exec.device()), outputs_(exec.device()) {}
+
+void ExpertMlps::run(const Args& args) {
+  const auto num_experts = args.weights.experts.size();
+  const auto num_choices = static_cast<std::size_t>(args.experts.size());
+  const std::int64_t k = args.experts.extent(1);
+  const std::int64_t hidden = args.x.extent(1);
+
+  // Counting sort of the choices by expert; rows of one expert keep the order of their tokens.
+  begin_.assign(num_experts + 1, 0);
+  for (std::size_t i = 0; i < num_choices; ++i) {
+    const std::int32_t expert = args.experts.data[i];
+    if (expert >= 0) ++begin_[static_cast<std::size_t>(expert) + 1];
+  }
+  for (std::size_t e = 0; e < num_experts; ++e) begin_[e + 1] += begin_[e];
+  cursor_.assign(begin_.begin(), begin_.end() - 1);
+  slots_.resize(num_choices);
+  rows_.resize(static_cast<std::size_t>(begin_.back()));
+  for (std::size_t i = 0; i < num_choices; ++i) {
+    const std::int32_t expert = args.experts.data[i];
+    slots_[i] = expert >= 0 ? cursor_[static_cast<std::size_t>(expert)]++ : -1;
+    if (expert >= 0) {
+      rows_[static_cast<std::size_t>(slots_[i])] =
+          static_cast<std::int32_t>(static_cast<std::int64_t>(i) / k);
+    }
+  }
+
+  const std::array sorted_shape{static_cast<std::int64_t>(rows_.size()), hidden};
+  sorted_.resize_discard(rows_.size() * static_cast<std::size_t>(hidden));
+  outputs_.resize_discard(sorted_.size());
+  const View<float, 2> sorted{sorted_.data(), sorted_shape};
+  const View<float, 2> outputs{outputs_.data(), sorted_shape};
+  kernels::gather_rows(exec_, {.table = {args.x.data, DType::kF32, args.x.extent(0), hidden},
+                               .indices = {rows_.data(), {sorted_shape[0]}},
+                               .out = sorted});
+  for (std::size_t e = 0; e < num_experts; ++e) {
+    const std::int64_t first = begin_[e];
+    const std::int64_t count = begin_[e + 1] - first;
+    if (count == 0) continue;
+    mlp_.run(args.weights.experts[e], {sorted.row(first), {count, hidden}},
+             {outputs.row(first), {count, hidden}});
+  }
+  std::fill_n(args.y.data, args.y.size(), 0.0f);
+  kernels::combine_rows(exec_, {.rows = outputs,
+                                .slots = {slots_.data(), args.experts.extents},
+                                .weights = args.mix,
+                                .out = args.y});
+}
+
+}  // namespace pikv

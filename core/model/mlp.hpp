@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Gated feed-forward networks: one, or the experts of a mixture that this rank holds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/weights.hpp"
+#include "core/policy/shard_map.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/exec.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv {
+
+/// y = down(silu(gate x) * up x).
+class Mlp {
+ public:
+  explicit Mlp(Exec& exec) : exec_(exec), gate_(exec.device()), up_(exec.device()) {}
+
+  void run(const MlpWeights& weights, View<const float, 2> x, View<float, 2> y);
+
+ private:
+  Exec& exec_;
+  DeviceBuffer<float> gate_;
+  DeviceBuffer<float> up_;
+};
+
+/// Runs rows through the experts chosen for them: y[t] = sum_k weights[t, k] expert[t, k](x[t]).
+class ExpertMlps {
+ public:
+  explicit ExpertMlps(Exec& exec);
+
+  struct Args {
+    const MoeWeights& weights;
+    View<const float, 2> x;               // [T, hidden]
+    View<const std::int32_t, 2> experts;  // [T, K]; negative: not computed here
+    View<const float, 2> mix;             // [T, K]
+    View<float, 2> y;                     // [T, hidden], overwritten
+  };
+  void run(const Args& args);
+
+ private:
+  Exec& exec_;
+  Mlp mlp_;
+  std::vector<std::int32_t> begin_;   // [E + 1]: first sorted row of each expert
+  std::vector<std::int32_t> cursor_;  // [E]
+  std::vector<std::int32_t> slots_;   // [T, K]: sorted row of each choice, or -1
+  std::vector<std::int32_t> rows_;    // [S]: token of each sorted row
+  DeviceBuffer<float> sorted_;        // [S, hidden]
+  DeviceBuffer<float> outputs_;       // [S, hidden]
+};
+
+}  // namespace pikv

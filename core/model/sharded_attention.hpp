@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exact attention over a KV cache that is divided over ranks (DESIGN 1 and 5).
+//
+// Each row's new entry goes to its owner shard and its query to every rank with a shard; each rank
+// appends, attends over what it holds and returns one partial output and log-sum-exp a row and
+// head; the row's rank merges them in the order of ranks. Two exchanges a layer, whose bytes depend
+// on the rows of the step and not on the length of the context. A group of one exchanges nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/comm/communicator.hpp"
+#include "core/model/step_rows.hpp"
+#include "core/policy/kv_router.hpp"
+#include "core/policy/shard_map.hpp"
+#include "kernels/common/exec.hpp"
+
+namespace pikv {
+
+class ShardedAttention {
+ public:
+  struct Config {
+    std::int64_t num_heads;
+    std::int64_t num_kv_heads;
+    std::int64_t head_dim;
+  };
+
+  /// All references must outlive this object.
+  ShardedAttention(Exec& exec, Communicator& comm, KvCache& cache, const ShardMap& shard_map,
+                   const KvRouter& router, const Config& config);
+
+  struct Args {
+    LayerId layer;
+    const StepRows& rows;                       // T of this rank; T may be 0
+    std::span<const std::int32_t> last_expert;  // [T], see KvRouterInput
+    std::optional<std::int32_t> window;
+    View<const float, 3> q;  // [T, H, D], rotated
+    View<const float, 3> k;  // [T, Hkv, D], rotated
+    View<const float, 3> v;  // [T, Hkv, D]
+    View<float, 3> o;        // [T, H, D]
+  };
+  /// A collective: every rank calls it for the same layer. Throws OutOfMemory when the pool of this
+  /// rank is full.
+  void run(const Args& args);
+
+ private:
+  /// Rows whose queries this rank answers.
+  struct Queries {
+    std::span<const SequenceId> sequences;
+    std::span<const Position> positions;
+    View<const float, 3> q;
+    View<float, 3> o;
+    View<float, 2> lse;
+  };
+
+  void append(const KvCache::Entries& entries);
+  void attend(LayerId layer, std::optional<std::int32_t> window, const Queries& queries);
+  void pack(const Args& args, int rank, bool has_shards);
+  void answer(const Args& args);
+  void merge(const Args& args);
+
+  Exec& exec_;
+  Communicator& comm_;
+  KvCache& cache_;
+  const ShardMap& shard_map_;
+  const KvRouter& router_;
+  Config config_;
+
+  std::vector<ShardId> owners_;             // of this rank's rows
+  std::vector<Message> send_, received_;    // queries and entries
+  std::vector<Message> replies_, results_;  // partial outputs
+  std::vector<kernels::AttentionSegment> segments_;
+  std::vector<kernels::StreamView> streams_;
+  DeviceBuffer<float> lse_;
+};
+
+}  // namespace pikv

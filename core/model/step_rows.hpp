@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tokens that one rank runs through the model in one step: a row each. Rows of one sequence are
+// adjacent and in ascending order of position; when a sequence's rows are divided over ranks, lower
+// ranks hold earlier positions.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/base/ids.hpp"
+
+namespace pikv {
+
+struct StepRows {
+  std::vector<TokenId> tokens;
+  std::vector<SequenceId> sequences;
+  std::vector<Position> positions;
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
+  void push(TokenId token, SequenceId sequence, Position position) {
+    tokens.push_back(token);
+    sequences.push_back(sequence);
+    positions.push_back(position);
+  }
+};
+
+}  // namespace pikv

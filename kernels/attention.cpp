@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention.hpp"
+
+#include "kernels/common/backend_choice.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv::kernels {
+
+void attention(Exec& exec, const AttentionArgs& args) {
+  const auto [num_rows, num_heads, head_dim] = args.q.extents;
+  require(args.num_kv_heads > 0 && num_heads % args.num_kv_heads == 0, "attention",
+          "num_heads = ", num_heads, " is not a multiple of num_kv_heads = ", args.num_kv_heads);
+  require(args.o.extents == args.q.extents && args.lse.extent(0) == num_rows &&
+              args.lse.extent(1) == num_heads && args.positions.extent(0) == num_rows,
+          "attention", "q, positions, o and lse do not fit together");
+  require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim &&
+              args.sealed_layout.num_slots == args.open_layout.num_slots &&
+              args.open_layout.dtype == DType::kF32,
+          "attention", "the page layouts do not fit head_dim = ", head_dim);
+  require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
+          " is not positive");
+  if (args.q.size() == 0) return;
+  run_on(exec, args, cpu::attention, cuda::attention);
+}
+
+}  // namespace pikv::kernels

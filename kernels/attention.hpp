@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Partial attention of a batch of queries over paged KV streams, with its log-sum-exp:
+//
+//   score_j = scale * (q . k_j)   for every slot j that the query may read
+//   lse     = log sum_j exp(score_j),   o = sum_j exp(score_j - lse) v_j
+//
+// A query at position p reads the slots with position in (p - window, p]; window is unbounded
+// unless given. The streams of a segment are disjoint sets of slots, in any order; the result over
+// their union is exact, and results over disjoint unions merge by merge_states. A query that may
+// read nothing has o = 0 and lse = -inf.
+//
+// Prefill and decode are the same call: a segment is a run of rows of one sequence, one row long in
+// decode. Query heads of one KV head (a group, G = H / Hkv; Ainslie et al. 2023, 2305.13245) read
+// each key and value once.
+//
+// Cost: 4 T H D flops a slot; each page is read once per block of rows. The score matrix is never
+// stored (Dao et al. 2022, 2205.14135). CPU: deterministic for equal threads and shapes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "kernels/common/exec.hpp"
+#include "kernels/common/page_layout.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv::kernels {
+
+/// The pages of one stream. Positions ascend from slot to slot and page to page. The open page, if
+/// there is one, comes last and is float32; the others are sealed, in the type of `sealed_layout`.
+struct StreamView {
+  const std::byte* const* sealed_pages = nullptr;  // [num_sealed_pages]
+  std::int32_t num_sealed_pages = 0;
+  const std::byte* open_page = nullptr;  // or null
+};
+
+/// Rows [row_begin, row_end) of q belong to one sequence, in ascending order of position. KV head h
+/// reads streams[first_stream + h * num_streams ... + num_streams).
+struct AttentionSegment {
+  std::int32_t row_begin = 0;
+  std::int32_t row_end = 0;
+  std::int64_t first_stream = 0;
+  std::int32_t num_streams = 0;
+};
+
+struct AttentionArgs {
+  View<const float, 3> q;                    // [T, H, D]
+  View<const std::int32_t, 1> positions;     // [T]
+  View<const AttentionSegment, 1> segments;  // cover [0, T) without overlap
+  View<const StreamView, 1> streams;
+  std::int32_t num_kv_heads;  // Hkv, divides H
+  PageLayout sealed_layout;
+  PageLayout open_layout;  // as sealed_layout, in float32
+  float scale;
+  std::optional<std::int32_t> window;  // > 0
+  View<float, 3> o;                    // [T, H, D]
+  View<float, 2> lse;                  // [T, H]
+};
+
+void attention(Exec& exec, const AttentionArgs& args);
+
+namespace cpu {
+void attention(Exec& exec, const AttentionArgs& args);
+}
+namespace cuda {
+void attention(Exec& exec, const AttentionArgs& args);
+}
+
+}  // namespace pikv::kernels

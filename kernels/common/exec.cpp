@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/common/exec.hpp"
+
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/cpu/backend.hpp"
+#include "kernels/cuda/backend.hpp"
+
+namespace pikv {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+}  // namespace
+
+void Exec::FreeScratch::operator()(float* p) const noexcept { ::operator delete(p, kAlignment); }
+
+Exec::Exec(int num_threads, std::shared_ptr<CudaContext> cuda)
+    : num_threads_(num_threads),
+      cuda_(std::move(cuda)),
+      scratch_(static_cast<std::size_t>(num_threads) + 1) {}
+
+Exec Exec::cpu(int num_threads) {
+  require(num_threads > 0, "exec", "num_threads = ", num_threads, " is not positive");
+  kernels::cpu::use_one_blas_thread_per_caller();
+  return Exec(num_threads, nullptr);
+}
+
+Exec Exec::cuda(int device_idx) { return Exec(1, cuda::make_context(device_idx)); }
+
+float* Exec::scratch(int thread_idx, std::size_t count) {
+  Scratch& scratch = scratch_.at(static_cast<std::size_t>(thread_idx));
+  if (count > scratch.count) {
+    scratch.data.reset();
+    scratch.data.reset(static_cast<float*>(::operator new(count * sizeof(float), kAlignment)));
+    scratch.count = count;
+  }
+  return scratch.data.get();
+}
+
+void Exec::synchronize() {
+  if (cuda_) cuda::synchronize(*cuda_);
+}
+
+std::vector<std::string> describe_cuda_devices() { return cuda::describe_devices(); }
+
+bool cuda_is_built() { return cuda::is_built(); }
+
+void* allocate_bytes(Device device, std::size_t bytes) {
+  if (device == Device::kCuda) return cuda::allocate(bytes);
+  void* data = ::operator new(bytes, kAlignment, std::nothrow);
+  if (data == nullptr) throw OutOfMemory(concat("allocate: ", bytes, " bytes of host memory"));
+  return data;
+}
+
+void free_bytes(Device device, void* data) noexcept {
+  if (device == Device::kCuda) {
+    cuda::release(data);
+  } else {
+    ::operator delete(data, kAlignment);
+  }
+}
+
+void copy_bytes(Exec& exec, void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes) {
+  if (bytes == 0) return;
+  if (to_device == Device::kCpu && from_device == Device::kCpu) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  require(exec.device() == Device::kCuda, "copy_bytes", "device memory needs a CUDA exec");
+  cuda::copy(exec.cuda_context(), to, to_device, from, from_device, bytes);
+}
+
+}  // namespace pikv

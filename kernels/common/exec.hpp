@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where and with what an operation runs: the device, its threads or stream, and scratch memory.
+// An Exec is made once a rank and passed to every operation; there is no global one. It is not
+// thread-safe: one Exec serves one caller at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pikv {
+
+enum class Device : std::uint8_t { kCpu, kCuda };
+
+[[nodiscard]] constexpr std::string_view name(Device device) {
+  return device == Device::kCpu ? "cpu" : "cuda";
+}
+
+/// Stream and library handles of one CUDA device; defined in kernels/cuda/context.cuh.
+struct CudaContext;
+
+class Exec {
+ public:
+  /// Runs on the calling thread and `num_threads - 1` others.
+  [[nodiscard]] static Exec cpu(int num_threads);
+
+  /// Runs on one stream of one GPU. Throws NotBuilt without CUDA, CudaError without that GPU.
+  [[nodiscard]] static Exec cuda(int device_idx);
+
+  [[nodiscard]] Device device() const { return cuda_ ? Device::kCuda : Device::kCpu; }
+  [[nodiscard]] int num_threads() const { return num_threads_; }
+  [[nodiscard]] CudaContext& cuda_context() const { return *cuda_; }
+
+  /// Host scratch of one worker thread (thread_idx < num_threads) or of the whole operation
+  /// (thread_idx = num_threads): at least `count` floats, 64-byte aligned, contents
+  /// undefined, valid until the next call for the same thread.
+  [[nodiscard]] float* scratch(int thread_idx, std::size_t count);
+
+  /// Waits for everything enqueued so far. On the CPU there is nothing to wait for.
+  void synchronize();
+
+ private:
+  struct FreeScratch {
+    void operator()(float* p) const noexcept;
+  };
+  struct Scratch {
+    std::unique_ptr<float, FreeScratch> data;
+    std::size_t count = 0;
+  };
+
+  Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
+
+  int num_threads_;
+  std::shared_ptr<CudaContext> cuda_;
+  std::vector<Scratch> scratch_;  // one a thread
+};
+
+/// What was built and what the machine has, in one line a device ("H100 80GB, sm_90, ...").
+[[nodiscard]] std::vector<std::string> describe_cuda_devices();
+[[nodiscard]] bool cuda_is_built();
+
+}  // namespace pikv

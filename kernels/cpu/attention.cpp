@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+
+#include "kernels/cpu/attention_tile.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/merge_states.hpp"
+
+namespace pikv::kernels::cpu {
+namespace {
+
+// Query rows (times heads of a group) that share one pass over the pages: enough to reuse a page
+// from the first-level cache, few enough for their scores to stay there too.
+constexpr std::int64_t kBlockRows = 64;
+
+// A split of the context must be worth its merge.
+constexpr std::int64_t kMinPagesPerSplit = 16;
+
+/// One KV head, a run of rows of one segment, and a part of the segment's pages.
+struct Task {
+  const AttentionSegment* segment = nullptr;
+  std::int64_t kv_head = 0;
+  std::int64_t row_begin = 0;
+  std::int64_t row_end = 0;
+  std::int64_t split = 0;
+  std::int64_t num_splits = 1;
+  float* partial = nullptr;  // [rows, G, D + 1], where num_splits > 1
+};
+
+std::span<const StreamView> streams_of(const AttentionArgs& args, const AttentionSegment& segment,
+                                       std::int64_t kv_head) {
+  return {args.streams.data + segment.first_stream + kv_head * segment.num_streams,
+          static_cast<std::size_t>(segment.num_streams)};
+}
+
+std::int64_t num_pages_of(const StreamView& stream) {
+  return stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
+}
+
+/// Feeds the readable pages of one task to the tile.
+class PageWalk {
+ public:
+  PageWalk(const AttentionArgs& args, const Task& task, AttentionTile& tile)
+      : args_(args),
+        tile_(tile),
+        first_position_(args.positions.data[task.row_begin]),
+        last_position_(args.positions.data[task.row_end - 1]) {
+    const auto streams = streams_of(args, *task.segment, task.kv_head);
+    std::int64_t num_pages = 0;
+    for (const StreamView& stream : streams) num_pages += num_pages_of(stream);
+    const std::int64_t begin = num_pages * task.split / task.num_splits;
+    const std::int64_t end = num_pages * (task.split + 1) / task.num_splits;
+    std::int64_t base = 0;
+    for (const StreamView& stream : streams) {
+      const std::int64_t count = num_pages_of(stream);
+      walk(stream, std::max<std::int64_t>(begin - base, 0), std::min(end - base, count));
+      base += count;
+    }
+    tile_.flush();
+  }
+
+ private:
+  void walk(const StreamView& stream, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const bool sealed = i < stream.num_sealed_pages;
+      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
+      const std::byte* page = sealed ? stream.sealed_pages[i] : stream.open_page;
+      const auto* positions =
+          reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
+      if (positions[0] > last_position_) return;  // positions ascend: nothing readable follows
+      for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+        const std::int32_t first = positions[lane];
+        const std::int32_t last = positions[lane + kLanes - 1];
+        if (first > last_position_) break;
+        if (args_.window && last != kNoPosition && last <= first_position_ - *args_.window)
+          continue;
+        const bool whole =
+            last <= first_position_ && (!args_.window || first > last_position_ - *args_.window);
+        tile_.push(layout, page, lane, !whole);
+      }
+    }
+  }
+
+  const AttentionArgs& args_;
+  AttentionTile& tile_;
+  std::int32_t first_position_;
+  std::int32_t last_position_;
+};
+
+void run_task(Exec& exec, const AttentionArgs& args, const Task& task, int thread_idx) {
+  const std::int64_t head_dim = args.q.extent(2);
+  const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
+  const std::int64_t rows = task.row_end - task.row_begin;
+  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t g = 0; g < group; ++g) {
+      tile.set_query(r * group + g,
+                     args.q.row(task.row_begin + r) + (task.kv_head * group + g) * head_dim,
+                     args.scale, args.positions.data[task.row_begin + r]);
+    }
+  }
+  PageWalk(args, task, tile);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t g = 0; g < group; ++g) {
+      const std::int64_t i = r * group + g;
+      if (task.partial != nullptr) {
+        float* out = task.partial + i * (head_dim + 1);
+        out[head_dim] = tile.finish(i, out);
+      } else {
+        const std::int64_t head = task.kv_head * group + g;
+        args.lse.row(task.row_begin + r)[head] =
+            tile.finish(i, args.o.row(task.row_begin + r) + head * head_dim);
+      }
+    }
+  }
+}
+
+/// Folds the splits of one block, in the order of the splits.
+void merge_splits(const AttentionArgs& args, const Task& first) {
+  const std::int64_t head_dim = args.q.extent(2);
+  const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
+  const std::int64_t count = (first.row_end - first.row_begin) * group;
+  Exec serial = Exec::cpu(1);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t row = first.row_begin + i / group;
+    const std::int64_t head = first.kv_head * group + i % group;
+    float* o = args.o.row(row) + head * head_dim;
+    float* lse = args.lse.row(row) + head;
+    *lse = -std::numeric_limits<float>::infinity();
+    for (std::int64_t s = 0; s < first.num_splits; ++s) {
+      const float* partial = first.partial + (s * count + i) * (head_dim + 1);
+      merge_states(serial, {.from_o = {partial, {1, 1, head_dim}},
+                            .from_lse = {partial + head_dim, {1, 1}},
+                            .into_o = {o, {1, 1, head_dim}},
+                            .into_lse = {lse, {1, 1}}});
+    }
+  }
+}
+
+}  // namespace
+
+void attention(Exec& exec, const AttentionArgs& args) {
+  const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
+  const std::int64_t rows_per_block = std::max<std::int64_t>(1, kBlockRows / group);
+  std::vector<Task> blocks;
+  for (std::int64_t s = 0; s < args.segments.extent(0); ++s) {
+    const AttentionSegment& segment = args.segments.data[s];
+    for (std::int64_t h = 0; h < args.num_kv_heads; ++h) {
+      // Later rows read more; starting with them balances the threads.
+      for (std::int64_t end = segment.row_end; end > segment.row_begin; end -= rows_per_block) {
+        blocks.push_back(
+            {.segment = &segment,
+             .kv_head = h,
+             .row_begin = std::max<std::int64_t>(segment.row_begin, end - rows_per_block),
+             .row_end = end});
+      }
+    }
+  }
+
+  // With fewer blocks than threads (decode of few sequences) the context is split instead.
+  const std::int64_t threads = exec.num_threads();
+  std::vector<Task> tasks;
+  std::vector<Task> merges;
+  std::size_t partial_floats = 0;
+  for (Task& block : blocks) {
+    if (static_cast<std::int64_t>(blocks.size()) < threads) {
+      std::int64_t num_pages = 0;
+      for (const StreamView& stream : streams_of(args, *block.segment, block.kv_head)) {
+        num_pages += num_pages_of(stream);
+      }
+      block.num_splits = std::clamp<std::int64_t>(num_pages / kMinPagesPerSplit, 1, threads);
+    }
+    if (block.num_splits > 1) {
+      partial_floats += static_cast<std::size_t>(
+          block.num_splits * (block.row_end - block.row_begin) * group * (args.q.extent(2) + 1));
+    }
+  }
+  float* partial = exec.scratch(exec.num_threads(), partial_floats);
+  for (Task& block : blocks) {
+    const std::int64_t floats = (block.row_end - block.row_begin) * group * (args.q.extent(2) + 1);
+    if (block.num_splits > 1) {
+      block.partial = partial;
+      merges.push_back(block);
+    }
+    for (std::int64_t s = 0; s < block.num_splits; ++s) {
+      Task task = block;
+      task.split = s;
+      if (block.num_splits > 1) {
+        task.partial = partial;
+        partial += floats;
+      }
+      tasks.push_back(task);
+    }
+  }
+  parallel_for(exec, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i, int thread_idx) {
+    run_task(exec, args, tasks[static_cast<std::size_t>(i)], thread_idx);
+  });
+  for (const Task& task : merges) merge_splits(args, task);
+}
+
+}  // namespace pikv::kernels::cpu

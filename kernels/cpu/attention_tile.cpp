@@ -1,0 +1,221 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/attention_tile.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/simd.hpp"
+
+namespace pikv::kernels::cpu {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// scores[r, lane] += q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes.
+template <int kRows, int kLaneVectors, class T>
+void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
+                 std::int64_t key_stride, float* scores, std::int64_t score_stride) {
+  F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}] = {};
+  for (std::int64_t d = 0; d < head_dim; ++d) {
+    F32x16 k[std::size_t{kLaneVectors}];
+    for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
+    for (int r = 0; r < kRows; ++r) {
+      const F32x16 qv = broadcast(q[r * head_dim + d]);
+      for (int j = 0; j < kLaneVectors; ++j) acc[r][j] += qv * k[j];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int j = 0; j < kLaneVectors; ++j) {
+      store(scores + r * score_stride + j * kLanes, acc[r][j]);
+    }
+  }
+}
+
+/// o[r, c...] += sum over slots of p[r, slot] * v[slot, c...], kVectors vectors of channels wide.
+template <int kRows, int kVectors, class T>
+void value_block(const float* p, std::int64_t p_stride, const T* const* values,
+                 std::int64_t num_lanes, std::int64_t value_stride, float* o,
+                 std::int64_t o_stride) {
+  F32x16 acc[std::size_t{kRows}][std::size_t{kVectors}];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVectors; ++c) acc[r][c] = load(o + r * o_stride + c * kVecLanes);
+  }
+  for (std::int64_t lane = 0; lane < num_lanes; ++lane) {
+    for (std::int64_t j = 0; j < kLanes; ++j) {
+      F32x16 v[std::size_t{kVectors}];
+      const T* slot = values[lane] + j * value_stride;
+      for (int c = 0; c < kVectors; ++c) v[c] = load(slot + c * kVecLanes);
+      for (int r = 0; r < kRows; ++r) {
+        const F32x16 weight = broadcast(p[r * p_stride + lane * kLanes + j]);
+        for (int c = 0; c < kVectors; ++c) acc[r][c] += weight * v[c];
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kVectors; ++c) store(o + r * o_stride + c * kVecLanes, acc[r][c]);
+  }
+}
+
+}  // namespace
+
+AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
+                             std::int64_t head_dim, std::optional<std::int32_t> window)
+    : num_rows_(num_rows),
+      head_dim_(head_dim),
+      value_stride_((head_dim + kLanes - 1) / kLanes * kLanes),
+      window_(window) {
+  const std::int64_t score_floats = num_rows * kMaxLanes * kLanes;
+  const std::int64_t floats = score_floats + num_rows * (value_stride_ + head_dim + 3);
+  scores_ = exec.scratch(thread_idx, static_cast<std::size_t>(floats));
+  o_ = scores_ + score_floats;
+  q_ = o_ + num_rows * value_stride_;
+  largest_ = q_ + num_rows * head_dim;
+  total_ = largest_ + num_rows;
+  row_positions_ = reinterpret_cast<std::int32_t*>(total_ + num_rows);
+  std::fill_n(o_, num_rows * value_stride_, 0.0f);
+  std::fill_n(largest_, num_rows, kMinusInfinity);
+  std::fill_n(total_, num_rows, 0.0f);
+}
+
+void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
+                              std::int32_t position) {
+  for (std::int64_t d = 0; d < head_dim_; ++d) q_[row * head_dim_ + d] = q[d] * scale;
+  row_positions_[row] = position;
+}
+
+void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
+                         bool masked) {
+  if (num_lanes_ == kMaxLanes || (num_lanes_ > 0 && layout.dtype != dtype_)) flush();
+  dtype_ = layout.dtype;
+  key_stride_ = layout.num_slots;
+  const auto size = static_cast<std::ptrdiff_t>(size_bytes(layout.dtype));
+  lanes_[static_cast<std::size_t>(num_lanes_++)] = {
+      .keys = page + lane * size,
+      .values = page + layout.key_bytes() + lane * value_stride_ * size,
+      .positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane,
+      .masked = masked};
+}
+
+void AttentionTile::flush() {
+  if (num_lanes_ == 0) return;
+  dispatch_dtype(dtype_, [&]<class T>() {
+    score<T>();
+    mask();
+    update_softmax();
+    accumulate<T>();
+  });
+  num_lanes_ = 0;
+}
+
+template <class T>
+void AttentionTile::score() {
+  constexpr std::int64_t kStride = kMaxLanes * kLanes;
+  std::array<const T*, kMaxLanes> keys{};
+  for (std::int64_t j = 0; j < num_lanes_; ++j) {
+    keys[static_cast<std::size_t>(j)] =
+        reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].keys);
+  }
+  std::int64_t row = 0;
+  const auto rows_of = [&]<int kRows>() {
+    const float* q = q_ + row * head_dim_;
+    float* scores = scores_ + row * kStride;
+    std::int64_t j = 0;
+    for (; j + 2 <= num_lanes_; j += 2) {
+      score_block<kRows, 2>(q, head_dim_, keys.data() + j, key_stride_, scores + j * kLanes,
+                            kStride);
+    }
+    if (j < num_lanes_) {
+      score_block<kRows, 1>(q, head_dim_, keys.data() + j, key_stride_, scores + j * kLanes,
+                            kStride);
+    }
+    row += kRows;
+  };
+  while (row + 8 <= num_rows_) rows_of.template operator()<8>();
+  if (row + 4 <= num_rows_) rows_of.template operator()<4>();
+  while (row < num_rows_) rows_of.template operator()<1>();
+}
+
+void AttentionTile::mask() {
+  for (std::int64_t j = 0; j < num_lanes_; ++j) {
+    const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
+    if (!lanes.masked) continue;
+    const auto positions = load_as<I32x16>(lanes.positions);
+    for (std::int64_t row = 0; row < num_rows_; ++row) {
+      const std::int32_t p = row_positions_[row];
+      I32x16 readable = positions <= p;
+      if (window_) readable &= positions > p - *window_;
+      float* scores = scores_ + (row * kMaxLanes + j) * kLanes;
+      store(scores, readable ? load(scores) : broadcast(kMinusInfinity));
+    }
+  }
+}
+
+void AttentionTile::update_softmax() {
+  for (std::int64_t row = 0; row < num_rows_; ++row) {
+    float* scores = scores_ + row * kMaxLanes * kLanes;
+    F32x16 largest = load(scores);
+    for (std::int64_t j = 1; j < num_lanes_; ++j) largest = max(largest, load(scores + j * kLanes));
+    const float new_largest = std::max(largest_[row], max(largest));
+    if (new_largest == kMinusInfinity) {  // nothing readable yet: the weights are zero
+      for (std::int64_t j = 0; j < num_lanes_; ++j) store(scores + j * kLanes, F32x16{});
+      continue;
+    }
+    F32x16 total{};
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      const F32x16 weight = exp(load(scores + j * kLanes) - new_largest);
+      store(scores + j * kLanes, weight);
+      total += weight;
+    }
+    if (largest_[row] != new_largest) {
+      const float shrink = std::exp(largest_[row] - new_largest);
+      total_[row] *= shrink;
+      float* o = o_ + row * value_stride_;
+      for (std::int64_t c = 0; c < value_stride_; c += kVecLanes)
+        store(o + c, load(o + c) * shrink);
+      largest_[row] = new_largest;
+    }
+    total_[row] += sum(total);
+  }
+}
+
+template <class T>
+void AttentionTile::accumulate() {
+  constexpr std::int64_t kStride = kMaxLanes * kLanes;
+  std::int64_t channel = 0;
+  const auto channels_of = [&]<int kVectors>() {
+    std::array<const T*, kMaxLanes> values{};
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      values[static_cast<std::size_t>(j)] =
+          reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].values) + channel;
+    }
+    std::int64_t row = 0;
+    const auto rows_of = [&]<int kRows>() {
+      value_block<kRows, kVectors>(scores_ + row * kStride, kStride, values.data(), num_lanes_,
+                                   value_stride_, o_ + row * value_stride_ + channel,
+                                   value_stride_);
+      row += kRows;
+    };
+    while (row + 4 <= num_rows_) rows_of.template operator()<4>();
+    while (row < num_rows_) rows_of.template operator()<1>();
+    channel += kVectors * kVecLanes;
+  };
+  while (channel + 4 * kVecLanes <= value_stride_) channels_of.template operator()<4>();
+  while (channel < value_stride_) channels_of.template operator()<1>();
+}
+
+float AttentionTile::finish(std::int64_t row, float* o) const {
+  const float total = total_[row];
+  if (total == 0.0f) {
+    std::fill_n(o, head_dim_, 0.0f);
+    return kMinusInfinity;
+  }
+  const float scale = 1.0f / total;
+  const float* sums = o_ + row * value_stride_;
+  for (std::int64_t d = 0; d < head_dim_; ++d) o[d] = sums[d] * scale;
+  return largest_[row] + std::log(total);
+}
+
+}  // namespace pikv::kernels::cpu

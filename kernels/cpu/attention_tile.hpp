@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inner part of CPU attention: a block of query rows against a few lanes of slots at a time,
+// with a running softmax (Milakov and Gimelshein 2018, 1805.02867; Dao et al. 2022, 2205.14135).
+//
+// Invariant after every flush, for each query row i: o[i] = sum_j exp(s_j - m[i]) v_j and
+// l[i] = sum_j exp(s_j - m[i]) over the slots seen, m[i] their largest score (-inf if none).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "kernels/common/exec.hpp"
+#include "kernels/common/page_layout.hpp"
+
+namespace pikv::kernels::cpu {
+
+class AttentionTile {
+ public:
+  /// `num_rows` query rows of `head_dim` channels, in the scratch memory of one thread.
+  AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows, std::int64_t head_dim,
+                std::optional<std::int32_t> window);
+
+  void set_query(std::int64_t row, const float* q, float scale, std::int32_t position);
+
+  /// Adds kLanes slots of a page, starting at `lane`; `masked` when some row may not read them all.
+  void push(const PageLayout& layout, const std::byte* page, std::int32_t lane, bool masked);
+
+  /// Works off what was pushed.
+  void flush();
+
+  /// Writes the normalised output of a row, returns its log-sum-exp.
+  float finish(std::int64_t row, float* o) const;
+
+ private:
+  // Slots a flush: their keys and values of 64 channels in float32 fill the first-level cache.
+  static constexpr std::int64_t kMaxLanes = 8;
+
+  struct Lanes {
+    const std::byte* keys;    // channel d at keys + d * key_stride elements
+    const std::byte* values;  // slot j at values + j * value_stride elements
+    const std::int32_t* positions;
+    bool masked;
+  };
+
+  template <class T>
+  void score();
+  void mask();
+  void update_softmax();
+  template <class T>
+  void accumulate();
+
+  std::int64_t num_rows_;
+  std::int64_t head_dim_;
+  std::int64_t value_stride_;
+  std::optional<std::int32_t> window_;
+  std::int64_t key_stride_ = 0;
+  DType dtype_ = DType::kF32;
+
+  std::array<Lanes, kMaxLanes> lanes_{};
+  std::int64_t num_lanes_ = 0;
+
+  float* q_;                     // [rows, D]
+  float* scores_;                // [rows, kMaxLanes * kLanes]
+  float* o_;                     // [rows, Dp]
+  float* largest_;               // [rows]
+  float* total_;                 // [rows]
+  std::int32_t* row_positions_;  // [rows]
+};
+
+}  // namespace pikv::kernels::cpu

@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sixteen floats at a time, on the compiler's vector extensions: one 512-bit register where the
+// machine has them, two or four narrower ones elsewhere. No instruction set is named except for
+// binary16 loads, which the compiler does not vectorise by itself.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__F16C__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "kernels/common/dtype.hpp"
+
+namespace pikv::kernels::cpu {
+
+using F32x16 = float __attribute__((vector_size(64)));
+using I32x16 = std::int32_t __attribute__((vector_size(64)));
+using U32x16 = std::uint32_t __attribute__((vector_size(64)));
+using U16x16 = std::uint16_t __attribute__((vector_size(32)));
+
+inline constexpr std::int64_t kVecLanes = 16;
+
+template <class Vector, class T>
+inline Vector load_as(const T* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline F32x16 broadcast(float x) { return F32x16{} + x; }
+
+inline F32x16 load(const float* from) { return load_as<F32x16>(from); }
+
+inline F32x16 load(const BFloat16* from) {
+  const U32x16 wide = __builtin_convertvector(load_as<U16x16>(from), U32x16) << 16;
+  return (F32x16)wide;
+}
+
+inline F32x16 load(const Half* from) {
+#if defined(__AVX512F__)
+  return (F32x16)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#else
+  float wide[16];
+  for (int i = 0; i < 16; ++i) wide[i] = to_float(from[i]);
+  return load(wide);
+#endif
+}
+
+inline void store(float* to, F32x16 v) { std::memcpy(to, &v, sizeof v); }
+
+/// Loads the first n < 16 elements; the rest are zero.
+template <class T>
+inline F32x16 load_first(const T* from, std::int64_t n) {
+  T padded[16] = {};
+  std::memcpy(padded, from, static_cast<std::size_t>(n) * sizeof(T));
+  return load(padded);
+}
+
+inline void store_first(float* to, F32x16 v, std::int64_t n) {
+  std::memcpy(to, &v, static_cast<std::size_t>(n) * sizeof(float));
+}
+
+inline F32x16 max(F32x16 a, F32x16 b) { return a > b ? a : b; }
+inline F32x16 min(F32x16 a, F32x16 b) { return a < b ? a : b; }
+
+namespace detail {
+using F32x8 = float __attribute__((vector_size(32)));
+using F32x4 = float __attribute__((vector_size(16)));
+}  // namespace detail
+
+inline float sum(F32x16 v) {
+  const detail::F32x8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                          __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const detail::F32x4 b =
+      __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+inline float max(F32x16 v) {
+  const detail::F32x8 a0 = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  const detail::F32x8 a1 = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const detail::F32x8 a = a0 > a1 ? a0 : a1;
+  const detail::F32x4 b0 = __builtin_shufflevector(a, a, 0, 1, 2, 3);
+  const detail::F32x4 b1 = __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  const detail::F32x4 b = b0 > b1 ? b0 : b1;
+  const float x = b[0] > b[2] ? b[0] : b[2];
+  const float y = b[1] > b[3] ? b[1] : b[3];
+  return x > y ? x : y;
+}
+
+/// exp(x) to about 2 ulp; exactly 0 for x = -inf and below the smallest normal result. Range
+/// reduction by ln 2 in two parts, then the degree-6 polynomial of Cephes' expf (Moshier 1992).
+inline F32x16 exp(F32x16 x) {
+  const F32x16 underflow = broadcast(-87.33f);
+  const F32x16 clamped = min(max(x, underflow), broadcast(88.72f));
+  // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+  const F32x16 magic = broadcast(12582912.0f);
+  const F32x16 n = (clamped * 1.44269504088896341f + magic) - magic;
+  const F32x16 r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  F32x16 p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // n can be 128 at the top of the range, where 2^n alone overflows: scale by 2 * 2^(n - 1).
+  const I32x16 exponent = (__builtin_convertvector(n, I32x16) + 126) << 23;
+  const F32x16 scaled = p * (F32x16)exponent * 2.0f;
+  return x < underflow ? F32x16{} : scaled;
+}
+
+}  // namespace pikv::kernels::cpu

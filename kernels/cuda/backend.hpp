@@ -1,0 +1,40 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The CUDA half of Exec and of device memory, behind functions that name no CUDA type. Without CUDA
+// the same symbols come from kernels/no_cuda and throw NotBuilt.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/common/exec.hpp"
+
+namespace pikv::cuda {
+
+/// A stream and the library handles on one GPU, which becomes the calling thread's current one.
+/// Throws CudaError if there is no such GPU.
+[[nodiscard]] std::shared_ptr<CudaContext> make_context(int device_idx);
+
+/// Waits for everything enqueued on the context's stream.
+void synchronize(CudaContext& context);
+
+/// At least `bytes` bytes on the calling thread's current GPU, aligned to 256. Throws OutOfMemory.
+[[nodiscard]] void* allocate(std::size_t bytes);
+
+/// Waits for all work of the GPU before it frees, so that running kernels keep their memory.
+void release(void* data) noexcept;
+
+/// Copies in the order of the context's stream. When it returns, host memory that was written may
+/// be read and pageable host memory that was read may be reused; device to device is only enqueued.
+void copy(CudaContext& context, void* to, Device to_device, const void* from, Device from_device,
+          std::size_t bytes);
+
+/// One line a GPU; none without a GPU or a driver.
+[[nodiscard]] std::vector<std::string> describe_devices();
+
+[[nodiscard]] bool is_built();
+
+}  // namespace pikv::cuda

@@ -1,0 +1,84 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an Exec on a GPU owns, and how CUDA and cuBLAS faults become exceptions. Plain C++: the host
+// compiler may include it.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <source_location>
+#include <utility>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv::cuda {
+
+/// Owns a library handle and is no larger than it. A failure to destroy is ignored: it is the echo
+/// of an earlier fault, which was reported.
+template <class Handle, auto Destroy>
+class UniqueHandle {
+ public:
+  UniqueHandle() = default;
+  explicit UniqueHandle(Handle handle) : handle_(handle) {}
+  ~UniqueHandle() { reset(); }
+
+  UniqueHandle(const UniqueHandle&) = delete;
+  UniqueHandle& operator=(const UniqueHandle&) = delete;
+  UniqueHandle(UniqueHandle&& other) noexcept : handle_(other.release()) {}
+  UniqueHandle& operator=(UniqueHandle&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+
+  [[nodiscard]] Handle get() const { return handle_; }
+  [[nodiscard]] Handle release() { return std::exchange(handle_, Handle{}); }
+  void reset() noexcept {
+    if (handle_ != Handle{}) static_cast<void>(Destroy(std::exchange(handle_, Handle{})));
+  }
+
+ private:
+  Handle handle_{};
+};
+
+/// Throws CudaError("what: reason (file:line)") unless `status` is success.
+inline void check(cudaError_t status, const char* what,
+                  std::source_location where = std::source_location::current()) {
+  if (status != cudaSuccess) [[unlikely]] {
+    throw CudaError(concat(what, ": ", cudaGetErrorName(status), ", ", cudaGetErrorString(status),
+                           " (", where.file_name(), ":", where.line(), ")"));
+  }
+}
+
+inline void check(cublasStatus_t status, const char* what,
+                  std::source_location where = std::source_location::current()) {
+  if (status != CUBLAS_STATUS_SUCCESS) [[unlikely]] {
+    throw CudaError(concat(what, ": ", cublasGetStatusName(status), ", ",
+                           cublasGetStatusString(status), " (", where.file_name(), ":",
+                           where.line(), ")"));
+  }
+}
+
+/// After a launch: reports a refused configuration now. A fault inside the kernel appears at a
+/// later call, because nothing waits here.
+inline void check_launch(const char* operation,
+                         std::source_location where = std::source_location::current()) {
+  check(cudaGetLastError(), operation, where);
+}
+
+}  // namespace pikv::cuda
+
+namespace pikv {
+
+/// Everything enqueued through one context runs in order on its stream.
+struct CudaContext {
+  int device_idx;
+  cuda::UniqueHandle<cudaStream_t, &cudaStreamDestroy> stream;
+  cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
+
+  /// Makes this GPU the calling thread's current one.
+  void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }
+};
+
+}  // namespace pikv

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/backend.hpp"
+#include "kernels/cuda/context.cuh"
+
+namespace pikv::cuda {
+namespace {
+
+cudaMemcpyKind copy_kind(Device to, Device from) {
+  if (to == Device::kCuda) {
+    return from == Device::kCuda ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice;
+  }
+  return from == Device::kCuda ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+}
+
+}  // namespace
+
+std::shared_ptr<CudaContext> make_context(int device_idx) {
+  int num_devices = 0;
+  check(cudaGetDeviceCount(&num_devices), "cudaGetDeviceCount");
+  if (device_idx < 0 || device_idx >= num_devices) {
+    throw CudaError(concat("make_context: GPU ", device_idx, " of ", num_devices));
+  }
+  auto context = std::make_shared<CudaContext>();
+  context->device_idx = device_idx;
+  context->activate();
+
+  // Work on the legacy default stream, which libraries may use, must not serialise with ours.
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  context->stream = decltype(context->stream)(stream);
+
+  cublasHandle_t blas = nullptr;
+  check(cublasCreate(&blas), "cublasCreate");
+  context->blas = decltype(context->blas)(blas);
+  check(cublasSetStream(blas, stream), "cublasSetStream");
+  return context;
+}
+
+void synchronize(CudaContext& context) {
+  context.activate();
+  check(cudaStreamSynchronize(context.stream.get()), "synchronize");
+}
+
+void* allocate(std::size_t bytes) {
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
+    std::size_t free_bytes = 0;
+    std::size_t total_bytes = 0;
+    check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+    throw OutOfMemory(concat("allocate: ", bytes, " bytes of GPU memory, ", free_bytes, " of ",
+                             total_bytes, " are free"));
+  }
+  check(status, "cudaMalloc");
+  return data;
+}
+
+void release(void* data) noexcept { static_cast<void>(cudaFree(data)); }
+
+void copy(CudaContext& context, void* to, Device to_device, const void* from, Device from_device,
+          std::size_t bytes) {
+  if (bytes == 0) return;
+  context.activate();
+  check(cudaMemcpyAsync(to, from, bytes, copy_kind(to_device, from_device), context.stream.get()),
+        "copy");
+  if (to_device == Device::kCpu) synchronize(context);
+}
+
+std::vector<std::string> describe_devices() {
+  int num_devices = 0;
+  if (cudaGetDeviceCount(&num_devices) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return {};
+  }
+  std::vector<std::string> lines;
+  for (int i = 0; i < num_devices; ++i) {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties");
+    lines.push_back(concat(properties.name, ", sm_", properties.major, properties.minor, ", ",
+                           properties.totalGlobalMem >> 20, " MiB, ",
+                           properties.multiProcessorCount, " multiprocessors"));
+  }
+  return lines;
+}
+
+bool is_built() { return true; }
+
+}  // namespace pikv::cuda

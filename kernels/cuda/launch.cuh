@@ -1,0 +1,40 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every launcher needs: the stream, the grid, and the way from a run-time extent to a
+// compile-time one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/common/exec.hpp"
+#include "kernels/cuda/context.cuh"
+
+namespace pikv::kernels::cuda {
+
+using pikv::cuda::check_launch;
+
+/// exec's stream, with its GPU made current.
+[[nodiscard]] inline cudaStream_t stream_of(const Exec& exec) {
+  exec.cuda_context().activate();
+  return exec.cuda_context().stream.get();
+}
+
+/// Blocks for `num_items` items. All kernels stride by their grid, so the cap only keeps the number
+/// inside what a launch accepts.
+[[nodiscard]] inline unsigned num_blocks(std::int64_t num_items, std::int64_t items_per_block) {
+  constexpr std::int64_t kMaxBlocks = std::int64_t{1} << 30;
+  return static_cast<unsigned>(
+      std::min((num_items + items_per_block - 1) / items_per_block, kMaxBlocks));
+}
+
+/// Calls f.template operator()<N>() with the first N of kValues (ascending) that is at least
+/// `value`. Throws InvalidArgument naming `operation` and `what` if all are smaller.
+template <int... kValues, class F>
+void dispatch_at_least(std::int64_t value, const char* operation, const char* what, F&& f) {
+  const bool found = ((value <= kValues ? (f.template operator()<kValues>(), true) : false) || ...);
+  require(found, operation, what, " = ", value, " exceeds ", std::max({kValues...}));
+}
+
+}  // namespace pikv::kernels::cuda

@@ -1,0 +1,32 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/kv_page.hpp"
+
+#include "kernels/common/backend_choice.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv::kernels {
+
+void write_slots(Exec& exec, const WriteSlotsArgs& args) {
+  require(args.layout.dtype == DType::kF32, "write_slots", "an open page is f32, not ",
+          name(args.layout.dtype));
+  if (args.writes.size() == 0) return;
+  run_on(exec, args, cpu::write_slots, cuda::write_slots);
+}
+
+void clear_pages(Exec& exec, const ClearPagesArgs& args) {
+  if (args.pages.size() == 0) return;
+  run_on(exec, args, cpu::clear_pages, cuda::clear_pages);
+}
+
+void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
+  require(args.from_layout.num_slots == args.to_layout.num_slots &&
+              args.from_layout.head_dim == args.to_layout.head_dim,
+          "convert_pages", "the layouts differ in more than the element type");
+  require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
+          " source pages, ", args.to.extent(0), " target pages");
+  if (args.from.size() == 0) return;
+  run_on(exec, args, cpu::convert_pages, cuda::convert_pages);
+}
+
+}  // namespace pikv::kernels

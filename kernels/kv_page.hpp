@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Writing to KV pages: tokens into an open page, and an open page into its sealed form.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/common/exec.hpp"
+#include "kernels/common/page_layout.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv::kernels {
+
+/// One token's key and value of one head, and the slot that takes them.
+struct KvWrite {
+  const float* key;    // [D]
+  const float* value;  // [D]
+  std::byte* page;     // an open page: float32, laid out as `layout` says
+  std::int32_t slot;   // in [0, P)
+  std::int32_t position;
+};
+
+/// Writes tokens to open pages. No two writes name the same slot.
+struct WriteSlotsArgs {
+  PageLayout layout;  // dtype kF32
+  View<const KvWrite, 1> writes;
+};
+void write_slots(Exec& exec, const WriteSlotsArgs& args);
+
+/// Makes a page empty: zeros, and no slot has a position.
+struct ClearPagesArgs {
+  PageLayout layout;
+  View<std::byte* const, 1> pages;
+};
+void clear_pages(Exec& exec, const ClearPagesArgs& args);
+
+/// Converts whole pages between element types (rounding to nearest even); positions are copied.
+/// The layouts differ in dtype only. Source and target pages do not overlap.
+struct ConvertPagesArgs {
+  PageLayout from_layout;
+  PageLayout to_layout;
+  View<const std::byte* const, 1> from;  // [pages]
+  View<std::byte* const, 1> to;          // [pages]
+};
+void convert_pages(Exec& exec, const ConvertPagesArgs& args);
+
+namespace cpu {
+void write_slots(Exec& exec, const WriteSlotsArgs& args);
+void clear_pages(Exec& exec, const ClearPagesArgs& args);
+void convert_pages(Exec& exec, const ConvertPagesArgs& args);
+}  // namespace cpu
+namespace cuda {
+void write_slots(Exec& exec, const WriteSlotsArgs& args);
+void clear_pages(Exec& exec, const ClearPagesArgs& args);
+void convert_pages(Exec& exec, const ConvertPagesArgs& args);
+}  // namespace cuda
+
+}  // namespace pikv::kernels

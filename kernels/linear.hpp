@@ -1,0 +1,33 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// y = x W^T (+ bias): the matrix product of every projection, with the weight as it lies in the
+// checkpoint, [out, in] row-major. Products and sums are in float32 whatever the weight's type.
+//
+// CPU: few rows read the weight once in its own type (bound by its bytes); many rows widen it a
+// tile at a time and go through BLAS. CUDA: cuBLAS. Deterministic for equal shapes and threads.
+// y may not alias x, weight or bias.
+#pragma once
+
+#include "kernels/common/exec.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv::kernels {
+
+struct LinearArgs {
+  View<const float, 2> x;       // [T, K]
+  WeightView weight;            // [N, K]
+  const float* bias = nullptr;  // [N], or null
+  View<float, 2> y;             // [T, N]
+};
+
+void linear(Exec& exec, const LinearArgs& args);
+
+namespace cpu {
+void linear(Exec& exec, const LinearArgs& args);
+}
+namespace cuda {
+void linear(Exec& exec, const LinearArgs& args);
+}
+
+}  // namespace pikv::kernels

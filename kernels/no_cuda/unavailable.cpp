@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The symbols of kernels/cuda in a build without CUDA.
+#include <string_view>
+
+#include "kernels/attention.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/cuda/backend.hpp"
+#include "kernels/elementwise.hpp"
+#include "kernels/gate_topk.hpp"
+#include "kernels/kv_page.hpp"
+#include "kernels/linear.hpp"
+#include "kernels/merge_states.hpp"
+#include "kernels/rms_norm.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/rows.hpp"
+
+namespace pikv {
+namespace {
+
+[[noreturn]] void not_built(std::string_view operation) {
+  throw NotBuilt(concat(operation, ": built without CUDA"));
+}
+
+}  // namespace
+
+namespace cuda {
+
+std::shared_ptr<CudaContext> make_context(int) { not_built("make_context"); }
+void synchronize(CudaContext&) { not_built("synchronize"); }
+void* allocate(std::size_t) { not_built("allocate"); }
+void release(void*) noexcept {}
+void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
+std::vector<std::string> describe_devices() { return {}; }
+bool is_built() { return false; }
+
+}  // namespace cuda
+
+namespace kernels::cuda {
+
+void attention(Exec&, const AttentionArgs&) { not_built("attention"); }
+void silu_mul(Exec&, const SiluMulArgs&) { not_built("silu_mul"); }
+void add(Exec&, const AddArgs&) { not_built("add"); }
+void sigmoid_gated_add(Exec&, const SigmoidGatedAddArgs&) { not_built("sigmoid_gated_add"); }
+void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
+void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
+void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
+void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }
+void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
+void linear(Exec&, const LinearArgs&) { not_built("linear"); }
+void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
+void rms_norm(Exec&, const RmsNormArgs&) { not_built("rms_norm"); }
+void rope_table(Exec&, const RopeTableArgs&) { not_built("rope_table"); }
+void rope(Exec&, const RopeArgs&) { not_built("rope"); }
+void gather_rows(Exec&, const GatherRowsArgs&) { not_built("gather_rows"); }
+void combine_rows(Exec&, const CombineRowsArgs&) { not_built("combine_rows"); }
+
+}  // namespace kernels::cuda
+}  // namespace pikv

@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <exception>
+#include <memory>
+
+#include "core/comm/communicator.hpp"
+#include "launch/program.hpp"
+
+int main(int argc, char** argv) {
+  std::unique_ptr<pikv::Communicator> comm;
+  try {
+    comm = pikv::launched_by_mpi()
+               ? pikv::make_mpi_communicator(pikv::mpi_options_from_environment())
+               : pikv::make_single_communicator();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "pikv: %s\n", error.what());
+    return 1;
+  }
+  return pikv::launch::run_command_line(argc, argv, *comm);
+}

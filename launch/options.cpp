@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/options.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "compression/tables.hpp"
+#include "core/policy/table.hpp"
+#include "routing/tables.hpp"
+#include "scheduling/tables.hpp"
+
+namespace pikv::launch {
+namespace {
+
+/// "what it is: a, b, c" with the names of a table.
+template <class Row>
+std::string help_of(std::string_view what, std::span<const Row> table) {
+  std::string text = fmt::format("{}:", what);
+  for (const Row& row : table)
+    text += fmt::format("{} {}", &row == table.data() ? "" : ",", row.name);
+  return text;
+}
+
+}  // namespace
+
+void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
+  app.add_option("--model", options.model, "Model directory in hub layout")->required();
+  app.add_option("--kv-owner", options.kv_owner,
+                 help_of("Which shard owns a new entry", routing::kv_routers()))
+      ->capture_default_str();
+  app.add_option("--placement", options.placement,
+                 help_of("Which rank holds an expert and its shard", routing::placements()))
+      ->capture_default_str();
+  app.add_option("--gate", options.gate, help_of("Which experts a token goes to", routing::gates()))
+      ->capture_default_str();
+  app.add_option("--scheduler", options.scheduler,
+                 help_of("Which slots of the cache are kept", scheduling::schedulers()))
+      ->capture_default_str();
+  app.add_option("--codec", options.codec, help_of("Form of full pages", compression::codecs()))
+      ->capture_default_str();
+  app.add_option("--kv-dtype", options.kv_dtype, "Element type of full pages with codec none")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
+  app.add_option("--kv-shards", options.kv_shards,
+                 "Shards a layer [number of experts; of ranks in a dense model]");
+  app.add_option("--page-slots", options.page_slots, "Slots a page, a multiple of 16")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--kv-memory", options.kv_memory_bytes,
+                 "Bytes of KV pages a rank may hold, with K, M or G [no limit]")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--threads", options.num_threads, "Threads a rank [its share of the machine]")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--chunk-tokens", options.chunk_tokens, "Prefill tokens a step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--max-batch", options.max_batch, "Sequences that run together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+void add_sampling_options(CLI::App& app, SamplingOptions& options) {
+  app.add_option("--temperature", options.temperature, "0 is greedy")->capture_default_str();
+  app.add_option("--top-k", options.top_k, "Sample from the k most probable; 0 is all")
+      ->capture_default_str();
+  app.add_option("--top-p", options.top_p, "Sample from the fewest tokens that reach p")
+      ->capture_default_str();
+  app.add_option("--min-p", options.min_p, "Drop tokens below this share of the most probable")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", options.repetition_penalty,
+                 "Above 1 disfavours repetition")
+      ->capture_default_str();
+  app.add_option("--seed", options.seed, "Of the sampling")->capture_default_str();
+}
+
+std::string describe(const RuntimeOptions& options, int num_ranks) {
+  std::string text = fmt::format(
+      "--model {} --kv-owner {} --placement {} --gate {} --scheduler {} --codec {} --kv-dtype {} "
+      "--page-slots {} --chunk-tokens {} --max-batch {} --threads {}",
+      options.model.string(), options.kv_owner, options.placement, options.gate, options.scheduler,
+      options.codec, options.kv_dtype, options.page_slots, options.chunk_tokens, options.max_batch,
+      options.num_threads.value_or(default_num_threads()));
+  if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
+  if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
+  return fmt::format("{} (ranks: {})", text, num_ranks);
+}
+
+}  // namespace pikv::launch

@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/runtime.hpp"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "compression/tables.hpp"
+#include "kernels/common/error.hpp"
+#include "launch/agreement.hpp"
+#include "routing/tables.hpp"
+#include "scheduling/tables.hpp"
+
+namespace pikv::launch {
+namespace {
+
+int ranks_on_this_machine() {
+  const char* text = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  return text != nullptr ? std::max(1, std::atoi(text)) : 1;
+}
+
+std::string codec_spec(const RuntimeOptions& options) {
+  if (options.kv_dtype == "f32") return options.codec;
+  require(options.codec == "none", "kv-dtype", "'", options.kv_dtype,
+          "' applies to codec 'none', not to '", options.codec, "'");
+  return "none:dtype=" + options.kv_dtype;
+}
+
+}  // namespace
+
+int default_num_threads() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  const int online = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int bound =
+      sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : online;
+  const long configured = sysconf(_SC_NPROCESSORS_ONLN);
+  // A mask narrower than the machine is this rank's own share already.
+  if (bound < configured) return std::max(1, bound);
+  return std::max(1, bound / ranks_on_this_machine());
+}
+
+Runtime::Runtime(Communicator& comm, const RuntimeOptions& options)
+    : comm_(comm), exec_(agree(comm, [&] {
+        return Exec::cpu(options.num_threads ? *options.num_threads : default_num_threads());
+      })) {
+  agree(comm_, [&] { load(options); });
+  check_maps();
+}
+
+void Runtime::load(const RuntimeOptions& options) {
+  gate_ = make_policy("gate", routing::gates(), options.gate);
+  kv_router_ = make_policy("kv-owner", routing::kv_routers(), options.kv_owner);
+  const auto placement = make_policy("placement", routing::placements(), options.placement);
+  codec_ = make_policy("codec", compression::codecs(), codec_spec(options));
+  scheduler_ = make_policy("scheduler", scheduling::schedulers(), options.scheduler);
+
+  config_ = std::make_unique<const ModelConfig>(read_model_config(options.model));
+  weights_ = std::make_unique<const ModelWeights>(options.model, *config_);
+
+  const std::int64_t num_experts = std::max<std::int64_t>(config_->num_experts, 1);
+  const std::int64_t num_shards =
+      options.kv_shards.value_or(config_->is_mixture() ? num_experts : comm_.size());
+  require(num_shards > 0 && num_shards <= 65'536, "kv-shards", num_shards,
+          " is outside [1, 65536]");
+  expert_map_ = std::make_unique<const ShardMap>(placement->place(
+      {.num_layers = config_->num_layers, .num_shards = num_experts, .num_ranks = comm_.size()}));
+  kv_map_ = std::make_unique<const ShardMap>(placement->place(
+      {.num_layers = config_->num_layers, .num_shards = num_shards, .num_ranks = comm_.size()}));
+  cache_ = std::make_unique<KvCache>(exec_,
+                                     KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
+                                                   .head_dim = config_->head_dim,
+                                                   .page_slots = options.page_slots,
+                                                   .budget_bytes = options.kv_memory_bytes},
+                                     *kv_map_, comm_.rank(), *codec_);
+  decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,
+                                                           .weights = *weights_,
+                                                           .expert_map = *expert_map_,
+                                                           .kv_map = *kv_map_,
+                                                           .cache = *cache_,
+                                                           .comm = comm_,
+                                                           .gate = *gate_,
+                                                           .kv_router = *kv_router_});
+  engine_ = std::make_unique<Engine>(
+      EngineParts{.model = *config_,
+                  .decoder = *decoder_,
+                  .cache = *cache_,
+                  .comm = comm_,
+                  .scheduler = *scheduler_},
+      EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});
+}
+
+void Runtime::check_maps() const {
+  const std::uint64_t mine = expert_map_->hash() ^ (kv_map_->hash() << 1);
+  std::vector<std::uint64_t> all(static_cast<std::size_t>(comm_.size()));
+  comm_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    require(all[rank] == all[0], "placement", "rank ", rank,
+            " computed another shard map than rank 0; were the ranks given the same options?");
+  }
+}
+
+}  // namespace pikv::launch

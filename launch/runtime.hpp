@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The composition root: from names and paths to a running engine. Only here are rows picked from
+// the policy tables.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/comm/communicator.hpp"
+#include "core/engine/engine.hpp"
+#include "core/model/decoder.hpp"
+
+namespace pikv::launch {
+
+struct RuntimeOptions {
+  std::filesystem::path model;
+  std::string gate = "topk";
+  std::string kv_owner = "expert";
+  std::string placement = "contiguous";
+  std::string codec = "none";
+  std::string scheduler = "full";
+  std::string kv_dtype = "f32";           // short for codec none:dtype=...
+  std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
+  std::int32_t page_slots = 16;
+  std::optional<std::uint64_t> kv_memory_bytes;  // a rank
+  std::optional<int> num_threads;                // a rank; default: its share of the machine
+  std::int64_t chunk_tokens = 512;
+  std::int64_t max_batch = 32;
+};
+
+/// Processors that one rank should use: all it is bound to, or an equal share of the machine when
+/// several unbound ranks run on it; at least 1.
+[[nodiscard]] int default_num_threads();
+
+/// Everything between a model directory and tokens, on one rank. Every rank makes one with the same
+/// options; the constructor is a collective and agrees on errors.
+class Runtime {
+ public:
+  Runtime(Communicator& comm, const RuntimeOptions& options);
+
+  [[nodiscard]] const ModelConfig& model() const { return *config_; }
+  [[nodiscard]] const ModelWeights& weights() const { return *weights_; }
+  [[nodiscard]] const ShardMap& kv_map() const { return *kv_map_; }
+  [[nodiscard]] const ShardMap& expert_map() const { return *expert_map_; }
+  [[nodiscard]] Communicator& comm() { return comm_; }
+  [[nodiscard]] Exec& exec() { return exec_; }
+  [[nodiscard]] KvCache& cache() { return *cache_; }
+  [[nodiscard]] Decoder& decoder() { return *decoder_; }
+  [[nodiscard]] Engine& engine() { return *engine_; }
+
+ private:
+  void load(const RuntimeOptions& options);
+  void check_maps() const;
+
+  Communicator& comm_;
+  Exec exec_;
+  std::unique_ptr<const ModelConfig> config_;
+  std::unique_ptr<const ModelWeights> weights_;
+  std::unique_ptr<const Gate> gate_;
+  std::unique_ptr<const KvRouter> kv_router_;
+  std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<const Scheduler> scheduler_;
+  std::unique_ptr<const ShardMap> expert_map_;
+  std::unique_ptr<const ShardMap> kv_map_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace pikv::launch

@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tolerance: scores and values are of unit size and both sides compute in float32 from the same
+// stored bits, whatever the type of the pages, so one tolerance covers all types.
+#include "kernels/attention.hpp"
+
+#include <limits>
+
+#include "kernels/common/error.hpp"
+#include "tests/kernels/cuda/attention_case.hpp"
+
+namespace pikv::test {
+namespace {
+
+constexpr Tolerance kUnitSums{2e-5, 1e-5};
+
+class AttentionCuda : public CudaParity {
+ protected:
+  void expect_same(const AttentionCase& batch) {
+    const AttentionCase::Result cuda = batch.run(gpu());
+    const AttentionCase::Result expected = batch.run(cpu());
+    expect_close(cuda.o, expected.o, kUnitSums);
+    expect_close(cuda.lse, expected.lse, kUnitSums);
+  }
+};
+
+TEST_F(AttentionCuda, AgreesWithTheCpuForEveryHeadSizePageSizeAndType) {
+  for (const DType dtype : kDTypes) {
+    for (const std::int32_t num_slots : {16, 32, 64}) {
+      for (const std::int32_t head_dim : {1, 16, 17, 24, 64, 80, 128, 256}) {
+        SCOPED_TRACE(::testing::Message()
+                     << name(dtype) << ", P = " << num_slots << ", D = " << head_dim);
+        const AttentionShape shape{.head_dim = head_dim, .num_slots = num_slots, .sealed = dtype};
+        expect_same(AttentionCase(random_, shape, {{1, 1}, {1, 331}, {37, 113}}));
+      }
+    }
+  }
+}
+
+TEST_F(AttentionCuda, AgreesAtContextsAroundAPage) {
+  for (const std::int32_t num_positions : {1, 15, 16, 17, 31, 32, 33, 64, 65, 257}) {
+    for (const std::int32_t num_streams : {1, 2, 7}) {
+      SCOPED_TRACE(::testing::Message()
+                   << num_positions << " positions in " << num_streams << " streams");
+      const AttentionShape shape{.num_streams = num_streams, .sealed = DType::kBf16};
+      expect_same(AttentionCase(random_, shape, {{1, num_positions}}));
+      expect_same(AttentionCase(random_, shape, {{num_positions, num_positions}}));
+    }
+  }
+}
+
+TEST_F(AttentionCuda, AgreesForEveryGroupSize) {
+  for (const std::int32_t num_kv_heads : {1, 2, 3}) {
+    for (const std::int32_t group_size : {1, 3, 8}) {
+      SCOPED_TRACE(::testing::Message() << "Hkv = " << num_kv_heads << ", G = " << group_size);
+      const AttentionShape shape{.head_dim = 24,
+                                 .num_heads = num_kv_heads * group_size,
+                                 .num_kv_heads = num_kv_heads,
+                                 .sealed = DType::kF16};
+      expect_same(AttentionCase(random_, shape, {{1, 101}, {5, 5}, {2, 47}}));
+    }
+  }
+}
+
+TEST_F(AttentionCuda, ReadsNothingOutsideTheWindow) {
+  for (const std::int32_t window : {1, 2, 16, 17, 100, 1 << 20}) {
+    for (const std::int32_t num_slots : {16, 32}) {
+      SCOPED_TRACE(::testing::Message() << "window = " << window << ", P = " << num_slots);
+      const AttentionShape shape{.num_slots = num_slots, .sealed = DType::kBf16, .window = window};
+      expect_same(AttentionCase(random_, shape, {{67, 67}, {1, 211}, {31, 150}}));
+    }
+  }
+}
+
+TEST_F(AttentionCuda, ServesManySegmentsInAnyOrder) {
+  std::vector<Sequence> sequences;
+  for (std::int32_t i = 0; i < 71; ++i) sequences.push_back({1 + i % 3, 3 + i});
+  expect_same(AttentionCase(random_, {.head_dim = 80}, sequences));
+}
+
+TEST_F(AttentionCuda, AQueryThatMayReadNothingIsZeroWithMinusInfinity) {
+  const AttentionShape shape{.head_dim = 80};
+  AttentionCase batch(random_, shape, {{3, 100}, {1, 16}});
+  batch.ask_from(-1);
+  const AttentionCase::Result result = batch.run(gpu());
+  for (const float value : result.o) ASSERT_EQ(value, 0.0f);
+  for (const float value : result.lse) ASSERT_EQ(value, -std::numeric_limits<float>::infinity());
+}
+
+TEST_F(AttentionCuda, EmptyStreamsAloneReadNothing) {
+  const AttentionShape shape{.num_streams = 5};
+  const AttentionCase batch(random_, shape, {{0, 0}, {0, 40}});
+  EXPECT_TRUE(batch.run(gpu()).lse.empty());
+
+  // A sequence without a slot, beside one that has some.
+  expect_same(AttentionCase(random_, shape, {{1, 0}, {2, 40}}));
+}
+
+TEST_F(AttentionCuda, RepeatsBitForBit) {
+  const AttentionCase batch(random_, {.head_dim = 128, .sealed = DType::kBf16},
+                            {{1, 500}, {33, 90}});
+  const AttentionCase::Result first = batch.run(gpu());
+  const AttentionCase::Result second = batch.run(gpu());
+  expect_close(first.o, second.o, kExact);
+  expect_close(first.lse, second.lse, kExact);
+}
+
+TEST_F(AttentionCuda, RefusesHeadsWiderThanItsRegisters) {
+  const AttentionCase batch(random_, {.head_dim = 257}, {{1, 3}});
+  EXPECT_THROW(static_cast<void>(batch.run(gpu())), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace pikv::test

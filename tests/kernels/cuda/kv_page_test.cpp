@@ -1,0 +1,207 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pages agree byte for byte up to their last position; what pads a page is not compared. NaN need
+// only stay NaN.
+#include "kernels/kv_page.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/common/dispatch.hpp"
+#include "tests/kernels/cuda/parity.hpp"
+
+namespace pikv::test {
+namespace {
+
+constexpr std::int32_t kSlots[] = {16, 32, 64};
+constexpr std::int32_t kHeadDims[] = {1, 16, 24, 64, 80, 128, 256};
+constexpr std::int64_t kPages[] = {0, 1, 7};
+
+/// Pages that lie end to end, in the memory of an Exec.
+class Pages {
+ public:
+  Pages(Exec& exec, const PageLayout& layout, const std::vector<std::byte>& bytes)
+      : layout_(layout), bytes_(exec, bytes), pointers_(exec, pointers(bytes.size())) {}
+
+  [[nodiscard]] std::byte* page(std::int64_t i) {
+    return bytes_.data() + static_cast<std::size_t>(i) * layout_.page_bytes();
+  }
+  [[nodiscard]] View<std::byte*, 1> view(std::int64_t count) { return pointers_.view(count); }
+  [[nodiscard]] std::vector<std::byte> host() { return bytes_.host(); }
+
+ private:
+  [[nodiscard]] std::vector<std::byte*> pointers(std::size_t num_bytes) {
+    std::vector<std::byte*> result;
+    for (std::size_t at = 0; at < num_bytes; at += layout_.page_bytes()) {
+      result.push_back(bytes_.data() + at);
+    }
+    return result;
+  }
+
+  PageLayout layout_;
+  Array<std::byte> bytes_;
+  Array<std::byte*> pointers_;
+};
+
+std::vector<std::byte> poisoned_pages(const PageLayout& layout, std::int64_t count) {
+  return std::vector<std::byte>(static_cast<std::size_t>(count) * layout.page_bytes(),
+                                std::byte{0xff});
+}
+
+/// Keys and values of all pages, widened without rounding, and their positions.
+struct Contents {
+  std::vector<float> elements;
+  std::vector<std::int32_t> positions;
+};
+
+Contents contents(const PageLayout& layout, const std::vector<std::byte>& pages) {
+  Contents result;
+  for (std::size_t at = 0; at < pages.size(); at += layout.page_bytes()) {
+    const std::size_t count = layout.position_offset() / size_bytes(layout.dtype);
+    dispatch_dtype(layout.dtype, [&]<class T>() {
+      for (std::size_t i = 0; i < count; ++i) {
+        T element;
+        std::memcpy(&element, pages.data() + at + i * sizeof(T), sizeof(T));
+        result.elements.push_back(to_float(element));
+      }
+    });
+    std::vector<std::int32_t> positions(static_cast<std::size_t>(layout.num_slots));
+    std::memcpy(positions.data(), pages.data() + at + layout.position_offset(),
+                positions.size() * sizeof(std::int32_t));
+    result.positions.insert(result.positions.end(), positions.begin(), positions.end());
+  }
+  return result;
+}
+
+void expect_equal(const PageLayout& layout, const std::vector<std::byte>& cuda,
+                  const std::vector<std::byte>& cpu) {
+  const Contents actual = contents(layout, cuda);
+  const Contents expected = contents(layout, cpu);
+  EXPECT_EQ(actual.positions, expected.positions);
+  ASSERT_EQ(actual.elements.size(), expected.elements.size());
+  for (std::size_t i = 0; i < expected.elements.size(); ++i) {
+    if (std::isnan(expected.elements[i]) && std::isnan(actual.elements[i])) continue;
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(actual.elements[i]),
+              std::bit_cast<std::uint32_t>(expected.elements[i]))
+        << "element " << i << ": CUDA " << actual.elements[i] << ", CPU " << expected.elements[i];
+  }
+}
+
+class KvPageCuda : public CudaParity {};
+
+TEST_F(KvPageCuda, ClearedPagesAreEmptyInEveryType) {
+  for (const DType dtype : kDTypes) {
+    for (const std::int32_t num_slots : kSlots) {
+      for (const std::int32_t head_dim : kHeadDims) {
+        for (const std::int64_t num_pages : kPages) {
+          SCOPED_TRACE(::testing::Message() << name(dtype) << ", P = " << num_slots << ", D = "
+                                            << head_dim << ", " << num_pages << " pages");
+          const PageLayout layout = make_page_layout(num_slots, head_dim, dtype);
+          const auto clear = [&](Exec& exec) {
+            Pages pages(exec, layout, poisoned_pages(layout, num_pages));
+            kernels::clear_pages(exec, {.layout = layout, .pages = pages.view(num_pages)});
+            return pages.host();
+          };
+          expect_equal(layout, clear(gpu()), clear(cpu()));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(KvPageCuda, WritesEachTokenToItsSlotAndNothingElse) {
+  for (const std::int32_t num_slots : kSlots) {
+    for (const std::int32_t head_dim : kHeadDims) {
+      for (const std::int64_t num_pages : kPages) {
+        SCOPED_TRACE(::testing::Message() << "P = " << num_slots << ", D = " << head_dim << ", "
+                                          << num_pages << " pages");
+        const PageLayout layout = make_page_layout(num_slots, head_dim, DType::kF32);
+        // About two thirds of all slots, each at most once.
+        std::vector<std::int64_t> targets;
+        for (std::int64_t slot = 0; slot < num_pages * num_slots; ++slot) {
+          if (random_.below(3) != 0) targets.push_back(slot);
+        }
+        const auto num_writes = static_cast<std::int64_t>(targets.size());
+        const auto keys = random_.normals(num_writes * head_dim);
+        const auto values = random_.normals(num_writes * head_dim);
+        const auto write = [&](Exec& exec) {
+          Pages pages(exec, layout, poisoned_pages(layout, num_pages));
+          kernels::clear_pages(exec, {.layout = layout, .pages = pages.view(num_pages)});
+          Array<float> keys_array(exec, keys);
+          Array<float> values_array(exec, values);
+          std::vector<kernels::KvWrite> writes;
+          for (std::int64_t i = 0; i < num_writes; ++i) {
+            const std::int64_t target = targets[static_cast<std::size_t>(i)];
+            writes.push_back({.key = keys_array.data() + i * head_dim,
+                              .value = values_array.data() + i * head_dim,
+                              .page = pages.page(target / num_slots),
+                              .slot = static_cast<std::int32_t>(target % num_slots),
+                              .position = static_cast<std::int32_t>(1000 + target)});
+          }
+          Array<kernels::KvWrite> writes_array(exec, writes);
+          kernels::write_slots(exec, {.layout = layout, .writes = writes_array.view(num_writes)});
+          return pages.host();
+        };
+        expect_equal(layout, write(gpu()), write(cpu()));
+      }
+    }
+  }
+}
+
+TEST_F(KvPageCuda, ConvertsBetweenAllTypesWithTheSameRounding) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  // Overflow, the last finite halves, subnormals, and ties of both 16-bit types.
+  const std::vector<float> special = {0.0f,          -0.0f,         kInfinity,      -kInfinity,
+                                      65504.0f,      65519.0f,      65520.0f,       -1e30f,
+                                      5.9604645e-8f, 2.9802322e-8f, 2.9802326e-8f,  6.1e-5f,
+                                      1.00390625f,   1.01171875f,   1.00048828125f, 1.00146484375f,
+                                      1e-40f,        3.4028235e38f, std::nanf(""),  1e-10f};
+  for (const DType from : kDTypes) {
+    for (const DType to : kDTypes) {
+      for (const std::int32_t num_slots : kSlots) {
+        for (const std::int32_t head_dim : kHeadDims) {
+          const std::int64_t num_pages = 3;
+          SCOPED_TRACE(::testing::Message() << name(from) << " to " << name(to)
+                                            << ", P = " << num_slots << ", D = " << head_dim);
+          const PageLayout from_layout = make_page_layout(num_slots, head_dim, from);
+          const PageLayout to_layout = make_page_layout(num_slots, head_dim, to);
+          std::vector<std::byte> source = poisoned_pages(from_layout, num_pages);
+          for (std::size_t at = 0; at < source.size(); at += from_layout.page_bytes()) {
+            auto elements = random_.normals(
+                static_cast<std::int64_t>(from_layout.position_offset() / size_bytes(from)));
+            for (std::size_t i = 0; i < elements.size() && i < special.size(); ++i) {
+              elements[i] = special[i];
+            }
+            const auto bytes = encode(elements, from);
+            std::memcpy(source.data() + at, bytes.data(), bytes.size());
+            for (std::int32_t slot = 0; slot < num_slots; ++slot) {
+              const auto position = static_cast<std::int32_t>(random_.below(kNoPosition));
+              std::memcpy(source.data() + at + from_layout.position_offset() +
+                              static_cast<std::size_t>(slot) * sizeof(position),
+                          &position, sizeof(position));
+            }
+          }
+          const auto convert = [&](Exec& exec) {
+            Pages from_pages(exec, from_layout, source);
+            Pages to_pages(exec, to_layout, poisoned_pages(to_layout, num_pages));
+            std::vector<const std::byte*> from_pointers;
+            for (std::int64_t i = 0; i < num_pages; ++i)
+              from_pointers.push_back(from_pages.page(i));
+            Array<const std::byte*> from_array(exec, from_pointers);
+            kernels::convert_pages(exec, {.from_layout = from_layout,
+                                          .to_layout = to_layout,
+                                          .from = from_array.view(num_pages),
+                                          .to = to_pages.view(num_pages)});
+            return to_pages.host();
+          };
+          expect_equal(to_layout, convert(gpu()), convert(cpu()));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pikv::test
