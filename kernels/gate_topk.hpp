@@ -5,6 +5,7 @@
 // and Qwen-MoE): p = softmax(logits) over all experts; the K largest are chosen, larger first and
 // on equal p the lower id first, so that any backend and any rank chooses alike; the weights are
 // p, or p divided by the sum of the chosen K when `renormalize`. Logits must be finite.
+// CUDA: at most 1024 experts.
 #pragma once
 
 #include <cstdint>

@@ -5,8 +5,9 @@
 // checkpoint, [out, in] row-major. Products and sums are in float32 whatever the weight's type.
 //
 // CPU: few rows read the weight once in its own type (bound by its bytes); many rows widen it a
-// tile at a time and go through BLAS. CUDA: cuBLAS. Deterministic for equal shapes and threads.
-// y may not alias x, weight or bias.
+// tile at a time and go through BLAS. CUDA: cuBLAS for
+// float32 weights, own kernels for 16-bit ones, which cuBLAS would multiply in 16 bits.
+// Deterministic for equal shapes and threads. y may not alias x, weight or bias.
 #pragma once
 
 #include "kernels/common/exec.hpp"

@@ -15,7 +15,7 @@ namespace pikv {
 
 struct Request {
   std::vector<TokenId> prompt{};  // at least one token
-  std::int64_t max_tokens = 0;  // to generate
+  std::int64_t max_tokens = 0;    // to generate
   SamplingOptions sampling{};
   std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
 };
@@ -54,7 +54,9 @@ struct EngineStats {
   std::int64_t num_decode_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
-  std::uint64_t decode_bytes_sent = 0;  // by this rank, in decode steps
+  // By this rank, in decode steps:
+  std::uint64_t decode_bytes_sent = 0;
+  std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages in use, each once a step
 };
 
 }  // namespace pikv

@@ -80,6 +80,9 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   const ModelConfig& config = parts_.config;
   const AttentionWeights& w = parts_.weights.layer(layer).attention;
   const std::int64_t num_rows = rows.size();
+  if (rows.size() > 0) {
+    dense_bytes_read_ += w.q.bytes() + w.k.bytes() + w.v.bytes() + w.o.bytes();
+  }
   const std::int64_t q_size = config.num_heads * config.head_dim;
   const std::int64_t kv_size = config.num_kv_heads * config.head_dim;
   const View<float, 2> hidden{hidden_.data(), {num_rows, config.hidden_size}};
@@ -152,6 +155,7 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
     run_experts(layer, *w.moe, rows.size());
   } else {
     mlp_.run(*w.mlp, normed, branch);
+    if (rows.size() > 0) dense_bytes_read_ += weight_bytes(*w.mlp);
   }
   kernels::add(exec_, {.x = branch, .y = hidden});
 }
@@ -176,6 +180,7 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
     const auto shared = sized<2>(shared_, normed.extents);
     const auto gate = sized<2>(shared_gate_, {num_rows, 1});
     mlp_.run(*moe.shared, normed, shared);
+    if (num_rows > 0) dense_bytes_read_ += weight_bytes(*moe.shared);
     kernels::linear(exec_, {.x = normed, .weight = moe.shared_gate, .y = gate});
     kernels::sigmoid_gated_add(exec_, {.gate = {gate.data, {num_rows}}, .x = shared, .y = branch});
   }
@@ -190,6 +195,7 @@ View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
                        {.table = {hidden_.data(), DType::kF32, hidden_rows, config.hidden_size},
                         .indices = {rows.data(), {count}},
                         .out = selected});
+  if (count > 0) dense_bytes_read_ += parts_.weights.lm_head().bytes();
   const auto logits = sized<2>(logits_, {count, config.vocab_size});
   kernels::linear(exec_, {.x = selected, .weight = parts_.weights.lm_head(), .y = logits});
   return logits;

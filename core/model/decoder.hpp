@@ -50,6 +50,11 @@ class Decoder {
   /// call.
   [[nodiscard]] View<const float, 2> logits(const std::vector<std::int32_t>& rows);
 
+  /// Bytes of the weights that this rank's steps touched, each matrix once a step.
+  [[nodiscard]] std::uint64_t weight_bytes_read() const {
+    return dense_bytes_read_ + experts_.weight_bytes_read();
+  }
+
  private:
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
@@ -71,6 +76,7 @@ class Decoder {
   std::vector<std::int32_t> choices_;      // [T, K]
   std::vector<std::int32_t> last_expert_;  // [T], see KvRouterInput
   DeviceBuffer<float> selected_, logits_;
+  std::uint64_t dense_bytes_read_ = 0;
 };
 
 }  // namespace pikv

@@ -17,6 +17,10 @@ const float* data_or_null(const std::vector<float>& values) {
 
 }  // namespace
 
+std::size_t weight_bytes(const MlpWeights& weights) {
+  return weights.gate.bytes() + weights.up.bytes() + weights.down.bytes();
+}
+
 void Mlp::run(const MlpWeights& weights, View<const float, 2> x, View<float, 2> y) {
   const std::array inner{x.extent(0), weights.gate.rows};
   const auto inner_size = static_cast<std::size_t>(inner[0] * inner[1]);
@@ -73,6 +77,7 @@ void ExpertMlps::run(const Args& args) {
     const std::int64_t first = begin_[e];
     const std::int64_t count = begin_[e + 1] - first;
     if (count == 0) continue;
+    weight_bytes_read_ += weight_bytes(args.weights.experts[e]);
     mlp_.run(args.weights.experts[e], {sorted.row(first), {count, hidden}},
              {outputs.row(first), {count, hidden}});
   }

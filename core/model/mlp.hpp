@@ -15,6 +15,8 @@
 
 namespace pikv {
 
+[[nodiscard]] std::size_t weight_bytes(const MlpWeights& weights);
+
 /// y = down(silu(gate x) * up x).
 class Mlp {
  public:
@@ -42,9 +44,13 @@ class ExpertMlps {
   };
   void run(const Args& args);
 
+  /// Bytes of the experts that had a row, summed over all runs.
+  [[nodiscard]] std::uint64_t weight_bytes_read() const { return weight_bytes_read_; }
+
  private:
   Exec& exec_;
   Mlp mlp_;
+  std::uint64_t weight_bytes_read_ = 0;
   std::vector<std::int32_t> begin_;   // [E + 1]: first sorted row of each expert
   std::vector<std::int32_t> cursor_;  // [E]
   std::vector<std::int32_t> slots_;   // [T, K]: sorted row of each choice, or -1

@@ -33,6 +33,8 @@ class ShardedExperts {
   /// A collective: every rank calls it for the same layer.
   void run(const Args& args);
 
+  [[nodiscard]] std::uint64_t weight_bytes_read() const { return mlps_.weight_bytes_read(); }
+
  private:
   void pack(const Args& args, int rank);
   void answer(const Args& args);

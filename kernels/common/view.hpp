@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/common/dtype.hpp"
 
@@ -39,7 +40,10 @@ struct View {
   }
   [[nodiscard]] constexpr T* row(std::int64_t i) const { return data + i * row_size(); }
 
-  constexpr operator View<const T, Rank>() const {  // NOLINT: a view of const is always safe
+  /// A view of const is always safe. A template, so that it is not offered for View<const T>.
+  template <class U>
+    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  constexpr operator View<U, Rank>() const {  // NOLINT: implicit on purpose
     return {data, extents};
   }
 };

@@ -12,8 +12,11 @@
 namespace pikv {
 namespace {
 
-/// The characters of a word, as the inside of a class. Below U+0100 Oniguruma uses an older table,
-/// in which the superscripts and the fractions are of a word.
+/// The characters of a word, as the inside of a class.
+constexpr std::string_view kWordInClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+
+/// Outside a class Oniguruma consults an older table below U+0100, in which superscripts and
+/// fractions are of a word.
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xB2\xB3\xB9\xBC-\xBE)";
 
 class Translator {
@@ -63,7 +66,7 @@ class Translator {
       case 'S':
         return replace_escape(R"(\P{White_Space})");
       case 'w':
-        return replace_escape(in_class_ ? word : "[" + word + "]");
+        return replace_escape(in_class_ ? std::string(kWordInClass) : "[" + word + "]");
       case 'W':
         if (in_class_) reject("\\W inside a class");
         return replace_escape("[^" + word + "]");

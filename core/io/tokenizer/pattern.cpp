@@ -19,6 +19,8 @@ Regex read_pattern(const JsonNode& node) {
 
 std::string replace_all(RegexMatcher& matcher, std::string_view text, std::string_view content) {
   std::string out;
+  // The reference looks for nothing in an empty text, not even for an empty match.
+  if (text.empty()) return out;
   out.reserve(text.size());
   std::size_t end = 0;
   matcher.reset(text);

@@ -121,6 +121,7 @@ TEST(Regex, ReadsOnigurumaWhereTheDialectsDiffer) {
             (Strings{"\u0085", "\u3000", " "}));
   EXPECT_EQ(matches(Regex::from_oniguruma("\\w+"), "a\u0301_\u203f\u00b2 \u2155"),
             (Strings{"a\u0301_\u203f\u00b2"}));
+  EXPECT_EQ(matches(Regex::from_oniguruma("[\\w]+"), "a_\u00b2"), (Strings{"a_"}));
   EXPECT_EQ(matches(Regex::from_oniguruma("[^\\w]"), "a\u0301-"), (Strings{"-"}));
   EXPECT_EQ(matches(Regex::from_oniguruma("\\bb"), "ab b\u0301b"), (Strings{"b"}));
   EXPECT_EQ(matches(Regex::from_oniguruma("\\u0061"), "ba"), (Strings{"a"}));

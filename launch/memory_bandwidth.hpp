@@ -1,0 +1,14 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/comm/communicator.hpp"
+#include "kernels/common/exec.hpp"
+
+namespace pikv::launch {
+
+/// How fast all ranks together read memory, in GB/s: each rank's threads sum their part of a buffer
+/// that no cache holds; the best of several passes. A collective.
+[[nodiscard]] double measure_read_bandwidth(Exec& exec, Communicator& comm);
+
+}  // namespace pikv::launch

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: 2026 The PiKV Authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Sets up, builds everything with warnings as errors and runs the tests. With nvcc on the PATH the
+# CUDA and NCCL code is compiled too; tests that need a GPU report skipped without one.
+#
+#   launch/test.sh              the release build
+#   launch/test.sh asan         the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+preset=${1:-release}
+if (($#)); then shift; fi
+launch/install_packages.sh
+
+with_cuda=OFF
+if [[ $preset == release ]] && command -v nvcc >/dev/null; then with_cuda=ON; fi
+cmake --preset "$preset" -DPIKV_WERROR=ON -DPIKV_BUILD_TESTS=ON -DPIKV_WITH_CUDA=$with_cuda \
+  --log-level=WARNING
+cmake --build --preset "$preset"
+
+# Open MPI and OpenBLAS keep memory until the process ends; only our own leaks count.
+export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
+ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "$@"
