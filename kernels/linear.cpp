@@ -2,19 +2,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/linear.hpp"
 
-#include "kernels/common/backend_choice.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
+namespace {
 
-void linear(Exec& exec, const LinearArgs& args) {
+void check(const LinearArgs& args) {
   require(args.x.extent(1) == args.weight.cols, "linear", "x has ", args.x.extent(1),
           " columns, the weight has ", args.weight.cols);
   require(args.y.extent(0) == args.x.extent(0) && args.y.extent(1) == args.weight.rows, "linear",
           "y is [", args.y.extent(0), ", ", args.y.extent(1), "], expected [", args.x.extent(0),
           ", ", args.weight.rows, "]");
-  if (args.y.size() == 0) return;
-  run_on(exec, args, cpu::linear, cuda::linear);
+}
+
+}  // namespace
+
+void linear(Exec& exec, const LinearArgs& args) { linears(exec, {&args, 1}); }
+
+void linears(Exec& exec, std::span<const LinearArgs> products) {
+  for (const LinearArgs& args : products) check(args);
+  if (exec.device() == Device::kCpu) {
+    cpu::linears(exec, products);
+    return;
+  }
+  for (const LinearArgs& args : products) {
+    if (args.y.size() > 0) cuda::linear(exec, args);
+  }
 }
 
 }  // namespace pikv::kernels

@@ -10,6 +10,8 @@
 // Deterministic for equal shapes and threads. y may not alias x, weight or bias.
 #pragma once
 
+#include <span>
+
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
 
@@ -24,8 +26,12 @@ struct LinearArgs {
 
 void linear(Exec& exec, const LinearArgs& args);
 
+/// Independent products, together: none reads what another writes. On the CPU their parts share one
+/// round of threads, which is what makes the many small products of a decode step fast.
+void linears(Exec& exec, std::span<const LinearArgs> products);
+
 namespace cpu {
-void linear(Exec& exec, const LinearArgs& args);
+void linears(Exec& exec, std::span<const LinearArgs> products);
 }
 namespace cuda {
 void linear(Exec& exec, const LinearArgs& args);

@@ -49,10 +49,10 @@ struct Sample {
 struct Row {
   std::int64_t batch = 0;
   std::int64_t context = 0;
-  Sample prefill_tokens_per_s;
-  Sample decode_tokens_per_s;
-  Sample decode_read_gb_per_s;               // of all ranks
-  std::vector<std::uint64_t> kv_bytes;       // by rank, at the end
+  Sample prefill_tokens_per_s{};
+  Sample decode_tokens_per_s{};
+  Sample decode_read_gb_per_s{};               // of all ranks
+  std::vector<std::uint64_t> kv_bytes{};       // by rank, at the end
   std::uint64_t decode_step_bytes_sent = 0;  // all ranks together
 };
 

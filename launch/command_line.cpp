@@ -1,12 +1,16 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
@@ -19,6 +23,9 @@ namespace {
 constexpr int kBadInput = 2;
 constexpr int kFault = 1;
 
+constexpr std::chrono::milliseconds kTurn{200};  // an abort among ranks of a host takes tens
+constexpr int kMostTurns = 10;
+
 void report(std::string text) {
   // One line, whatever a message contains.
   std::ranges::replace(text, '\n', ' ');
@@ -26,8 +33,26 @@ void report(std::string text) {
   std::fflush(stderr);
 }
 
+/// What is wrong with the command line; the parser does not say which programs there are.
+std::string describe(const CLI::App& app, const CLI::ParseError& error) {
+  if (!app.get_subcommands().empty()) return error.what();
+  std::vector<std::string> known;
+  for (const CLI::App* program : app.get_subcommands({})) known.push_back(program->get_name());
+  const std::vector<std::string> given = app.remaining();
+  if (given.empty() && error.get_exit_code() != static_cast<int>(CLI::ExitCodes::RequiredError)) {
+    return error.what();
+  }
+  return fmt::format("{} (known: {})",
+                     given.empty() ? "a program is missing"
+                                   : fmt::format("'{}' is not a program", given.front()),
+                     fmt::join(known, ", "));
+}
+
 /// An error that the other ranks do not know of: say it here and end them all.
 int fail_alone(Communicator& comm, const std::exception& error, int exit_code) {
+  // Ranks that fail of one cause fail together. The lowest speaks first; its abort ends the rest
+  // before they repeat it.
+  std::this_thread::sleep_for(kTurn * std::min(comm.rank(), kMostTurns));
   report(comm.size() > 1 && std::string_view(error.what()).find("(rank ") == std::string_view::npos
              ? fmt::format("{} (rank {})", error.what(), comm.rank())
              : error.what());
@@ -64,7 +89,7 @@ int run_command_line(int argc, const char* const* argv, Communicator& comm) {
       if (is_request) {
         app.exit(error);
       } else {
-        report(error.what());
+        report(describe(app, error));
       }
     }
     return is_request ? 0 : kBadInput;

@@ -60,7 +60,7 @@ class Generate final : public Program {
                    "File of JSON lines {\"prompt\": ..., \"id\": ..., \"max_tokens\": ...}");
     app.add_option("--output", output_, "With --batch: file for the results, JSON lines");
     app.add_option("--max-tokens", max_tokens_, "Tokens to generate")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
     add_sampling_options(app, sampling_);
     app.add_option("--stop", stops_, "End at this string; may be given several times")

@@ -55,10 +55,10 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--threads", options.num_threads, "Threads a rank [its share of the machine]")
       ->check(CLI::Range(1, 4096));
   app.add_option("--chunk-tokens", options.chunk_tokens, "Prefill tokens a step")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
   app.add_option("--max-batch", options.max_batch, "Sequences that run together")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
 }
 

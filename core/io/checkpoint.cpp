@@ -3,8 +3,10 @@
 #include "core/io/checkpoint.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <set>
+#include <system_error>
 
 #include "core/io/json_file.hpp"
 #include "kernels/common/error.hpp"
@@ -20,7 +22,8 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 }  // namespace
 
 Checkpoint::Checkpoint(const fs::path& directory) : directory_(directory) {
-  if (!fs::is_directory(directory)) {
+  std::error_code ignored;  // no answer is no directory
+  if (!fs::is_directory(directory, ignored)) {
     throw BadFile(fmt::format("{}: no such model directory", directory.string()));
   }
   if (!fs::exists(directory / kIndexFile)) {
@@ -64,22 +67,22 @@ std::size_t Checkpoint::bytes() const {
   return total;
 }
 
+void Checkpoint::expect(const StoredTensor& tensor, const std::vector<std::int64_t>& shape) const {
+  if (tensor.shape == shape && tensor.is_float()) return;
+  throw BadFile(fmt::format("{}: tensor '{}' is {}, expected [{}] of F32, BF16 or F16",
+                            directory_.string(), tensor.name, tensor.describe(),
+                            fmt::join(shape, ", ")));
+}
+
 WeightView Checkpoint::matrix(std::string_view name, std::int64_t rows, std::int64_t cols) const {
   const StoredTensor& stored = tensor(name);
-  const WeightView weight = to_weight(stored);
-  if (weight.rows != rows || weight.cols != cols) {
-    throw BadFile(fmt::format("{}: tensor '{}' is {}, expected [{}, {}]", directory_.string(), name,
-                              stored.describe(), rows, cols));
-  }
-  return weight;
+  expect(stored, {rows, cols});
+  return to_weight(stored);
 }
 
 std::vector<float> Checkpoint::vector(std::string_view name, std::int64_t size) const {
   const StoredTensor& stored = tensor(name);
-  if (stored.shape.size() != 1 || stored.shape[0] != size) {
-    throw BadFile(fmt::format("{}: tensor '{}' is {}, expected [{}]", directory_.string(), name,
-                              stored.describe(), size));
-  }
+  expect(stored, {size});
   return to_floats(stored);
 }
 

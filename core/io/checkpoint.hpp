@@ -30,10 +30,12 @@ class Checkpoint {
   /// The matrix `name`. Throws BadFile unless it is [rows, cols] of F32, BF16 or F16.
   [[nodiscard]] WeightView matrix(std::string_view name, std::int64_t rows,
                                   std::int64_t cols) const;
-  /// The vector `name` in float32. Throws BadFile unless it is [size].
+  /// The vector `name` in float32. Throws BadFile unless it is [size] of F32, BF16 or F16.
   [[nodiscard]] std::vector<float> vector(std::string_view name, std::int64_t size) const;
 
  private:
+  void expect(const StoredTensor& tensor, const std::vector<std::int64_t>& shape) const;
+
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, const StoredTensor*, std::less<>> tensors_;

@@ -19,6 +19,12 @@ std::string name_of(JsonObject::Keys keys) {
   return fmt::format("'{}'", fmt::join(keys, "' or '"));
 }
 
+/// Whether get<std::int64_t>() returns the number that the file states.
+bool is_int64(const Json& value) {
+  return value.is_number_integer() &&
+         !(value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX);
+}
+
 }  // namespace
 
 JsonObject::JsonObject(std::shared_ptr<const Json> value, std::string source)
@@ -54,7 +60,7 @@ bool JsonObject::has(std::string_view key) const { return find({key}) != nullptr
 std::optional<std::int64_t> JsonObject::optional_integer(Keys keys) const {
   const Json* value = find(keys);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_number_integer()) fail(fmt::format("key {} is not an integer", name_of(keys)));
+  if (!is_int64(*value)) fail(fmt::format("key {} is not an integer", name_of(keys)));
   return value->get<std::int64_t>();
 }
 
@@ -104,18 +110,19 @@ std::optional<JsonObject> JsonObject::optional_object(std::string_view key) cons
   const Json* value = find({key});
   if (value == nullptr) return std::nullopt;
   if (!value->is_object()) fail(fmt::format("key '{}' is not an object", key));
-  return JsonObject(std::make_shared<Json>(*value), fmt::format("{}: {}", source_, key));
+  // Shares the tree: copying a value that nests deeply would exhaust the stack.
+  return JsonObject(std::shared_ptr<const Json>(value_, value),
+                    fmt::format("{}: {}", source_, key));
 }
 
 std::vector<std::int64_t> JsonObject::integers(std::string_view key) const {
   const Json* value = find({key});
   if (value == nullptr) return {};
-  if (value->is_number_integer()) return {value->get<std::int64_t>()};
+  if (is_int64(*value)) return {value->get<std::int64_t>()};
   std::vector<std::int64_t> result;
   if (!value->is_array()) fail(fmt::format("key '{}' is not an integer or a list of them", key));
   for (const Json& item : *value) {
-    if (!item.is_number_integer())
-      fail(fmt::format("key '{}' has an item that is no integer", key));
+    if (!is_int64(item)) fail(fmt::format("key '{}' has an item that is no integer", key));
     result.push_back(item.get<std::int64_t>());
   }
   return result;

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
@@ -53,6 +54,23 @@ std::optional<DType> dtype_of(const StoredTensor& tensor) {
 bool is_count(const Json& value) {
   return value.is_number_unsigned() ||
          (value.is_number_integer() && value.get<std::int64_t>() >= 0);
+}
+
+/// Parses the header. A tensor that is there twice is an error, where the parser keeps the last.
+Json parse_header(const std::filesystem::path& path, std::string_view text) {
+  std::set<std::string> names;
+  std::optional<std::string> twice;
+  const auto note_names = [&](int depth, Json::parse_event_t event, const Json& value) {
+    if (depth == 1 && event == Json::parse_event_t::key) {
+      auto name = value.get<std::string>();
+      if (!names.insert(name).second) twice = std::move(name);
+    }
+    return true;
+  };
+  Json header = Json::parse(text.begin(), text.end(), note_names, /*allow_exceptions=*/false);
+  if (!header.is_object()) fail(path, "the header is not a JSON object");
+  if (twice) fail(path, "the header has two entries '{}'", *twice);
+  return header;
 }
 
 /// Reads one header entry and checks it against itself and the size of the buffer.
@@ -130,6 +148,8 @@ std::int64_t StoredTensor::size() const {
   return product;
 }
 
+bool StoredTensor::is_float() const { return dtype_of(*this).has_value(); }
+
 std::string StoredTensor::describe() const {
   return fmt::format("{} [{}]", dtype, fmt::join(shape, ", "));
 }
@@ -145,8 +165,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     fail(path, "the header claims {} bytes, the file has {}", header_bytes, bytes.size());
   }
   const auto* text = reinterpret_cast<const char*>(bytes.data()) + sizeof header_bytes;
-  const Json header = Json::parse(text, text + header_bytes, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) fail(path, "the header is not a JSON object");
+  const Json header = parse_header(path, {text, header_bytes});
   const auto buffer = bytes.subspan(sizeof header_bytes + header_bytes);
   for (const auto& [name, entry] : header.items()) {
     if (name != "__metadata__") tensors_.emplace(name, read_entry(path, name, entry, buffer));
@@ -187,7 +206,7 @@ std::vector<std::int64_t> to_integers(const StoredTensor& tensor) {
     throw BadFile(fmt::format("tensor '{}' is {}, expected I64", tensor.name, tensor.describe()));
   }
   std::vector<std::int64_t> values(static_cast<std::size_t>(tensor.size()));
-  std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+  if (!values.empty()) std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   return values;
 }
 

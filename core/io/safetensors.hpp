@@ -29,6 +29,8 @@ struct StoredTensor {
   std::span<const std::byte> bytes;
 
   [[nodiscard]] std::int64_t size() const;
+  /// F32, BF16 or F16: the types of weights.
+  [[nodiscard]] bool is_float() const;
   /// "BF16 [4096, 256]"
   [[nodiscard]] std::string describe() const;
 };
@@ -52,7 +54,7 @@ class SafetensorsFile {
   std::map<std::string, StoredTensor, std::less<>> tensors_;
 };
 
-/// Copies a tensor of any floating type to float32. Throws BadFile for other types.
+/// Copies a tensor of F32, BF16 or F16 to float32. Throws BadFile for other types.
 [[nodiscard]] std::vector<float> to_floats(const StoredTensor& tensor);
 /// Throws BadFile unless the type is I64.
 [[nodiscard]] std::vector<std::int64_t> to_integers(const StoredTensor& tensor);

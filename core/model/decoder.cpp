@@ -98,9 +98,12 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   const View<float, 2> flat_q{q.data, {num_rows, q_size}};
   const View<float, 2> flat_k{k.data, {num_rows, kv_size}};
   const View<float, 2> flat_v{v.data, {num_rows, kv_size}};
-  kernels::linear(exec_, {.x = normed, .weight = w.q, .bias = data_or_null(w.q_bias), .y = flat_q});
-  kernels::linear(exec_, {.x = normed, .weight = w.k, .bias = data_or_null(w.k_bias), .y = flat_k});
-  kernels::linear(exec_, {.x = normed, .weight = w.v, .bias = data_or_null(w.v_bias), .y = flat_v});
+  const std::array<kernels::LinearArgs, 3> projections = {{
+      {.x = normed, .weight = w.q, .bias = data_or_null(w.q_bias), .y = flat_q},
+      {.x = normed, .weight = w.k, .bias = data_or_null(w.k_bias), .y = flat_k},
+      {.x = normed, .weight = w.v, .bias = data_or_null(w.v_bias), .y = flat_v},
+  }};
+  kernels::linears(exec_, projections);
   if (config.qk_norm == QkNorm::kFullProjection) {
     kernels::rms_norm(exec_, {flat_q, w.q_norm.data(), config.rms_norm_eps, flat_q});
     kernels::rms_norm(exec_, {flat_k, w.k_norm.data(), config.rms_norm_eps, flat_k});
@@ -154,7 +157,8 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
   if (w.moe) {
     run_experts(layer, *w.moe, rows.size());
   } else {
-    mlp_.run(*w.mlp, normed, branch);
+    const Mlp::Group all{&*w.mlp, 0, rows.size()};
+    mlp_.run({&all, 1}, normed, branch);
     if (rows.size() > 0) dense_bytes_read_ += weight_bytes(*w.mlp);
   }
   kernels::add(exec_, {.x = branch, .y = hidden});
@@ -179,7 +183,8 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
   if (moe.shared) {
     const auto shared = sized<2>(shared_, normed.extents);
     const auto gate = sized<2>(shared_gate_, {num_rows, 1});
-    mlp_.run(*moe.shared, normed, shared);
+    const Mlp::Group all{&*moe.shared, 0, num_rows};
+    mlp_.run({&all, 1}, normed, shared);
     if (num_rows > 0) dense_bytes_read_ += weight_bytes(*moe.shared);
     kernels::linear(exec_, {.x = normed, .weight = moe.shared_gate, .y = gate});
     kernels::sigmoid_gated_add(exec_, {.gate = {gate.data, {num_rows}}, .x = shared, .y = branch});

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "kernels/elementwise.hpp"
-#include "kernels/linear.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
@@ -21,20 +20,42 @@ std::size_t weight_bytes(const MlpWeights& weights) {
   return weights.gate.bytes() + weights.up.bytes() + weights.down.bytes();
 }
 
-void Mlp::run(const MlpWeights& weights, View<const float, 2> x, View<float, 2> y) {
-  const std::array inner{x.extent(0), weights.gate.rows};
-  const auto inner_size = static_cast<std::size_t>(inner[0] * inner[1]);
-  gate_.resize_discard(inner_size);
-  up_.resize_discard(inner_size);
+void Mlp::run(std::span<const Group> groups, View<const float, 2> x, View<float, 2> y) {
+  if (groups.empty()) return;
+  const std::int64_t width = groups.front().weights->gate.rows;
+  const std::array inner{x.extent(0), width};
+  gate_.resize_discard(static_cast<std::size_t>(inner[0] * inner[1]));
+  up_.resize_discard(gate_.size());
   const View<float, 2> gate{gate_.data(), inner};
   const View<float, 2> up{up_.data(), inner};
-  kernels::linear(
-      exec_, {.x = x, .weight = weights.gate, .bias = data_or_null(weights.gate_bias), .y = gate});
-  kernels::linear(exec_,
-                  {.x = x, .weight = weights.up, .bias = data_or_null(weights.up_bias), .y = up});
+  const auto rows_of = [](auto view, const Group& group) {
+    view.data = view.row(group.row_begin);
+    view.extents[0] = group.row_end - group.row_begin;
+    return view;
+  };
+
+  products_.clear();
+  for (const Group& group : groups) {
+    const MlpWeights& w = *group.weights;
+    products_.push_back({.x = rows_of(x, group),
+                         .weight = w.gate,
+                         .bias = data_or_null(w.gate_bias),
+                         .y = rows_of(gate, group)});
+    products_.push_back({.x = rows_of(x, group),
+                         .weight = w.up,
+                         .bias = data_or_null(w.up_bias),
+                         .y = rows_of(up, group)});
+  }
+  kernels::linears(exec_, products_);
   kernels::silu_mul(exec_, {.gate = gate, .up = up, .out = gate});
-  kernels::linear(
-      exec_, {.x = gate, .weight = weights.down, .bias = data_or_null(weights.down_bias), .y = y});
+  products_.clear();
+  for (const Group& group : groups) {
+    products_.push_back({.x = rows_of(View<const float, 2>(gate), group),
+                         .weight = group.weights->down,
+                         .bias = data_or_null(group.weights->down_bias),
+                         .y = rows_of(y, group)});
+  }
+  kernels::linears(exec_, products_);
 }
 
 ExpertMlps::ExpertMlps(Exec& exec)
@@ -73,14 +94,13 @@ void ExpertMlps::run(const Args& args) {
   kernels::gather_rows(exec_, {.table = {args.x.data, DType::kF32, args.x.extent(0), hidden},
                                .indices = {rows_.data(), {sorted_shape[0]}},
                                .out = sorted});
+  groups_.clear();
   for (std::size_t e = 0; e < num_experts; ++e) {
-    const std::int64_t first = begin_[e];
-    const std::int64_t count = begin_[e + 1] - first;
-    if (count == 0) continue;
+    if (begin_[e] == begin_[e + 1]) continue;
+    groups_.push_back({&args.weights.experts[e], begin_[e], begin_[e + 1]});
     weight_bytes_read_ += weight_bytes(args.weights.experts[e]);
-    mlp_.run(args.weights.experts[e], {sorted.row(first), {count, hidden}},
-             {outputs.row(first), {count, hidden}});
   }
+  mlp_.run(groups_, sorted, outputs);
   std::fill_n(args.y.data, args.y.size(), 0.0f);
   kernels::combine_rows(exec_, {.rows = outputs,
                                 .slots = {slots_.data(), args.experts.extents},

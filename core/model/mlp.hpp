@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/model/weights.hpp"
@@ -12,22 +13,31 @@
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
+#include "kernels/linear.hpp"
 
 namespace pikv {
 
 [[nodiscard]] std::size_t weight_bytes(const MlpWeights& weights);
 
-/// y = down(silu(gate x) * up x).
+/// y = down(silu(gate x) * up x), for groups of rows with different weights at once.
 class Mlp {
  public:
   explicit Mlp(Exec& exec) : exec_(exec), gate_(exec.device()), up_(exec.device()) {}
 
-  void run(const MlpWeights& weights, View<const float, 2> x, View<float, 2> y);
+  /// Rows [row_begin, row_end) of x and y.
+  struct Group {
+    const MlpWeights* weights;
+    std::int64_t row_begin;
+    std::int64_t row_end;
+  };
+  /// The weights of all groups have the same shape.
+  void run(std::span<const Group> groups, View<const float, 2> x, View<float, 2> y);
 
  private:
   Exec& exec_;
   DeviceBuffer<float> gate_;
   DeviceBuffer<float> up_;
+  std::vector<kernels::LinearArgs> products_;
 };
 
 /// Runs rows through the experts chosen for them: y[t] = sum_k weights[t, k] expert[t, k](x[t]).
@@ -50,6 +60,7 @@ class ExpertMlps {
  private:
   Exec& exec_;
   Mlp mlp_;
+  std::vector<Mlp::Group> groups_;
   std::uint64_t weight_bytes_read_ = 0;
   std::vector<std::int32_t> begin_;   // [E + 1]: first sorted row of each expert
   std::vector<std::int32_t> cursor_;  // [E]

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "core/io/json_file.hpp"
@@ -28,6 +29,14 @@ const Family& find_family(const JsonObject& json) {
   return *found;
 }
 
+/// `value` as float32; it must be positive there too.
+float positive_float(const JsonObject& json, std::string_view key, double value) {
+  if (!(value >= std::numeric_limits<float>::min() && value <= std::numeric_limits<float>::max())) {
+    json.fail(fmt::format("{} = {} is not a positive float32", key, value));
+  }
+  return static_cast<float>(value);
+}
+
 bool read_bias(const JsonObject& json, const BiasRule& rule) {
   return rule.key.empty() ? rule.fallback : json.boolean_or(rule.key, rule.fallback);
 }
@@ -45,15 +54,14 @@ RopeConfig read_rope(const JsonObject& json) {
   } else {
     json.fail("key 'rope_theta' is missing (also in 'rope_parameters')");
   }
-  if (!(rope.theta > 0)) json.fail(fmt::format("rope_theta = {} is not positive", rope.theta));
+  (void)positive_float(json, "rope_theta", rope.theta);
 
   const std::string kind =
       nested ? parameters.optional_string({"rope_type", "type"}).value_or("default") : "default";
   if (kind == "linear" || kind == "llama3") {
     rope.kind = kind == "linear" ? RopeConfig::Kind::kLinear : RopeConfig::Kind::kLlama3;
     rope.factor = parameters.number({"factor"});
-    if (!(rope.factor > 0))
-      parameters.fail(fmt::format("factor = {} is not positive", rope.factor));
+    (void)positive_float(parameters, "factor", rope.factor);
   } else if (kind != "default") {
     parameters.fail(
         fmt::format("rope_type '{}' is not supported (known: default, linear, llama3)", kind));
@@ -93,6 +101,12 @@ std::vector<std::optional<std::int32_t>> read_windows(const JsonObject& json, co
   const std::int64_t first = family.window == WindowRule::kFromMaxWindowLayers && types.empty()
                                  ? json.integer({"max_window_layers"}, 0, kMaxSize)
                                  : 0;
+  for (const std::string& type : types) {
+    if (type != "sliding_attention" && type != "full_attention") {
+      json.fail(
+          fmt::format("layer_types has '{}' (known: full_attention, sliding_attention)", type));
+    }
+  }
   for (std::size_t layer = 0; layer < windows.size(); ++layer) {
     const bool slides = types.empty() ? static_cast<std::int64_t>(layer) >= first
                                       : types[layer] == "sliding_attention";
@@ -161,7 +175,7 @@ ModelConfig read_model_config(const std::filesystem::path& directory) {
   }
   config.context_tokens = json.integer({"max_position_embeddings"}, 1, kMaxSize);
   const double eps = json.number({"rms_norm_eps"});
-  if (!(eps >= 0)) json.fail(fmt::format("rms_norm_eps = {} is negative", eps));
+  if (!(eps >= 0 && eps <= 1)) json.fail(fmt::format("rms_norm_eps = {} is outside [0, 1]", eps));
   config.rms_norm_eps = static_cast<float>(eps);
   config.rope = read_rope(json);
   config.tie_word_embeddings = json.boolean_or("tie_word_embeddings", false);
@@ -175,8 +189,7 @@ ModelConfig read_model_config(const std::filesystem::path& directory) {
   config.mlp_bias = read_bias(json, family.mlp_bias);
   config.qk_norm = family.qk_norm;
   if (const auto clip = json.optional_number({"clip_qkv"})) {
-    if (!(*clip > 0)) json.fail(fmt::format("clip_qkv = {} is not positive", *clip));
-    config.clip_qkv = static_cast<float>(*clip);
+    config.clip_qkv = positive_float(json, "clip_qkv", *clip);
   }
   config.windows = read_windows(json, family, config.num_layers);
   read_mixture(json, family, config);

@@ -9,6 +9,7 @@
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/thread_pool.hpp"
 #include "kernels/cuda/backend.hpp"
 
 namespace pikv {
@@ -22,6 +23,7 @@ void Exec::FreeScratch::operator()(float* p) const noexcept { ::operator delete(
 
 Exec::Exec(int num_threads, std::shared_ptr<CudaContext> cuda)
     : num_threads_(num_threads),
+      pool_(std::make_shared<kernels::cpu::ThreadPool>(num_threads)),
       cuda_(std::move(cuda)),
       scratch_(static_cast<std::size_t>(num_threads) + 1) {}
 

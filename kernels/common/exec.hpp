@@ -24,6 +24,10 @@ enum class Device : std::uint8_t { kCpu, kCuda };
 /// Stream and library handles of one CUDA device; defined in kernels/cuda/context.cuh.
 struct CudaContext;
 
+namespace kernels::cpu {
+class ThreadPool;
+}
+
 class Exec {
  public:
   /// Runs on the calling thread and `num_threads - 1` others.
@@ -35,6 +39,7 @@ class Exec {
   [[nodiscard]] Device device() const { return cuda_ ? Device::kCuda : Device::kCpu; }
   [[nodiscard]] int num_threads() const { return num_threads_; }
   [[nodiscard]] CudaContext& cuda_context() const { return *cuda_; }
+  [[nodiscard]] kernels::cpu::ThreadPool& thread_pool() const { return *pool_; }
 
   /// Host scratch of one worker thread (thread_idx < num_threads) or of the whole operation
   /// (thread_idx = num_threads): at least `count` floats, 64-byte aligned, contents
@@ -56,6 +61,7 @@ class Exec {
   Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
 
   int num_threads_;
+  std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::shared_ptr<CudaContext> cuda_;
   std::vector<Scratch> scratch_;  // one a thread
 };

@@ -42,8 +42,8 @@ struct View {
 
   /// A view of const is always safe. A template, so that it is not offered for View<const T>.
   template <class U>
-    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
-  constexpr operator View<U, Rank>() const {  // NOLINT: implicit on purpose
+  requires(std::is_same_v<U, const T> && !std::is_const_v<T>) constexpr operator View<U, Rank>()
+      const {  // NOLINT: implicit on purpose
     return {data, extents};
   }
 };

@@ -3,23 +3,24 @@
 #include "kernels/attention.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <span>
 
 #include "kernels/cpu/attention_tile.hpp"
+#include "kernels/cpu/merge_row.hpp"
 #include "kernels/cpu/parallel.hpp"
-#include "kernels/merge_states.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
 
 // Query rows (times heads of a group) that share one pass over the pages: enough to reuse a page
 // from the first-level cache, few enough for their scores to stay there too.
-constexpr std::int64_t kBlockRows = 64;
+constexpr std::int64_t kBlockRows = 48;
 
 // A split of the context must be worth its merge.
 constexpr std::int64_t kMinPagesPerSplit = 16;
+
+// The positions of a page are its first bytes to be read; they are asked for this many pages early.
+constexpr std::int64_t kPositionsAhead = 4;
 
 /// One KV head, a run of rows of one segment, and a part of the segment's pages.
 struct Task {
@@ -72,6 +73,9 @@ class PageWalk {
       const std::byte* page = sealed ? stream.sealed_pages[i] : stream.open_page;
       const auto* positions =
           reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
+      if (i + kPositionsAhead < stream.num_sealed_pages) {
+        __builtin_prefetch(stream.sealed_pages[i + kPositionsAhead] + layout.position_offset());
+      }
       if (positions[0] > last_position_) return;  // positions ascend: nothing readable follows
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
         const std::int32_t first = positions[lane];
@@ -125,19 +129,15 @@ void merge_splits(const AttentionArgs& args, const Task& first) {
   const std::int64_t head_dim = args.q.extent(2);
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t count = (first.row_end - first.row_begin) * group;
-  Exec serial = Exec::cpu(1);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t row = first.row_begin + i / group;
     const std::int64_t head = first.kv_head * group + i % group;
     float* o = args.o.row(row) + head * head_dim;
     float* lse = args.lse.row(row) + head;
-    *lse = -std::numeric_limits<float>::infinity();
+    *lse = kEmptyLse;
     for (std::int64_t s = 0; s < first.num_splits; ++s) {
       const float* partial = first.partial + (s * count + i) * (head_dim + 1);
-      merge_states(serial, {.from_o = {partial, {1, 1, head_dim}},
-                            .from_lse = {partial + head_dim, {1, 1}},
-                            .into_o = {o, {1, 1, head_dim}},
-                            .into_lse = {lse, {1, 1}}});
+      merge_row(partial, partial[head_dim], head_dim, o, *lse);
     }
   }
 }

@@ -12,6 +12,9 @@
 namespace pikv::kernels::cpu {
 namespace {
 
+// With more query rows a page is worked on long enough for the next ones to arrive by themselves.
+constexpr std::int64_t kPrefetchRows = 16;
+
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// scores[r, lane] += q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes.
@@ -97,6 +100,20 @@ void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::i
       .values = page + layout.key_bytes() + lane * value_stride_ * size,
       .positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane,
       .masked = masked};
+  if (num_rows_ <= kPrefetchRows) prefetch(lanes_[static_cast<std::size_t>(num_lanes_ - 1)]);
+}
+
+// Pages lie anywhere in memory and are short, so the hardware's prefetcher restarts at each: asking
+// for a page when it is pushed, some pages before it is used, hides that.
+void AttentionTile::prefetch(const Lanes& lanes) const {
+  const auto size = static_cast<std::ptrdiff_t>(size_bytes(dtype_));
+  for (std::int64_t d = 0; d < head_dim_; ++d) {
+    __builtin_prefetch(lanes.keys + d * key_stride_ * size, 0, 2);
+  }
+  const std::ptrdiff_t value_bytes = kLanes * value_stride_ * size;
+  for (std::ptrdiff_t i = 0; i < value_bytes; i += 64) {
+    __builtin_prefetch(lanes.values + i, 0, 2);
+  }
 }
 
 void AttentionTile::flush() {
@@ -123,17 +140,17 @@ void AttentionTile::score() {
     const float* q = q_ + row * head_dim_;
     float* scores = scores_ + row * kStride;
     std::int64_t j = 0;
-    for (; j + 2 <= num_lanes_; j += 2) {
-      score_block<kRows, 2>(q, head_dim_, keys.data() + j, key_stride_, scores + j * kLanes,
-                            kStride);
-    }
-    if (j < num_lanes_) {
-      score_block<kRows, 1>(q, head_dim_, keys.data() + j, key_stride_, scores + j * kLanes,
-                            kStride);
-    }
+    const auto lanes_of = [&]<int kLaneVectors>() {
+      score_block<kRows, kLaneVectors>(q, head_dim_, keys.data() + j, key_stride_,
+                                       scores + j * kLanes, kStride);
+      j += kLaneVectors;
+    };
+    while (j + 4 <= num_lanes_) lanes_of.template operator()<4>();
+    if (j + 2 <= num_lanes_) lanes_of.template operator()<2>();
+    if (j < num_lanes_) lanes_of.template operator()<1>();
     row += kRows;
   };
-  while (row + 8 <= num_rows_) rows_of.template operator()<8>();
+  while (row + 6 <= num_rows_) rows_of.template operator()<6>();
   if (row + 4 <= num_rows_) rows_of.template operator()<4>();
   while (row < num_rows_) rows_of.template operator()<1>();
 }
@@ -198,7 +215,8 @@ void AttentionTile::accumulate() {
                                    value_stride_);
       row += kRows;
     };
-    while (row + 4 <= num_rows_) rows_of.template operator()<4>();
+    while (row + 6 <= num_rows_) rows_of.template operator()<6>();
+    if (row + 4 <= num_rows_) rows_of.template operator()<4>();
     while (row < num_rows_) rows_of.template operator()<1>();
     channel += kVectors * kVecLanes;
   };

@@ -46,6 +46,7 @@ class AttentionTile {
     bool masked;
   };
 
+  void prefetch(const Lanes& lanes) const;
   template <class T>
   void score();
   void mask();

@@ -39,14 +39,14 @@ void gate_row(const float* logits, std::int64_t num_experts, std::int64_t k, boo
 void gate_topk(Exec& exec, const GateTopkArgs& args) {
   const std::int64_t num_experts = args.logits.extent(1);
   const std::int64_t k = args.experts.extent(1);
-  parallel_ranges(
-      exec, args.logits.extent(0), 64, [&](std::int64_t begin, std::int64_t end, int thread_idx) {
-        float* left = exec.scratch(thread_idx, static_cast<std::size_t>(num_experts));
-        for (std::int64_t t = begin; t < end; ++t) {
-          gate_row(args.logits.row(t), num_experts, k, args.renormalize, left, args.experts.row(t),
-                   args.weights.row(t));
-        }
-      });
+  parallel_ranges(exec, args.logits.extent(0), 64,
+                  [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+                    float* left = exec.scratch(thread_idx, static_cast<std::size_t>(num_experts));
+                    for (std::int64_t t = begin; t < end; ++t) {
+                      gate_row(args.logits.row(t), num_experts, k, args.renormalize, left,
+                               args.experts.row(t), args.weights.row(t));
+                    }
+                  });
 }
 
 }  // namespace pikv::kernels::cpu

@@ -5,6 +5,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cpu/parallel.hpp"
@@ -17,70 +18,103 @@ namespace {
 // BLAS pays. Measured with tests/bench/kernels_bench (linear, K = 256..2048, bf16).
 constexpr std::int64_t kFewRows = 16;
 
-// Floats of a widened weight tile: half of a 1 MiB second-level cache.
-constexpr std::int64_t kTileFloats = 128 * 1024;
+// Weight elements that a thread reads at a time with few rows: enough to be worth its waking.
+constexpr std::int64_t kPartFloats = 32 * 1024;
 
-/// y[t, n] for kTokens rows of x and kOutputs rows of the weight: one pass over K, all sums in
-/// registers.
-template <int kOutputs, int kTokens, class T>
+// Weight elements that several rows of x share from the first-level cache, 32 KiB.
+constexpr std::int64_t kStripFloats = 8 * 1024;
+
+// Floats of a widened weight tile: a quarter of a 1 MiB second-level cache, so that packing by BLAS
+// finds them there.
+constexpr std::int64_t kTileFloats = 64 * 1024;
+
+/// y[t, n] for kTokens rows of x and 16 / kTokens rows of the weight: one pass over K with sixteen
+/// running sums in registers.
+template <int kTokens, class T>
 void dot_block(const float* x, std::int64_t x_stride, const T* weight, std::int64_t k,
                const float* bias, float* y, std::int64_t y_stride) {
-  F32x16 acc[std::size_t{kOutputs}][std::size_t{kTokens}] = {};
+  constexpr int kOutputs = 16 / kTokens;
+  F32x16 acc[16] = {};  // [t, n]
   std::int64_t i = 0;
   for (; i + kVecLanes <= k; i += kVecLanes) {
-    F32x16 w[std::size_t{kOutputs}];
-    for (int n = 0; n < kOutputs; ++n) w[n] = load(weight + n * k + i);
-    for (int t = 0; t < kTokens; ++t) {
-      const F32x16 xv = load(x + t * x_stride + i);
-      for (int n = 0; n < kOutputs; ++n) acc[n][t] += w[n] * xv;
+    F32x16 xv[std::size_t{kTokens}];
+    for (int t = 0; t < kTokens; ++t) xv[t] = load(x + t * x_stride + i);
+    for (int n = 0; n < kOutputs; ++n) {
+      const F32x16 w = load(weight + n * k + i);
+      for (int t = 0; t < kTokens; ++t) acc[t * kOutputs + n] += w * xv[t];
     }
   }
   if (i < k) {
     for (int t = 0; t < kTokens; ++t) {
       const F32x16 xv = load_first(x + t * x_stride + i, k - i);
       for (int n = 0; n < kOutputs; ++n) {
-        acc[n][t] += load_first(weight + n * k + i, k - i) * xv;
+        acc[t * kOutputs + n] += load_first(weight + n * k + i, k - i) * xv;
       }
     }
   }
+  float totals[16];
+  store(totals, sums(acc));
   for (int t = 0; t < kTokens; ++t) {
     for (int n = 0; n < kOutputs; ++n) {
-      y[t * y_stride + n] = sum(acc[n][t]) + (bias != nullptr ? bias[n] : 0.0f);
+      y[t * y_stride + n] = totals[t * kOutputs + n] + (bias != nullptr ? bias[n] : 0.0f);
     }
   }
 }
 
-/// All tokens against kOutputs rows of the weight, which stay in the first-level cache.
-template <int kOutputs, class T>
-void dot_outputs(const LinearArgs& args, const T* weight, std::int64_t n) {
-  const std::int64_t num_tokens = args.x.extent(0);
-  const std::int64_t k = args.x.extent(1);
-  const std::int64_t y_stride = args.y.extent(1);
-  const float* bias = args.bias != nullptr ? args.bias + n : nullptr;
-  std::int64_t t = 0;
-  const auto block = [&]<int kTokens>() {
-    dot_block<kOutputs, kTokens>(args.x.row(t), k, weight + n * k, k, bias, args.y.row(t) + n,
-                                 y_stride);
-    t += kTokens;
-  };
-  while (t + 4 <= num_tokens) block.template operator()<4>();
-  if (t + 2 <= num_tokens) block.template operator()<2>();
-  if (t < num_tokens) block.template operator()<1>();
+/// One element of y, for the outputs that a block leaves over.
+template <class T>
+float dot(const float* x, const T* weight, std::int64_t k) {
+  F32x16 acc{};
+  std::int64_t i = 0;
+  for (; i + kVecLanes <= k; i += kVecLanes) acc += load(weight + i) * load(x + i);
+  if (i < k) acc += load_first(weight + i, k - i) * load_first(x + i, k - i);
+  return sum(acc);
 }
 
-template <class T>
-void few_rows(Exec& exec, const LinearArgs& args) {
+/// kTokens rows of x, starting at row t, against outputs [begin, end) of the weight.
+template <int kTokens, class T>
+void dot_rows(const LinearArgs& args, std::int64_t t, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kOutputs = 16 / kTokens;
+  const std::int64_t k = args.x.extent(1);
   const auto* weight = static_cast<const T*>(args.weight.data);
-  // A thread should have at least some 64 KiB of weight to read before a second one is worth
-  // waking.
-  const std::int64_t grain =
-      std::max<std::int64_t>(4, 32 * 1024 / std::max<std::int64_t>(1, args.weight.cols));
-  parallel_ranges(exec, args.weight.rows, grain,
-                  [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
-                    std::int64_t n = begin;
-                    for (; n + 4 <= end; n += 4) dot_outputs<4>(args, weight, n);
-                    for (; n < end; ++n) dot_outputs<1>(args, weight, n);
-                  });
+  std::int64_t n = begin;
+  for (; n + kOutputs <= end; n += kOutputs) {
+    dot_block<kTokens>(args.x.row(t), k, weight + n * k, k,
+                       args.bias != nullptr ? args.bias + n : nullptr, args.y.row(t) + n,
+                       args.y.extent(1));
+  }
+  for (; n < end; ++n) {
+    for (std::int64_t row = t; row < t + kTokens; ++row) {
+      args.y.row(row)[n] =
+          dot(args.x.row(row), weight + n * k, k) + (args.bias != nullptr ? args.bias[n] : 0.0f);
+    }
+  }
+}
+
+/// Outputs [begin, end) of one product.
+struct Part {
+  const LinearArgs* args;
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+template <class T>
+void few_rows(const Part& part) {
+  const LinearArgs& args = *part.args;
+  const std::int64_t num_tokens = args.x.extent(0);
+  // A strip of the weight stays in the first-level cache while all rows of x pass over it.
+  const std::int64_t strip = std::max<std::int64_t>(
+      16, kStripFloats / std::max<std::int64_t>(1, args.weight.cols) / 16 * 16);
+  for (std::int64_t begin = part.begin; begin < part.end; begin += strip) {
+    const std::int64_t end = std::min(begin + strip, part.end);
+    std::int64_t t = 0;
+    for (; t + 4 <= num_tokens; t += 4) dot_rows<4, T>(args, t, begin, end);
+    if (t + 2 <= num_tokens) {
+      dot_rows<2, T>(args, t, begin, end);
+      t += 2;
+    }
+    if (t < num_tokens) dot_rows<1, T>(args, t, begin, end);
+  }
 }
 
 template <class T>
@@ -92,45 +126,56 @@ const float* widen(const T* from, std::int64_t count, float* to) {
 }
 
 template <class T>
-void many_rows(Exec& exec, const LinearArgs& args) {
+void many_rows(Exec& exec, const Part& part, int thread_idx) {
+  const LinearArgs& args = *part.args;
   const std::int64_t num_tokens = args.x.extent(0);
-  const std::int64_t n = args.weight.rows;
   const std::int64_t k = args.weight.cols;
-  const auto* weight = static_cast<const T*>(args.weight.data);
-  std::int64_t tile = std::max<std::int64_t>(1, kTileFloats / std::max<std::int64_t>(1, k));
-  tile = std::min(tile, (n + exec.num_threads() - 1) / exec.num_threads());
-  const std::int64_t num_tiles = (n + tile - 1) / tile;
-  parallel_for(exec, num_tiles, [&](std::int64_t i, int thread_idx) {
-    const std::int64_t begin = i * tile;
-    const std::int64_t count = std::min(tile, n - begin);
-    const float* wide = nullptr;
-    if constexpr (std::is_same_v<T, float>) {
-      wide = weight + begin * k;
-    } else {
-      wide = widen(weight + begin * k, count * k,
-                   exec.scratch(thread_idx, static_cast<std::size_t>(count * k)));
+  const std::int64_t count = part.end - part.begin;
+  const auto* weight = static_cast<const T*>(args.weight.data) + part.begin * k;
+  const float* wide = nullptr;
+  if constexpr (std::is_same_v<T, float>) {
+    wide = weight;
+  } else {
+    wide = widen(weight, count * k, exec.scratch(thread_idx, static_cast<std::size_t>(count * k)));
+  }
+  if (args.bias != nullptr) {
+    for (std::int64_t t = 0; t < num_tokens; ++t) {
+      std::copy_n(args.bias + part.begin, count, args.y.row(t) + part.begin);
     }
-    if (args.bias != nullptr) {
-      for (std::int64_t t = 0; t < num_tokens; ++t) {
-        std::copy_n(args.bias + begin, count, args.y.row(t) + begin);
-      }
-    }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(num_tokens),
-                static_cast<int>(count), static_cast<int>(k), 1.0f, args.x.data,
-                static_cast<int>(k), wide, static_cast<int>(k), args.bias != nullptr ? 1.0f : 0.0f,
-                args.y.data + begin, static_cast<int>(n));
-  });
+  }
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(num_tokens),
+              static_cast<int>(count), static_cast<int>(k), 1.0f, args.x.data, static_cast<int>(k),
+              wide, static_cast<int>(k), args.bias != nullptr ? 1.0f : 0.0f,
+              args.y.data + part.begin, static_cast<int>(args.weight.rows));
+}
+
+/// Cuts a product along its outputs into parts that are worth a thread.
+void add_parts(const LinearArgs& args, std::vector<Part>& parts) {
+  if (args.y.size() == 0) return;
+  const std::int64_t k = std::max<std::int64_t>(1, args.weight.cols);
+  const bool few = args.x.extent(0) <= kFewRows;
+  // Whole blocks of four outputs, so that only the last part has a remainder.
+  const std::int64_t size =
+      std::max<std::int64_t>(4, (few ? kPartFloats : kTileFloats) / k / 4 * 4);
+  for (std::int64_t begin = 0; begin < args.weight.rows; begin += size) {
+    parts.push_back({&args, begin, std::min(begin + size, args.weight.rows)});
+  }
 }
 
 }  // namespace
 
-void linear(Exec& exec, const LinearArgs& args) {
-  dispatch_dtype(args.weight.dtype, [&]<class T>() {
-    if (args.x.extent(0) <= kFewRows) {
-      few_rows<T>(exec, args);
-    } else {
-      many_rows<T>(exec, args);
-    }
+void linears(Exec& exec, std::span<const LinearArgs> products) {
+  std::vector<Part> parts;
+  for (const LinearArgs& args : products) add_parts(args, parts);
+  parallel_for(exec, static_cast<std::int64_t>(parts.size()), [&](std::int64_t i, int thread_idx) {
+    const Part& part = parts[static_cast<std::size_t>(i)];
+    dispatch_dtype(part.args->weight.dtype, [&]<class T>() {
+      if (part.args->x.extent(0) <= kFewRows) {
+        few_rows<T>(part);
+      } else {
+        many_rows<T>(exec, part, thread_idx);
+      }
+    });
   });
 }
 

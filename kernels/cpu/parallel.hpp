@@ -5,14 +5,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "kernels/common/exec.hpp"
+#include "kernels/cpu/thread_pool.hpp"
 
 namespace pikv::kernels::cpu {
 
@@ -20,29 +18,31 @@ namespace pikv::kernels::cpu {
 /// exception is rethrown on the caller after all calls ended.
 template <class F>
 void parallel_for(Exec& exec, std::int64_t count, F&& f) {
-  const int num_threads = static_cast<int>(std::min<std::int64_t>(exec.num_threads(), count));
-  if (num_threads <= 1) {
+  if (exec.num_threads() == 1 || count <= 1) {
     for (std::int64_t i = 0; i < count; ++i) f(i, 0);
     return;
   }
-  std::exception_ptr failure;
-#pragma omp parallel num_threads(num_threads)
-  {
-    int thread_idx = 0;
-#ifdef _OPENMP
-    thread_idx = omp_get_thread_num();
-#endif
-#pragma omp for schedule(dynamic)
-    for (std::int64_t i = 0; i < count; ++i) {
+  struct Round {
+    F& f;
+    std::int64_t count;
+    std::atomic<std::int64_t> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr failure{};
+  } round{.f = f, .count = count};
+  const auto call = [](void* context, int thread_idx) {
+    auto& work = *static_cast<Round*>(context);
+    for (;;) {
+      const std::int64_t i = work.next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= work.count) return;
       try {
-        f(i, thread_idx);
+        work.f(i, thread_idx);
       } catch (...) {
-#pragma omp critical(pikv_parallel_for_failure)
-        if (!failure) failure = std::current_exception();
+        if (!work.failed.exchange(true)) work.failure = std::current_exception();
       }
     }
-  }
-  if (failure) std::rethrow_exception(failure);
+  };
+  exec.thread_pool().run(call, &round);
+  if (round.failure) std::rethrow_exception(round.failure);
 }
 
 /// Splits [0, count) into contiguous ranges of at least `grain` and calls f(begin, end,

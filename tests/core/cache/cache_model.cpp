@@ -1,0 +1,240 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/core/cache/cache_model.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "compression/tables.hpp"
+#include "kernels/common/dispatch.hpp"
+
+namespace pikv::testing_support {
+namespace {
+
+ShardMap odd_shards_elsewhere(const CacheShape& shape) {
+  std::vector<std::int32_t> owners;
+  for (std::int64_t i = 0; i < shape.num_layers * shape.num_shards; ++i) {
+    owners.push_back(static_cast<std::int32_t>(i % shape.num_shards % shape.num_ranks));
+  }
+  return {shape.num_layers, shape.num_shards, shape.num_ranks, owners};
+}
+
+}  // namespace
+
+CacheModel::CacheModel(Random& random, const CacheShape& shape)
+    : random_(random),
+      shape_(shape),
+      map_(odd_shards_elsewhere(shape)),
+      codec_(make_policy("codec", compression::codecs(), shape.codec)),
+      cache_(std::make_unique<KvCache>(exec_,
+                                       KvCacheConfig{.num_kv_heads = shape.num_kv_heads,
+                                                     .head_dim = shape.head_dim,
+                                                     .page_slots = shape.page_slots,
+                                                     .budget_bytes = shape.budget_bytes},
+                                       map_, 0, *codec_)) {}
+
+ShardId CacheModel::random_shard() {
+  const auto local = map_.shards_of(LayerId{0}, 0);
+  return local[static_cast<std::size_t>(
+      random_.integer(0, static_cast<std::int64_t>(local.size()) - 1))];
+}
+
+void CacheModel::add_sequence(SequenceId sequence) {
+  cache_->add_sequence(sequence);
+  sequences_[sequence] = true;
+  expect_equal();
+}
+
+void CacheModel::remove_sequence(SequenceId sequence) {
+  cache_->remove_sequence(sequence);
+  sequences_.erase(sequence);
+  std::erase_if(streams_, [&](const auto& item) { return std::get<0>(item.first) == sequence; });
+  expect_equal();
+}
+
+AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
+  std::vector<SequenceId> sequences;
+  std::vector<Position> positions;
+  std::vector<ShardId> shards;
+  for (const Row& row : rows) {
+    sequences.push_back(row.sequence);
+    positions.push_back(row.position);
+    shards.push_back(row.shard);
+  }
+  const std::array extents{static_cast<std::int64_t>(rows.size()), shape_.num_kv_heads,
+                           shape_.head_dim};
+  const auto keys = random_.normals(extents[0] * extents[1] * extents[2]);
+  const auto values = random_.normals(extents[0] * extents[1] * extents[2]);
+  const AppendResult result = cache_->append({.layer = layer,
+                                              .sequences = sequences,
+                                              .positions = positions,
+                                              .shards = shards,
+                                              .keys = {keys.data(), extents},
+                                              .values = {values.data(), extents}});
+  if (result == AppendResult::kAppended) {
+    auto key = keys.begin();
+    auto value = values.begin();
+    for (const Row& row : rows) {
+      for (std::int64_t head = 0; head < shape_.num_kv_heads; ++head) {
+        std::vector<Slot>& slots =
+            streams_[{row.sequence, layer, row.shard, id_from<HeadId>(head)}];
+        slots.push_back({.position = row.position,
+                         .key = {key, key + shape_.head_dim},
+                         .value = {value, value + shape_.head_dim}});
+        seal_full_pages(slots);
+        key += shape_.head_dim;
+        value += shape_.head_dim;
+      }
+    }
+  }
+  expect_equal();
+  return result;
+}
+
+void CacheModel::keep(const StreamId& id, const std::vector<std::int32_t>& keep) {
+  cache_->keep_slots(id, keep);
+  std::vector<Slot>& slots = streams_.at({id.sequence, id.layer, id.shard, id.kv_head});
+  std::vector<Slot> kept;
+  for (const std::int32_t i : keep) kept.push_back(slots[static_cast<std::size_t>(i)]);
+  num_evicted_ += static_cast<std::int64_t>(slots.size() - kept.size());
+  slots = kept;
+  seal_full_pages(slots);
+  if (slots.empty()) streams_.erase({id.sequence, id.layer, id.shard, id.kv_head});
+  expect_equal();
+}
+
+/// Slots of full pages are rounded to the sealed type.
+void CacheModel::seal_full_pages(std::vector<Slot>& slots) const {
+  const std::size_t sealed =
+      slots.size() - slots.size() % static_cast<std::size_t>(shape_.page_slots);
+  dispatch_dtype(cache_->sealed_layout().dtype, [&]<class T>() {
+    for (std::size_t i = 0; i < sealed; ++i) {
+      for (float& x : slots[i].key) x = to_float(from_float<T>(x));
+      for (float& x : slots[i].value) x = to_float(from_float<T>(x));
+    }
+  });
+}
+
+void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
+                           std::vector<Slot>& slots) const {
+  const auto num_slots = static_cast<std::size_t>(layout.num_slots);
+  const auto head_dim = static_cast<std::size_t>(layout.head_dim);
+  dispatch_dtype(layout.dtype, [&]<class T>() {
+    const auto element = [&](std::size_t i) {
+      T value;
+      std::memcpy(&value, page + i * sizeof(T), sizeof(T));
+      return to_float(value);
+    };
+    for (std::size_t slot = 0; slot < num_slots; ++slot) {
+      Slot read;
+      std::memcpy(&read.position, page + layout.position_offset() + slot * sizeof(Position),
+                  sizeof(Position));
+      if (read.position == kNoPosition) continue;
+      for (std::size_t d = 0; d < head_dim; ++d) {
+        read.key.push_back(element(d * num_slots + slot));
+        read.value.push_back(element(head_dim * num_slots +
+                                     slot * static_cast<std::size_t>(layout.value_stride()) + d));
+      }
+      slots.push_back(std::move(read));
+    }
+  });
+}
+
+std::vector<CacheModel::Slot> CacheModel::read(const kernels::StreamView& view) const {
+  std::vector<Slot> slots;
+  for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
+    read_page(cache_->sealed_layout(), view.sealed_pages[i], slots);
+  }
+  if (view.open_page != nullptr) read_page(cache_->open_layout(), view.open_page, slots);
+  return slots;
+}
+
+std::size_t CacheModel::bytes_of(const std::vector<Slot>& slots) const {
+  const auto page_slots = static_cast<std::size_t>(shape_.page_slots);
+  return slots.size() / page_slots * cache_->sealed_layout().page_bytes() +
+         (slots.size() % page_slots != 0 ? cache_->open_layout().page_bytes() : 0);
+}
+
+void CacheModel::expect_equal() const {
+  ASSERT_NO_THROW(cache_->check_integrity());
+  expect_equal_contents();
+  expect_equal_account();
+}
+
+void CacheModel::expect_equal_contents() const {
+  for (const auto& [sequence, there] : sequences_) {
+    for (std::int64_t l = 0; l < shape_.num_layers; ++l) {
+      const auto layer = id_from<LayerId>(l);
+      std::set<ShardId> used;
+      for (const auto& [key, slots] : streams_) {
+        if (std::get<0>(key) == sequence && std::get<1>(key) == layer)
+          used.insert(std::get<2>(key));
+      }
+      std::vector<kernels::StreamView> views(3);  // it adds to what is there
+      const std::int32_t count = cache_->collect_streams(layer, sequence, views);
+      ASSERT_EQ(static_cast<std::size_t>(count), used.size());
+      ASSERT_EQ(views.size(), 3 + used.size() * static_cast<std::size_t>(shape_.num_kv_heads));
+      auto view = views.begin() + 3;
+      for (std::int64_t head = 0; head < shape_.num_kv_heads; ++head) {
+        for (const ShardId shard : used) {
+          const auto found = streams_.find({sequence, layer, shard, id_from<HeadId>(head)});
+          const std::vector<Slot> expected =
+              found == streams_.end() ? std::vector<Slot>{} : found->second;
+          ASSERT_EQ(read(*view++), expected);
+        }
+      }
+    }
+  }
+  const std::vector<StreamId> ids = cache_->stream_ids();
+  ASSERT_EQ(ids.size(), streams_.size());
+  for (const StreamId& id : ids) {
+    const auto found = streams_.find({id.sequence, id.layer, id.shard, id.kv_head});
+    ASSERT_NE(found, streams_.end());
+    std::vector<Position> expected;
+    for (const Slot& slot : found->second) expected.push_back(slot.position);
+    ASSERT_EQ(cache_->positions(id), expected);
+  }
+}
+
+void CacheModel::expect_equal_account() const {
+  const CacheStats stats = cache_->stats();
+  std::size_t bytes = 0;
+  std::int64_t num_slots = 0;
+  std::int64_t num_pages = 0;
+  for (const auto& [key, slots] : streams_) {
+    const auto count = static_cast<std::int64_t>(slots.size());
+    bytes += bytes_of(slots);
+    num_slots += count;
+    num_pages += (count + shape_.page_slots - 1) / shape_.page_slots;
+  }
+  ASSERT_EQ(stats.page_bytes, bytes);
+  ASSERT_EQ(cache_->page_bytes(), bytes);
+  ASSERT_EQ(stats.num_slots, num_slots);
+  ASSERT_EQ(stats.num_pages, num_pages);
+  ASSERT_EQ(stats.num_evicted_slots, num_evicted_);
+  ASSERT_EQ(stats.num_sequences, static_cast<std::int64_t>(sequences_.size()));
+  ASSERT_EQ(stats.bf16_bytes, static_cast<std::size_t>(num_slots * shape_.head_dim) * 4);
+  ASSERT_GE(stats.peak_page_bytes, bytes);
+  ASSERT_GE(stats.reserved_bytes, stats.peak_page_bytes);
+  if (shape_.budget_bytes) {
+    ASSERT_LE(stats.reserved_bytes, *shape_.budget_bytes);
+  }
+  for (std::int64_t l = 0; l < shape_.num_layers; ++l) {
+    const auto layer = id_from<LayerId>(l);
+    const std::vector<ShardUsage> usage = cache_->shard_usage(layer);
+    ASSERT_EQ(usage.size(), map_.shards_of(layer, 0).size());
+    for (const ShardUsage& row : usage) {
+      ShardUsage expected{.shard = row.shard};
+      for (const auto& [key, slots] : streams_) {
+        if (std::get<1>(key) != layer || std::get<2>(key) != row.shard) continue;
+        expected.num_slots += static_cast<std::int64_t>(slots.size());
+        expected.page_bytes += bytes_of(slots);
+      }
+      ASSERT_EQ(row.num_slots, expected.num_slots);
+      ASSERT_EQ(row.page_bytes, expected.page_bytes);
+    }
+  }
+}
+
+}  // namespace pikv::testing_support

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A KvCache beside the simplest thing that could hold the same entries. After every change the two
+// are compared in all that the cache lets one see.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "core/cache/kv_cache.hpp"
+#include "tests/support/random.hpp"
+
+namespace pikv::testing_support {
+
+struct CacheShape {
+  std::string codec = "none";
+  std::int32_t page_slots = 16;
+  std::int64_t num_layers = 2;
+  std::int64_t num_shards = 4;
+  int num_ranks = 2;  // the cache is that of rank 0; odd shards live on rank 1
+  std::int64_t num_kv_heads = 2;
+  std::int64_t head_dim = 5;
+  std::optional<std::size_t> budget_bytes = std::nullopt;
+};
+
+class CacheModel {
+ public:
+  CacheModel(Random& random, const CacheShape& shape);
+
+  struct Row {
+    SequenceId sequence;
+    Position position;
+    ShardId shard;
+  };
+  /// Appends rows with random keys and values; the model follows if the cache took them.
+  AppendResult append(LayerId layer, const std::vector<Row>& rows);
+  void add_sequence(SequenceId sequence);
+  void remove_sequence(SequenceId sequence);
+  void keep(const StreamId& stream, const std::vector<std::int32_t>& keep);
+
+  [[nodiscard]] KvCache& cache() { return *cache_; }
+  /// A shard of this rank.
+  [[nodiscard]] ShardId random_shard();
+  /// Fails unless cache and model hold the same. Called by every change.
+  void expect_equal() const;
+
+ private:
+  struct Slot {
+    Position position;
+    std::vector<float> key;
+    std::vector<float> value;
+    [[nodiscard]] bool operator==(const Slot&) const = default;
+  };
+  using Key = std::tuple<SequenceId, LayerId, ShardId, HeadId>;
+
+  void seal_full_pages(std::vector<Slot>& slots) const;
+  [[nodiscard]] std::vector<Slot> read(const kernels::StreamView& view) const;
+  void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
+  [[nodiscard]] std::size_t bytes_of(const std::vector<Slot>& slots) const;
+  void expect_equal_contents() const;
+  void expect_equal_account() const;
+
+  Random& random_;
+  CacheShape shape_;
+  Exec exec_ = Exec::cpu(1);
+  ShardMap map_;
+  std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<KvCache> cache_;
+  std::map<SequenceId, bool> sequences_;
+  std::map<Key, std::vector<Slot>> streams_;  // those that hold a slot
+  std::int64_t num_evicted_ = 0;
+};
+
+}  // namespace pikv::testing_support

@@ -1,0 +1,279 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cache/kv_cache.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "kernels/common/error.hpp"
+#include "tests/core/cache/cache_model.hpp"
+
+namespace pikv {
+namespace {
+
+using testing_support::CacheModel;
+using testing_support::CacheShape;
+using testing_support::Random;
+using Row = CacheModel::Row;
+
+constexpr SequenceId kSequence{7};
+constexpr LayerId kLayer{1};
+constexpr ShardId kShard{2};
+
+std::vector<Row> rows(std::int32_t count, Position first = 0, ShardId shard = kShard) {
+  std::vector<Row> result;
+  for (std::int32_t i = 0; i < count; ++i) result.push_back({kSequence, first + i, shard});
+  return result;
+}
+
+std::size_t open_page_bytes(const CacheShape& shape) {
+  return make_page_layout(shape.page_slots, static_cast<std::int32_t>(shape.head_dim), DType::kF32)
+      .page_bytes();
+}
+
+class KvCacheCodecs : public testing::TestWithParam<std::string> {
+ protected:
+  [[nodiscard]] static CacheShape shape() { return {.codec = "none:dtype=" + GetParam()}; }
+};
+
+TEST_P(KvCacheCodecs, HoldsWhatWasAppendedAtEveryLength) {
+  Random random(111);
+  CacheModel model(random, shape());
+  model.add_sequence(kSequence);
+  EXPECT_EQ(model.append(kLayer, {}), AppendResult::kAppended);
+  for (Position position = 0; position < 50; ++position) {
+    EXPECT_EQ(model.append(kLayer, rows(1, position)), AppendResult::kAppended);
+  }
+  EXPECT_EQ(model.append(kLayer, rows(97, 50)), AppendResult::kAppended) << "several pages at once";
+}
+
+TEST_P(KvCacheCodecs, KeepsExactlyTheSlotsItIsToldTo) {
+  Random random(112);
+  for (const std::int32_t page_slots : {16, 32}) {
+    for (const std::int32_t length : {1, 15, 16, 17, 31, 32, 33, 64, 65, 101}) {
+      for (const std::int64_t percent : {0, 10, 50, 90, 100}) {
+        SCOPED_TRACE(testing::Message() << length << " slots, " << percent << " % kept");
+        CacheShape shape = KvCacheCodecs::shape();
+        shape.page_slots = page_slots;
+        CacheModel model(random, shape);
+        model.add_sequence(kSequence);
+        ASSERT_EQ(model.append(kLayer, rows(length)), AppendResult::kAppended);
+        for (const StreamId& stream : model.cache().stream_ids()) {
+          std::vector<std::int32_t> keep;
+          for (std::int32_t i = 0; i < length; ++i) {
+            if (random.integer(1, 100) <= percent) keep.push_back(i);
+          }
+          model.keep(stream, keep);
+        }
+        // What was evicted does not come back, and the stream goes on.
+        ASSERT_EQ(model.append(kLayer, rows(page_slots + 1, length)), AppendResult::kAppended);
+        model.remove_sequence(kSequence);
+        EXPECT_EQ(model.cache().page_bytes(), 0u);
+      }
+    }
+  }
+}
+
+TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
+  Random random(113);
+  CacheModel model(random, shape());
+  std::vector<Position> next(6, -1);  // by sequence; negative: not there
+  for (int step = 0; step < 300; ++step) {
+    const auto s = static_cast<std::size_t>(random.integer(0, 5));
+    const auto sequence = id_from<SequenceId>(s);
+    if (next[s] < 0) {
+      model.add_sequence(sequence);
+      next[s] = 0;
+    } else if (random.integer(0, 19) == 0) {
+      model.remove_sequence(sequence);
+      next[s] = -1;
+    } else if (random.integer(0, 2) == 0) {
+      for (const StreamId& stream : model.cache().stream_ids()) {
+        if (random.integer(0, 3) != 0) continue;
+        std::vector<std::int32_t> keep;
+        const auto length = static_cast<std::int32_t>(model.cache().positions(stream).size());
+        for (std::int32_t i = 0; i < length; ++i) {
+          if (random.integer(0, 2) != 0) keep.push_back(i);
+        }
+        model.keep(stream, keep);
+      }
+    } else {
+      // The same positions in both layers, with gaps, spread over the shards of this rank.
+      std::vector<Row> batch;
+      const std::int64_t count = random.integer(1, 40);
+      for (std::int64_t i = 0; i < count; ++i) {
+        next[s] += static_cast<Position>(random.integer(1, 3));
+        batch.push_back({sequence, next[s], model.random_shard()});
+      }
+      ASSERT_EQ(model.append(LayerId{0}, batch), AppendResult::kAppended);
+      ASSERT_EQ(model.append(LayerId{1}, batch), AppendResult::kAppended);
+    }
+  }
+}
+
+TEST_P(KvCacheCodecs, AFullPoolTakesAllEntriesOrNone) {
+  Random random(114);
+  for (int round = 0; round < 30; ++round) {
+    CacheShape shape = KvCacheCodecs::shape();
+    shape.budget_bytes = static_cast<std::size_t>(random.integer(0, 40)) * 1024;
+    shape.head_dim = random.integer(1, 40);
+    CacheModel model(random, shape);
+    model.add_sequence(kSequence);
+    Position next = 0;
+    for (int step = 0; step < 60; ++step) {
+      const auto count = static_cast<std::int32_t>(random.integer(1, 50));
+      std::vector<Row> batch;
+      for (Row row : rows(count, next)) {
+        row.shard = model.random_shard();
+        batch.push_back(row);
+      }
+      // The model compares everything, also after a refusal.
+      if (model.append(kLayer, batch) == AppendResult::kAppended) next += count;
+    }
+    model.remove_sequence(kSequence);
+    EXPECT_EQ(model.cache().page_bytes(), 0u);
+  }
+}
+
+// Open and sealed pages take whole slabs of the budget for themselves; a promise of room must hold
+// whatever the order in which they do.
+TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
+  Random random(115);
+  CacheShape shape = KvCacheCodecs::shape();
+  shape.page_slots = 64;
+  shape.head_dim = 128;
+  for (const std::int32_t count : {70, 300, 701}) {
+    for (std::size_t kib = 0; kib < 2500; kib += 32) {
+      shape.budget_bytes = kib * 1024;
+      CacheModel model(random, shape);
+      model.add_sequence(kSequence);
+      std::vector<Row> batch = rows(count);
+      for (Row& row : batch) row.shard = model.random_shard();
+      ASSERT_NO_THROW((void)model.append(kLayer, batch)) << count << " rows, " << kib << " KiB";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, KvCacheCodecs, testing::Values("f32", "bf16", "f16"),
+                         [](const auto& info) { return info.param; });
+
+TEST(KvCache, ABudgetIsUsedToTheLastPage) {
+  Random random(116);
+  for (const std::size_t num_pages : {0u, 1u, 2u, 3u, 8u}) {
+    CacheShape shape{.num_kv_heads = 1};
+    shape.budget_bytes = num_pages * open_page_bytes(shape) + 63;
+    CacheModel model(random, shape);
+    model.add_sequence(kSequence);
+    const auto room = static_cast<std::int32_t>(num_pages) * 16;
+    EXPECT_EQ(model.append(kLayer, rows(room + 1)), AppendResult::kPoolFull);
+    EXPECT_EQ(model.append(kLayer, rows(room)), AppendResult::kAppended);
+    EXPECT_EQ(model.append(kLayer, rows(1, room)), AppendResult::kPoolFull);
+  }
+}
+
+TEST(KvCache, FreedPagesServeTheNextEntries) {
+  Random random(117);
+  CacheShape shape{.num_kv_heads = 1};
+  shape.budget_bytes = 3 * open_page_bytes(shape);
+  CacheModel model(random, shape);
+  model.add_sequence(kSequence);
+  Position next = 0;
+  for (int round = 0; round < 5; ++round) {
+    while (model.append(kLayer, rows(1, next)) == AppendResult::kAppended) ++next;
+    model.keep({kSequence, kLayer, HeadId{0}, kShard}, {0, 20});
+    EXPECT_EQ(model.cache().stats().num_pages, 1);
+  }
+  EXPECT_EQ(next, 48 + 4 * 46);
+}
+
+TEST(KvCache, PositionsOfAStreamMustAscendEvenPastWhatWasEvicted) {
+  Random random(118);
+  CacheModel model(random, {});
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(20)), AppendResult::kAppended);
+  EXPECT_THROW((void)model.append(kLayer, rows(1, 19)), InvalidArgument);
+  for (const StreamId& stream : model.cache().stream_ids()) model.keep(stream, {});
+  EXPECT_THROW((void)model.append(kLayer, rows(1, 19)), InvalidArgument);
+  EXPECT_EQ(model.append(kLayer, rows(1, 20)), AppendResult::kAppended);
+  EXPECT_EQ(model.append(kLayer, rows(1, 0, ShardId{0})), AppendResult::kAppended)
+      << "another stream counts for itself";
+}
+
+TEST(KvCache, ARefusedAppendLeavesTheCacheAsItWas) {
+  Random random(119);
+  CacheModel model(random, {});
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(20)), AppendResult::kAppended);
+  for (const Row& bad : {Row{kSequence, 21, kShard}, Row{kSequence, 30, ShardId{1}},
+                         Row{kSequence, 30, ShardId{99}}, Row{SequenceId{8}, 30, kShard}}) {
+    std::vector<Row> batch = rows(15, 20);  // fills a page
+    batch.push_back(bad);
+    EXPECT_THROW((void)model.append(kLayer, batch), InvalidArgument);
+    model.expect_equal();
+  }
+  EXPECT_EQ(model.append(kLayer, rows(20, 20)), AppendResult::kAppended);
+}
+
+// Sealed pages are smaller than open ones, so keeping slots must not need more than it frees.
+TEST(KvCache, SlotsCanBeFreedWhenThePoolIsFull) {
+  Random random(120);
+  for (const char* codec : {"none:dtype=f32", "none:dtype=bf16", "none:dtype=f16"}) {
+    SCOPED_TRACE(codec);
+    CacheShape shape{.codec = codec, .num_kv_heads = 1};
+    shape.budget_bytes = 8 * open_page_bytes(shape);
+    CacheModel model(random, shape);
+    model.add_sequence(kSequence);
+    Position next = 0;
+    while (model.append(kLayer, rows(1, next)) == AppendResult::kAppended) ++next;
+    ASSERT_GT(next, 16);
+    std::vector<std::int32_t> keep(static_cast<std::size_t>(next) - 1);
+    std::iota(keep.begin(), keep.end(), 1);
+    EXPECT_NO_THROW(model.keep({kSequence, kLayer, HeadId{0}, kShard}, keep));
+  }
+}
+
+// Open and sealed pages differ in size; neither may keep the other from the budget.
+TEST(KvCache, ASmallBudgetIsSharedByOpenAndSealedPages) {
+  Random random(121);
+  CacheShape shape{.codec = "none:dtype=bf16", .num_kv_heads = 1};
+  shape.budget_bytes = 64 * open_page_bytes(shape);
+  CacheModel model(random, shape);
+  model.add_sequence(kSequence);
+  Position next = 0;
+  while (model.append(kLayer, rows(1, next)) == AppendResult::kAppended) ++next;
+  EXPECT_GT(model.cache().page_bytes(), *shape.budget_bytes / 2) << next << " tokens";
+}
+
+TEST(KvCache, UnknownNamesAreRefused) {
+  Random random(122);
+  CacheModel model(random, {});
+  EXPECT_THROW(model.remove_sequence(kSequence), InvalidArgument);
+  model.add_sequence(kSequence);
+  EXPECT_THROW(model.add_sequence(kSequence), InvalidArgument);
+  std::vector<kernels::StreamView> views;
+  EXPECT_THROW((void)model.cache().collect_streams(kLayer, SequenceId{8}, views), InvalidArgument);
+  EXPECT_THROW((void)model.cache().positions({SequenceId{8}, kLayer, HeadId{0}, kShard}),
+               InvalidArgument);
+  EXPECT_THROW((void)model.cache().positions({kSequence, kLayer, HeadId{0}, ShardId{1}}),
+               InvalidArgument)
+      << "lives on another rank";
+  EXPECT_THROW((void)model.cache().positions({kSequence, LayerId{2}, HeadId{0}, kShard}),
+               InvalidArgument);
+}
+
+TEST(KvCache, SlotsToKeepMustAscendWithinTheStream) {
+  Random random(123);
+  CacheModel model(random, {});
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(17)), AppendResult::kAppended);
+  const StreamId stream{kSequence, kLayer, HeadId{1}, kShard};
+  for (const std::vector<std::int32_t>& bad :
+       {std::vector<std::int32_t>{-1}, {17}, {3, 3}, {4, 3}, {0, 1, 99}}) {
+    EXPECT_THROW(model.cache().keep_slots(stream, bad), InvalidArgument);
+    model.expect_equal();
+  }
+}
+
+}  // namespace
+}  // namespace pikv

@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine on a small mixture (qwen3_moe, context 256), on one rank.
+#include "core/engine/engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "kernels/common/error.hpp"
+#include "launch/runtime.hpp"
+#include "tests/support/random.hpp"
+
+namespace pikv {
+namespace {
+
+using testing_support::Random;
+
+constexpr Position kSinks = 4;
+constexpr Position kRecents = 20;
+
+/// Keeps the first tokens of a sequence and its last ones (the idea of Xiao et al. 2023,
+/// 2309.17453); the rest of the cache is what is to be tested.
+class SinksAndRecents final : public Scheduler {
+ public:
+  [[nodiscard]] bool evicts() const override { return true; }
+  void select(const StreamContents& stream, std::vector<std::int32_t>& keep) const override {
+    keep.clear();
+    for (std::size_t i = 0; i < stream.positions.size(); ++i) {
+      const Position position = stream.positions[i];
+      if (position < kSinks || position >= stream.next_position - kRecents) {
+        keep.push_back(static_cast<std::int32_t>(i));
+      }
+    }
+  }
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  EngineTest() {
+    options_.model = std::filesystem::path(PIKV_TEST_DATA_DIR) / "families" / "qwen3_moe";
+    options_.num_threads = 1;
+    options_.chunk_tokens = 16;
+  }
+
+  [[nodiscard]] std::unique_ptr<launch::Runtime> runtime() {
+    return std::make_unique<launch::Runtime>(*comm_, options_);
+  }
+
+  [[nodiscard]] Request request(std::int64_t prompt_tokens, std::int64_t max_tokens) {
+    Request request{.prompt = {}, .max_tokens = max_tokens};
+    for (std::int64_t i = 0; i < prompt_tokens; ++i) {
+      request.prompt.push_back(static_cast<TokenId>(random_.integer(3, 383)));
+    }
+    return request;
+  }
+
+  [[nodiscard]] Completion run_alone(const Request& request) {
+    return runtime()->engine().run({&request, 1})[0];
+  }
+
+  Random random_{161};
+  std::unique_ptr<Communicator> comm_ = make_single_communicator();
+  launch::RuntimeOptions options_;
+};
+
+TEST_F(EngineTest, MoreRequestsThanTheBatchEachEndAsAlone) {
+  std::vector<Request> requests;
+  std::vector<Completion> alone;
+  for (const std::int64_t prompt_tokens : {1, 16, 17, 40, 3, 33, 2}) {
+    requests.push_back(request(prompt_tokens, random_.integer(1, 20)));
+    alone.push_back(run_alone(requests.back()));
+  }
+  for (const std::int64_t max_batch : {1, 2, 32}) {
+    options_.max_batch = max_batch;
+    const auto batched = runtime();
+    std::int64_t most_sequences = 0;
+    const auto completions = batched->engine().run(requests, {}, [&](std::int64_t, std::int64_t) {
+      batched->cache().check_integrity();
+      most_sequences = std::max(most_sequences, batched->cache().stats().num_sequences);
+    });
+    EXPECT_LE(most_sequences, max_batch);
+    ASSERT_EQ(completions.size(), requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(completions[i].tokens, alone[i].tokens) << "request " << i << ", " << max_batch;
+      EXPECT_EQ(completions[i].tokens.size(), static_cast<std::size_t>(requests[i].max_tokens));
+      EXPECT_EQ(completions[i].reason, FinishReason::kMaxTokens);
+    }
+    EXPECT_EQ(batched->cache().page_bytes(), 0u);
+  }
+}
+
+TEST_F(EngineTest, EvictionKeepsTheCacheWithinItsBudgetAndGenerationGoesOn) {
+  const Request long_request = request(150, 100);
+  // Room for the kept slots of every stream, an open page each, but not for the whole context.
+  options_.kv_shards = 1;
+  const auto full = runtime();
+  (void)full->engine().run({&long_request, 1});
+  const std::size_t whole = full->cache().stats().peak_page_bytes;
+  options_.kv_memory_bytes = whole / 2;
+  EXPECT_THROW((void)run_alone(long_request), OutOfMemory);
+
+  const auto parts = runtime();
+  const SinksAndRecents scheduler;
+  Engine engine({.model = parts->model(),
+                 .decoder = parts->decoder(),
+                 .cache = parts->cache(),
+                 .comm = parts->comm(),
+                 .scheduler = scheduler},
+                {.max_batch_sequences = 4, .chunk_tokens = options_.chunk_tokens});
+  const auto completions = engine.run({&long_request, 1}, {}, [&](std::int64_t, std::int64_t) {
+    parts->cache().check_integrity();
+    for (const StreamId& stream : parts->cache().stream_ids()) {
+      ASSERT_LE(parts->cache().positions(stream).size(), std::size_t{kSinks + kRecents});
+    }
+  });
+  EXPECT_EQ(completions[0].tokens.size(), 100u);
+  const CacheStats stats = parts->cache().stats();
+  EXPECT_LE(stats.peak_page_bytes, whole / 2);
+  // Of the 248 tokens before the last step, those not kept, in 3 layers of 2 heads; the sequence
+  // that ends in a step is not asked about again.
+  EXPECT_EQ(stats.num_evicted_slots, (248 - kSinks - kRecents) * 3 * 2);
+  EXPECT_EQ(stats.page_bytes, 0u);
+}
+
+TEST_F(EngineTest, EvictionOfNothingChangesNothing) {
+  const Request short_request = request(10, 14);  // never longer than what is kept
+  const auto parts = runtime();
+  const SinksAndRecents scheduler;
+  Engine engine({.model = parts->model(),
+                 .decoder = parts->decoder(),
+                 .cache = parts->cache(),
+                 .comm = parts->comm(),
+                 .scheduler = scheduler},
+                {});
+  EXPECT_EQ(engine.run({&short_request, 1})[0].tokens, run_alone(short_request).tokens);
+  EXPECT_EQ(parts->cache().stats().num_evicted_slots, 0);
+}
+
+TEST_F(EngineTest, ASeedNamesAText) {
+  Request sampled = request(12, 30);
+  sampled.sampling = {.temperature = 1.0f, .top_p = 0.95f, .seed = 9};
+  const Completion first = run_alone(sampled);
+  EXPECT_EQ(run_alone(sampled).tokens, first.tokens);
+  options_.chunk_tokens = 5;
+  options_.max_batch = 1;
+  EXPECT_EQ(run_alone(sampled).tokens, first.tokens) << "however the prompt was cut";
+  sampled.sampling.seed = 10;
+  EXPECT_NE(run_alone(sampled).tokens, first.tokens);
+}
+
+TEST_F(EngineTest, AStopTokenEndsTheTextAndIsNotPartOfIt) {
+  Request stopped = request(20, 40);
+  const std::vector<TokenId> free = run_alone(stopped).tokens;
+  stopped.stop_tokens = {-5, free[7]};
+  const Completion completion = run_alone(stopped);
+  const auto first = std::ranges::find(free, free[7]);
+  EXPECT_EQ(completion.tokens, std::vector<TokenId>(free.begin(), first));
+  EXPECT_EQ(completion.reason, FinishReason::kStopToken);
+}
+
+TEST_F(EngineTest, TheCallbackSeesEveryTokenAndMayEndTheText) {
+  const Request asked = request(9, 12);
+  const std::vector<TokenId> free = run_alone(asked).tokens;
+  std::vector<TokenId> seen;
+  const auto parts = runtime();
+  const auto completions = parts->engine().run({&asked, 1}, [&](std::size_t i, TokenId token) {
+    EXPECT_EQ(i, 0u);
+    seen.push_back(token);
+    return seen.size() < 5;
+  });
+  EXPECT_EQ(seen, std::vector<TokenId>(free.begin(), free.begin() + 5));
+  EXPECT_EQ(completions[0].tokens, seen);
+  EXPECT_EQ(completions[0].reason, FinishReason::kStopped);
+}
+
+TEST_F(EngineTest, TheEndOfTheContextEndsTheText) {
+  // The last token that fits is computed at position 255; what it predicts is still given.
+  const Completion completion = run_alone(request(250, 100));
+  EXPECT_EQ(completion.tokens.size(), 7u);
+  EXPECT_EQ(completion.reason, FinishReason::kContext);
+  const Completion full = run_alone(request(256, 100));
+  EXPECT_EQ(full.tokens.size(), 1u);
+  EXPECT_EQ(full.reason, FinishReason::kContext);
+}
+
+TEST_F(EngineTest, FinishedSequencesStayWhenAskedUntilTheNextRun) {
+  const auto parts = runtime();
+  const std::vector<Request> requests = {request(5, 3), request(6, 2)};
+  parts->engine().keep_finished_sequences(true);
+  (void)parts->engine().run(requests);
+  EXPECT_EQ(parts->cache().stats().num_sequences, 2);
+  (void)parts->engine().run({requests.data(), 1});
+  EXPECT_EQ(parts->cache().stats().num_sequences, 1);
+}
+
+TEST_F(EngineTest, StatisticsCountPrefillAndDecodeApart) {
+  const auto parts = runtime();
+  const Request asked = request(33, 10);  // three chunks of 16
+  (void)parts->engine().run({&asked, 1});
+  const EngineStats& stats = parts->engine().stats();
+  EXPECT_EQ(stats.num_prefill_tokens, 33);
+  EXPECT_EQ(stats.num_decode_tokens, 9) << "the last token is not computed";
+  EXPECT_EQ(stats.num_decode_steps, 9);
+  EXPECT_EQ(stats.num_steps, 12);
+}
+
+TEST_F(EngineTest, ImpossibleRequestsAreRefusedBeforeAnythingRuns) {
+  const auto parts = runtime();
+  const Request good = request(4, 4);
+  const auto refused = [&](const Request& bad) {
+    const std::vector<Request> both = {good, bad};
+    EXPECT_THROW((void)parts->engine().run(both), InvalidArgument);
+    EXPECT_EQ(parts->engine().stats().num_steps, 0);
+  };
+  refused({.prompt = {}, .max_tokens = 4});
+  refused({.prompt = {1}, .max_tokens = 0});
+  refused({.prompt = {384}, .max_tokens = 4});
+  refused({.prompt = {-1}, .max_tokens = 4});
+  refused(request(257, 4));
+  refused({.prompt = {1}, .max_tokens = 4, .sampling = {.temperature = -1.0f}});
+  EXPECT_TRUE(parts->engine().run({}).empty());
+}
+
+TEST_F(EngineTest, AnEngineWorksAgainAfterItsPoolWasFull) {
+  options_.kv_memory_bytes = 100 * 1024;
+  const auto parts = runtime();
+  const Request large = request(200, 4);
+  const Request small = request(5, 4);
+  ASSERT_THROW((void)parts->engine().run({&large, 1}), OutOfMemory);
+  options_.kv_memory_bytes.reset();
+  EXPECT_EQ(parts->engine().run({&small, 1})[0].tokens, run_alone(small).tokens);
+}
+
+}  // namespace
+}  // namespace pikv

@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/kernels/attention_case.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/common/dispatch.hpp"
+
+namespace pikv::reference {
+
+AttentionCase::AttentionCase(testing_support::Random& random, const AttentionShape& shape,
+                             const std::vector<AttentionSequence>& sequences)
+    : shape_(shape),
+      sealed_layout_(make_page_layout(shape.num_slots, shape.head_dim, shape.sealed)),
+      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32)),
+      // Keys and queries are normal, so scores before scaling have a deviation of sqrt(D).
+      scale_(shape.largest_logit / 3.0f / std::sqrt(static_cast<float>(shape.head_dim))) {
+  std::int32_t row = 0;
+  for (const AttentionSequence& sequence : sequences) {
+    segments_.push_back({.row_begin = row,
+                         .row_end = row + sequence.num_rows,
+                         .first_stream = static_cast<std::int64_t>(streams_.size()),
+                         .num_streams = shape.num_streams});
+    row += sequence.num_rows;
+    for (std::int32_t i = sequence.num_rows; i > 0; --i) {
+      positions_.push_back(sequence.num_positions - i);
+    }
+    for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
+      std::vector<std::vector<Slot>> streams(static_cast<std::size_t>(shape.num_streams));
+      for (std::int32_t position = 0; position < sequence.num_positions; ++position) {
+        if (shape.evict_one_in > 0 && random.integer(1, shape.evict_one_in) == 1) continue;
+        const std::int64_t first = shape.num_streams > 1 ? 1 : 0;
+        streams[static_cast<std::size_t>(random.integer(first, shape.num_streams - 1))].push_back(
+            {.position = position,
+             .key = random.normals(shape.head_dim),
+             .value = random.normals(shape.head_dim)});
+      }
+      std::vector<Slot>& all = slots_.emplace_back();
+      for (std::vector<Slot>& slots : streams) {
+        append_stream(random, slots);
+        all.insert(all.end(), slots.begin(), slots.end());
+      }
+    }
+  }
+  q_ = random.normals(std::int64_t{row} * shape.num_kv_heads * shape.group * shape.head_dim);
+}
+
+/// Full pages are sealed, except that a full last page is still open every second time. Leaves in
+/// `slots` what the pages hold.
+void AttentionCase::append_stream(testing_support::Random& random, std::vector<Slot>& slots) {
+  const auto page_slots = static_cast<std::size_t>(shape_.num_slots);
+  Stream stream;
+  for (std::size_t begin = 0; begin < slots.size(); begin += page_slots) {
+    const auto page = std::span(slots).subspan(begin, std::min(page_slots, slots.size() - begin));
+    const bool last = begin + page.size() == slots.size();
+    if (page.size() < page_slots || (last && random.integer(0, 1) == 0)) {
+      stream.open = append_page(open_layout_, page);
+    } else {
+      stream.sealed.push_back(append_page(sealed_layout_, page));
+    }
+  }
+  streams_.push_back(std::move(stream));
+}
+
+const std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> slots) {
+  std::byte* page = pages_.emplace_back(Device::kCpu, layout.page_bytes()).data();
+  std::memset(page, 0, layout.page_bytes());
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(layout.num_slots), kNoPosition);
+  const auto num_slots = static_cast<std::size_t>(layout.num_slots);
+  const auto head_dim = static_cast<std::size_t>(layout.head_dim);
+  const auto stride = static_cast<std::size_t>(layout.value_stride());
+  dispatch_dtype(layout.dtype, [&]<class T>() {
+    const auto put = [&](std::size_t i, float& value) {
+      const T element = from_float<T>(value);
+      std::memcpy(page + i * sizeof(T), &element, sizeof(T));
+      value = to_float(element);
+    };
+    for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+      for (std::size_t d = 0; d < head_dim; ++d) {
+        put(d * num_slots + slot, slots[slot].key[d]);
+        put(num_slots * head_dim + slot * stride + d, slots[slot].value[d]);
+      }
+      positions[slot] = slots[slot].position;
+    }
+  });
+  std::memcpy(page + layout.position_offset(), positions.data(), num_slots * sizeof(std::int32_t));
+  return page;
+}
+
+AttentionCase::Result AttentionCase::run(Exec& exec) const {
+  const auto rows = static_cast<std::int64_t>(positions_.size());
+  const std::int64_t heads = std::int64_t{shape_.num_kv_heads} * shape_.group;
+  std::vector<kernels::StreamView> views;
+  for (const Stream& stream : streams_) {
+    views.push_back({.sealed_pages = stream.sealed.data(),
+                     .num_sealed_pages = static_cast<std::int32_t>(stream.sealed.size()),
+                     .open_page = stream.open});
+  }
+  Result result{.o = testing_support::poisoned(rows * heads * shape_.head_dim),
+                .lse = testing_support::poisoned(rows * heads)};
+  kernels::attention(exec,
+                     {.q = {q_.data(), {rows, heads, shape_.head_dim}},
+                      .positions = {positions_.data(), {rows}},
+                      .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
+                      .streams = {views.data(), {static_cast<std::int64_t>(views.size())}},
+                      .num_kv_heads = shape_.num_kv_heads,
+                      .sealed_layout = sealed_layout_,
+                      .open_layout = open_layout_,
+                      .scale = scale_,
+                      .window = shape_.window,
+                      .o = {result.o.data(), {rows, heads, shape_.head_dim}},
+                      .lse = {result.lse.data(), {rows, heads}}});
+  return result;
+}
+
+void AttentionCase::expect_correct(const Result& result) const {
+  const auto heads = static_cast<std::size_t>(shape_.num_kv_heads * shape_.group);
+  const auto head_dim = static_cast<std::size_t>(shape_.head_dim);
+  for (std::size_t s = 0; s < segments_.size(); ++s) {
+    for (auto row = static_cast<std::size_t>(segments_[s].row_begin);
+         row < static_cast<std::size_t>(segments_[s].row_end); ++row) {
+      for (std::size_t head = 0; head < heads; ++head) {
+        SCOPED_TRACE(testing::Message() << "row " << row << ", head " << head);
+        const std::size_t kv_head = head / static_cast<std::size_t>(shape_.group);
+        const std::size_t at = row * heads + head;
+        const auto& slots = slots_[s * static_cast<std::size_t>(shape_.num_kv_heads) + kv_head];
+        const Attended expected =
+            attend(std::span(q_).subspan(at * head_dim, head_dim), static_cast<double>(scale_),
+                   positions_[row], shape_.window, slots);
+        const float lse = result.lse[at];
+        if (std::isinf(expected.state.lse)) {
+          ASSERT_EQ(lse, -std::numeric_limits<float>::infinity());
+          for (std::size_t d = 0; d < head_dim; ++d) ASSERT_EQ(result.o[at * head_dim + d], 0.0f);
+          continue;
+        }
+        // A score is a sum of D products that cancel: its error is that of its parts, whatever its
+        // size. The same error is a relative one of the weights, on values of about 4 at most.
+        const double bound = reference::kEpsilon *
+                             (32 + 4 * static_cast<double>(scale_) * static_cast<double>(head_dim) +
+                              4 * expected.largest_score);
+        ASSERT_NEAR(static_cast<double>(lse), expected.state.lse,
+                    bound + reference::kEpsilon * std::abs(expected.state.lse));
+        for (std::size_t d = 0; d < head_dim; ++d) {
+          ASSERT_NEAR(static_cast<double>(result.o[at * head_dim + d]), expected.state.o[d],
+                      4 * bound);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace pikv::reference

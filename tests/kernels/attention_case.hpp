@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A random batch for attention, and what the reference makes of it: sequences whose cached slots
+// are divided over streams, as the shards of a cache would hold them. Pages are laid out here
+// element by element, without the page operations, each in its own memory.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "kernels/attention.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "tests/kernels/reference.hpp"
+#include "tests/support/random.hpp"
+
+namespace pikv::reference {
+
+struct AttentionShape {
+  std::int32_t head_dim = 64;
+  std::int32_t num_slots = 16;  // P
+  std::int32_t num_kv_heads = 2;
+  std::int32_t group = 2;        // G
+  std::int32_t num_streams = 1;  // a KV head and sequence; with several, the first is empty
+  DType sealed = DType::kF32;
+  std::optional<std::int32_t> window = std::nullopt;
+  float largest_logit = 4.0f;     // about
+  std::int32_t evict_one_in = 0;  // each slot is missing with this probability; 0: all are there
+};
+
+/// The last `num_rows` of `num_positions` ask.
+struct AttentionSequence {
+  std::int32_t num_rows;
+  std::int32_t num_positions;
+};
+
+class AttentionCase {
+ public:
+  AttentionCase(testing_support::Random& random, const AttentionShape& shape,
+                const std::vector<AttentionSequence>& sequences);
+
+  /// Queries ask from these positions instead, row by row.
+  void ask_from(std::vector<std::int32_t> positions) { positions_ = std::move(positions); }
+
+  struct Result {
+    std::vector<float> o;    // [T, H, D]
+    std::vector<float> lse;  // [T, H]
+    [[nodiscard]] bool operator==(const Result&) const = default;
+  };
+  [[nodiscard]] Result run(Exec& exec) const;
+
+  /// Fails unless every row and head is what the reference says.
+  void expect_correct(const Result& result) const;
+
+ private:
+  struct Stream {
+    std::vector<const std::byte*> sealed;
+    const std::byte* open = nullptr;
+  };
+
+  void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
+  const std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
+
+  AttentionShape shape_;
+  PageLayout sealed_layout_;
+  PageLayout open_layout_;
+  float scale_;
+  std::vector<float> q_;  // [T, H, D]
+  std::vector<std::int32_t> positions_;
+  std::vector<kernels::AttentionSegment> segments_;
+  std::vector<std::vector<Slot>> slots_;  // [segments, Hkv], as the pages hold them
+  std::vector<Stream> streams_;
+  std::vector<DeviceBuffer<std::byte>> pages_;
+};
+
+}  // namespace pikv::reference
