@@ -35,17 +35,14 @@ void report(std::string text) {
 
 /// What is wrong with the command line; the parser does not say which programs there are.
 std::string describe(const CLI::App& app, const CLI::ParseError& error) {
-  if (!app.get_subcommands().empty()) return error.what();
+  constexpr int kRequired = static_cast<int>(CLI::ExitCodes::RequiredError);
+  if (!app.get_subcommands().empty() || error.get_exit_code() != kRequired) return error.what();
   std::vector<std::string> known;
   for (const CLI::App* program : app.get_subcommands({})) known.push_back(program->get_name());
   const std::vector<std::string> given = app.remaining();
-  if (given.empty() && error.get_exit_code() != static_cast<int>(CLI::ExitCodes::RequiredError)) {
-    return error.what();
-  }
-  return fmt::format("{} (known: {})",
-                     given.empty() ? "a program is missing"
-                                   : fmt::format("'{}' is not a program", given.front()),
-                     fmt::join(known, ", "));
+  const std::string what =
+      given.empty() ? "a program is missing" : fmt::format("'{}' is not a program", given.front());
+  return fmt::format("{} (known: {})", what, fmt::join(known, ", "));
 }
 
 /// An error that the other ranks do not know of: say it here and end them all.

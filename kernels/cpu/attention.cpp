@@ -53,7 +53,12 @@ class PageWalk {
         last_position_(args.positions.data[task.row_end - 1]) {
     const auto streams = streams_of(args, *task.segment, task.kv_head);
     std::int64_t num_pages = 0;
-    for (const StreamView& stream : streams) num_pages += num_pages_of(stream);
+    for (const StreamView& stream : streams) {
+      num_pages += num_pages_of(stream);
+      for (std::int64_t i = 0; i < std::min(num_pages_of(stream), kPositionsAhead); ++i) {
+        prefetch_positions(stream, i);
+      }
+    }
     const std::int64_t begin = num_pages * task.split / task.num_splits;
     const std::int64_t end = num_pages * (task.split + 1) / task.num_splits;
     std::int64_t base = 0;
@@ -66,6 +71,12 @@ class PageWalk {
   }
 
  private:
+  void prefetch_positions(const StreamView& stream, std::int64_t i) const {
+    const bool sealed = i < stream.num_sealed_pages;
+    __builtin_prefetch(sealed ? stream.sealed_pages[i] + args_.sealed_layout.position_offset()
+                              : stream.open_page + args_.open_layout.position_offset());
+  }
+
   void walk(const StreamView& stream, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const bool sealed = i < stream.num_sealed_pages;
@@ -73,9 +84,8 @@ class PageWalk {
       const std::byte* page = sealed ? stream.sealed_pages[i] : stream.open_page;
       const auto* positions =
           reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
-      if (i + kPositionsAhead < stream.num_sealed_pages) {
-        __builtin_prefetch(stream.sealed_pages[i + kPositionsAhead] + layout.position_offset());
-      }
+      if (i + kPositionsAhead < num_pages_of(stream))
+        prefetch_positions(stream, i + kPositionsAhead);
       if (positions[0] > last_position_) return;  // positions ascend: nothing readable follows
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
         const std::int32_t first = positions[lane];

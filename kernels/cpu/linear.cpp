@@ -34,12 +34,14 @@ template <int kTokens, class T>
 void dot_block(const float* x, std::int64_t x_stride, const T* weight, std::int64_t k,
                const float* bias, float* y, std::int64_t y_stride) {
   constexpr int kOutputs = 16 / kTokens;
+  constexpr int kAhead = 1;
   F32x16 acc[16] = {};  // [t, n]
   std::int64_t i = 0;
   for (; i + kVecLanes <= k; i += kVecLanes) {
     F32x16 xv[std::size_t{kTokens}];
     for (int t = 0; t < kTokens; ++t) xv[t] = load(x + t * x_stride + i);
     for (int n = 0; n < kOutputs; ++n) {
+      __builtin_prefetch(weight + (n + kAhead * kOutputs) * k + i);
       const F32x16 w = load(weight + n * k + i);
       for (int t = 0; t < kTokens; ++t) acc[t * kOutputs + n] += w * xv[t];
     }

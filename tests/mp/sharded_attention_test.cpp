@@ -56,8 +56,10 @@ class ShardedAttentionTest : public testing::Test {
     two_layers.insert(two_layers.end(), owners.begin(), owners.end());
     map_.emplace(2, num_shards, world().size(), two_layers);
     codec_ = make_policy("codec", compression::codecs(), codec);
-    cache_.emplace(exec_, KvCacheConfig{.num_kv_heads = kKvHeads, .head_dim = kD}, *map_,
-                   world().rank(), *codec_);
+    cache_.emplace(
+        exec_,
+        KvCacheConfig{.num_kv_heads = kKvHeads, .head_dim = kD, .budget_bytes = std::nullopt},
+        *map_, world().rank(), *codec_);
     attention_.emplace(
         exec_, world(), *cache_, *map_, router_,
         ShardedAttention::Config{.num_heads = kHeads, .num_kv_heads = kKvHeads, .head_dim = kD});

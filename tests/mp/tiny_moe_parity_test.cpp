@@ -23,13 +23,16 @@ namespace fs = std::filesystem;
 constexpr std::size_t kLastRows = 8;
 constexpr double kTextLoss = 4.34785;  // nats a token, by the hub implementation
 
+// Bounds of differences, relative to the largest logit of the reference and to the loss.
 struct Case {
   std::string kv_owner;
   std::string kv_dtype;
-  // Of logits, relative to the largest of the reference. For 16-bit pages about three times what
-  // was measured (see the test output): 1.5e-2 in bf16 and 2e-3 in f16.
-  float tolerance;
+  float text;    // logits of the prompt "text"
+  float others;  // of "passkey" and "niah"
+  double loss;
 };
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.kv_owner << ", KV " << c.kv_dtype; }
 
 std::vector<TokenId> tokens_of(const StoredTensor& tensor) {
   std::vector<TokenId> tokens;
@@ -94,12 +97,11 @@ TEST_P(TinyMoeParity, LogitsOfTheLastPositionsEqualTheHubImplementation) {
       }
     });
     world().all_reduce(std::span(&worst, 1), ReduceOp::kMax);
-    RecordProperty(name + "_relative_difference", std::to_string(worst / scale));
     if (world().rank() == 0) {
       std::printf("%s, KV %s: largest difference of logits, relative: %.2e\n", name.c_str(),
                   GetParam().kv_dtype.c_str(), static_cast<double>(worst / scale));
     }
-    EXPECT_LE(worst, GetParam().tolerance * scale) << name;
+    EXPECT_LE(worst, (name == "text" ? GetParam().text : GetParam().others) * scale) << name;
   }
 }
 
@@ -130,16 +132,20 @@ TEST_P(TinyMoeParity, TheLossOfTheTextEqualsTheHubImplementation) {
   });
   world().all_reduce(std::span(&total, 1), ReduceOp::kSum);
   const double mean = total / static_cast<double>(prompt.size() - 1);
-  EXPECT_NEAR(mean, kTextLoss, kTextLoss * static_cast<double>(GetParam().tolerance));
+  if (world().rank() == 0) {
+    std::printf("text, KV %s: difference of the loss, relative: %.2e\n",
+                GetParam().kv_dtype.c_str(), std::abs(mean / kTextLoss - 1.0));
+  }
+  EXPECT_NEAR(mean, kTextLoss, kTextLoss * GetParam().loss);
 }
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const auto& router : routing::kv_routers()) {
-    cases.push_back({std::string(router.name), "f32", 1e-4f});
+    cases.push_back({std::string(router.name), "f32", 1e-4f, 1e-4f, 1e-4});
   }
-  cases.push_back({"expert", "bf16", 1.5e-2f});
-  cases.push_back({"expert", "f16", 2e-3f});
+  cases.push_back({"expert", "bf16", 3e-2f, 6e-3f, 1e-3});
+  cases.push_back({"expert", "f16", 3e-2f, 6e-4f, 1e-3});
   return cases;
 }
 

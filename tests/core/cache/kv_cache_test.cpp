@@ -215,18 +215,17 @@ TEST(KvCache, ARefusedAppendLeavesTheCacheAsItWas) {
   EXPECT_EQ(model.append(kLayer, rows(20, 20)), AppendResult::kAppended);
 }
 
-// Sealed pages are smaller than open ones, so keeping slots must not need more than it frees.
+// Keeping slots must not need more memory than it frees: a full pool is when one evicts.
 TEST(KvCache, SlotsCanBeFreedWhenThePoolIsFull) {
   Random random(120);
   for (const char* codec : {"none:dtype=f32", "none:dtype=bf16", "none:dtype=f16"}) {
     SCOPED_TRACE(codec);
-    CacheShape shape{.codec = codec, .num_kv_heads = 1};
-    shape.budget_bytes = 8 * open_page_bytes(shape);
-    CacheModel model(random, shape);
+    CacheModel model(random,
+                     {.codec = codec, .num_kv_heads = 1, .budget_bytes = std::size_t{768} * 1024});
     model.add_sequence(kSequence);
     Position next = 0;
-    while (model.append(kLayer, rows(1, next)) == AppendResult::kAppended) ++next;
-    ASSERT_GT(next, 16);
+    while (model.append(kLayer, rows(160, next)) == AppendResult::kAppended) next += 160;
+    ASSERT_GT(next, 1000);
     std::vector<std::int32_t> keep(static_cast<std::size_t>(next) - 1);
     std::iota(keep.begin(), keep.end(), 1);
     EXPECT_NO_THROW(model.keep({kSequence, kLayer, HeadId{0}, kShard}, keep));

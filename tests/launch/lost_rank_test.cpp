@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A rank that dies or stops answering ends the job; it never hangs it.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <regex>
+#include <string>
+#include <thread>
+
+#include "tests/launch/process.hpp"
+
+namespace pikv::launch_test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kNumRanks = 3;
+
+class LostRank : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_launcher()) GTEST_SKIP() << "needs MPI";
+  }
+
+  /// A job that would go on for long, waited for until it prints text.
+  static Arguments endless_job() {
+    return on_ranks(kNumRanks,
+                    {"generate", "--model", tiny_model(), "--prompt", "The cache", "--max-tokens",
+                     "3000", "--ignore-eos", "--threads", "1"},
+                    {"-x", "PIKV_COMM_DEADLINE_MS=1500"});
+  }
+
+  static std::vector<pid_t> ranks_once_generating(const Process& job) {
+    const auto end = std::chrono::steady_clock::now() + 30s;
+    while (job.out().empty() && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(10ms);
+    }
+    return job.descendants("pikv");
+  }
+};
+
+TEST_F(LostRank, ARankThatIsKilledEndsTheJob) {
+  for (const std::size_t victim : {0u, 2u}) {
+    SCOPED_TRACE(testing::Message() << "rank " << victim);
+    Process job(endless_job());
+    const std::vector<pid_t> ranks = ranks_once_generating(job);
+    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
+    ASSERT_EQ(kill(ranks[victim], SIGKILL), 0);
+    const Result result = job.wait(20s);
+    EXPECT_FALSE(result.timed_out) << result.err;
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_TRUE(job.descendants("pikv").empty()) << "no rank outlives the job";
+  }
+}
+
+TEST_F(LostRank, ARankThatStopsAnsweringIsNamed) {
+  for (const std::size_t victim : {0u, 1u, 2u}) {
+    SCOPED_TRACE(testing::Message() << "rank " << victim);
+    Process job(endless_job());
+    const std::vector<pid_t> ranks = ranks_once_generating(job);
+    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
+    ASSERT_EQ(kill(ranks[victim], SIGSTOP), 0);
+    const Result result = job.wait(20s);
+    EXPECT_FALSE(result.timed_out) << result.err;
+    EXPECT_NE(result.exit_code, 0);
+    const std::vector<std::string> complaints = result.complaints();
+    ASSERT_EQ(complaints.size(), 1u) << result.err;
+    // The operation, the rank that waited and the peer it waited for.
+    const std::regex form("pikv: [a-z_ ]+: rank [0-2] waits for .*rank " + std::to_string(victim) +
+                          ".* after 1500 ms.*");
+    EXPECT_TRUE(std::regex_match(complaints[0], form)) << complaints[0];
+  }
+}
+
+TEST_F(LostRank, ADeadlineThatIsNoTimeIsRefused) {
+  for (const char* deadline : {"0", "-5", "soon", "1e9", ""}) {
+    SCOPED_TRACE(deadline);
+    Process job(on_ranks(kNumRanks, {"info"},
+                         {"-x", std::string("PIKV_COMM_DEADLINE_MS=") + deadline}));
+    const Result result = job.wait(20s);
+    EXPECT_FALSE(result.timed_out);
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_EQ(result.out, "");
+    ASSERT_GE(result.complaints().size(), 1u) << result.err;
+    EXPECT_NE(result.complaints()[0].find("PIKV_COMM_DEADLINE_MS"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace pikv::launch_test
