@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/io/one_line.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "launch/program.hpp"
@@ -27,9 +28,7 @@ constexpr std::chrono::milliseconds kTurn{200};  // an abort among ranks of a ho
 constexpr int kMostTurns = 10;
 
 void report(std::string text) {
-  // One line, whatever a message contains.
-  std::ranges::replace(text, '\n', ' ');
-  fmt::print(stderr, "pikv: {}\n", text);
+  fmt::print(stderr, "pikv: {}\n", one_line(std::move(text)));
   std::fflush(stderr);
 }
 

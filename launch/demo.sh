@@ -15,5 +15,6 @@ cmake --build --preset release --target pikv
 mpirun_flags=(--oversubscribe --bind-to none)
 [[ $(id -u) != 0 ]] || mpirun_flags+=(--allow-run-as-root)
 
+printf '\n%s' "$(tail -n 1 launch/demo_prompt.txt)"
 mpirun -n "${PIKV_RANKS:-4}" "${mpirun_flags[@]}" build/release/launch/pikv generate \
   --model models/tiny-moe --prompt-file launch/demo_prompt.txt --max-tokens 32 --stop $'\n' "$@"

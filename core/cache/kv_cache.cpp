@@ -96,7 +96,7 @@ std::byte* KvCache::new_page(const PageLayout& layout) {
   return page;
 }
 
-bool KvCache::has_room_for(const Entries& entries) const {
+bool KvCache::make_room_for(const Entries& entries) {
   if (!config_.budget_bytes) return true;
   // How many slots each stream gains, then how many pages that opens and seals.
   std::unordered_map<const Stream*, std::int32_t> gains;
@@ -116,8 +116,8 @@ bool KvCache::has_room_for(const Entries& entries) const {
               (stream->open_page != nullptr ? 1 : 0);
   }
   // Open pages are released only after their content is sealed, so both count.
-  return pool_.can_allocate({{open_layout_.page_bytes(), opened},
-                             {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
+  return pool_.reserve({{open_layout_.page_bytes(), opened},
+                        {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
 }
 
 AppendResult KvCache::append(const Entries& entries) {
@@ -127,7 +127,7 @@ AppendResult KvCache::append(const Entries& entries) {
               entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
               entries.values.extents == shape,
           "kv_cache", "sequences, positions, shards, keys and values do not fit together");
-  if (!has_room_for(entries)) return AppendResult::kPoolFull;
+  if (!make_room_for(entries)) return AppendResult::kPoolFull;
 
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {

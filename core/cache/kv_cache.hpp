@@ -99,7 +99,7 @@ class KvCache {
   [[nodiscard]] Streams& streams_of(SequenceId sequence);
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
   [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
-  [[nodiscard]] bool has_room_for(const Entries& entries) const;
+  [[nodiscard]] bool make_room_for(const Entries& entries);
   void append_slot(Stream& stream, const float* key, const float* value, Position position);
   void run_pending();
   void release_pages(Stream& stream);

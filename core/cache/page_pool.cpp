@@ -21,26 +21,31 @@ std::size_t pages_per_slab(std::size_t page_bytes) {
 PagePool::PagePool(Device device, std::optional<std::size_t> budget_bytes)
     : device_(device), budget_bytes_(budget_bytes) {}
 
-bool PagePool::grow(std::size_t page_bytes, SizeClass& size_class) {
-  std::size_t num_pages = pages_per_slab(page_bytes);
-  if (budget_bytes_) {
-    // Near the budget the last slab is as large as still fits.
-    num_pages = std::min(num_pages, (*budget_bytes_ - bytes_reserved_) / page_bytes);
-    if (num_pages == 0) return false;
-  }
+std::size_t PagePool::num_free(std::size_t page_bytes) const {
+  const auto found = classes_.find(page_bytes);
+  return found == classes_.end() ? 0 : found->second.free.size();
+}
+
+void PagePool::grow(std::size_t page_bytes, std::size_t num_pages) {
+  SizeClass& size_class = classes_[page_bytes];
   auto& slab = slabs_.emplace_back(device_, num_pages * page_bytes);
   bytes_reserved_ += slab.size();
   size_class.num_pages += num_pages;
   // In reverse, so that pages are handed out in the order of their addresses.
   for (std::size_t i = num_pages; i-- > 0;) size_class.free.push_back(slab.data() + i * page_bytes);
-  return true;
 }
 
 std::byte* PagePool::allocate(std::size_t page_bytes) {
   require(page_bytes > 0 && page_bytes % 64 == 0, "page_pool", "page of ", page_bytes,
           " bytes is not a positive multiple of 64");
   SizeClass& size_class = classes_[page_bytes];
-  if (size_class.free.empty() && !grow(page_bytes, size_class)) return nullptr;
+  if (size_class.free.empty()) {
+    std::size_t num_pages = pages_per_slab(page_bytes);
+    // Near the budget the last slab is as large as still fits.
+    if (budget_bytes_) num_pages = std::min(num_pages, bytes_left() / page_bytes);
+    if (num_pages == 0) return nullptr;
+    grow(page_bytes, num_pages);
+  }
   std::byte* page = size_class.free.back();
   size_class.free.pop_back();
   bytes_in_use_ += page_bytes;
@@ -55,26 +60,41 @@ void PagePool::release(std::byte* page, std::size_t page_bytes) {
   bytes_in_use_ -= page_bytes;
 }
 
-bool PagePool::can_allocate(std::vector<Request> requests) const {
+bool PagePool::can_allocate(const std::vector<Request>& requests) const {
   if (!budget_bytes_) return true;
-  std::size_t bytes_left = *budget_bytes_ - bytes_reserved_;
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    // Equal sizes draw on one free list.
-    for (std::size_t j = i + 1; j < requests.size(); ++j) {
-      if (requests[j].page_bytes != requests[i].page_bytes) continue;
-      requests[i].num_pages += requests[j].num_pages;
-      requests[j].num_pages = 0;
-    }
-    const auto [page_bytes, wanted] = requests[i];
-    const auto found = classes_.find(page_bytes);
-    const std::size_t free = found == classes_.end() ? 0 : found->second.free.size();
-    if (wanted <= free) continue;
-    const std::size_t missing = wanted - free;
-    // Whole slabs are reserved while they fit.
+  std::map<std::size_t, std::size_t> wanted;  // equal sizes draw on one free list
+  for (const Request& request : requests) wanted[request.page_bytes] += request.num_pages;
+  std::size_t left = bytes_left();
+  for (const auto& [page_bytes, num_pages] : wanted) {
+    const std::size_t missing = num_pages - std::min(num_pages, num_free(page_bytes));
+    if (missing > left / page_bytes) return false;
+    left -= missing * page_bytes;
+  }
+  return true;
+}
+
+bool PagePool::reserve(const std::vector<Request>& requests) {
+  if (!can_allocate(requests)) return false;
+  if (!budget_bytes_) return true;
+  std::map<std::size_t, std::size_t> wanted;
+  for (const Request& request : requests) wanted[request.page_bytes] += request.num_pages;
+  // Whole slabs while they all fit; then exactly what is missing, so that no size takes bytes that
+  // another one needs.
+  const auto missing = [&](std::size_t page_bytes, std::size_t num_pages) {
+    return num_pages - std::min(num_pages, num_free(page_bytes));
+  };
+  const auto whole_slabs = [](std::size_t page_bytes, std::size_t num_pages) {
     const std::size_t per_slab = pages_per_slab(page_bytes);
-    const std::size_t rounded = (missing + per_slab - 1) / per_slab * per_slab * page_bytes;
-    if (missing * page_bytes > bytes_left) return false;
-    bytes_left -= std::min(rounded, bytes_left);
+    return (num_pages + per_slab - 1) / per_slab * per_slab;
+  };
+  std::size_t bytes_of_slabs = 0;
+  for (const auto& [page_bytes, num_pages] : wanted) {
+    bytes_of_slabs += whole_slabs(page_bytes, missing(page_bytes, num_pages)) * page_bytes;
+  }
+  const bool slabs_fit = bytes_of_slabs <= bytes_left();
+  for (const auto& [page_bytes, num_pages] : wanted) {
+    const std::size_t count = missing(page_bytes, num_pages);
+    if (count > 0) grow(page_bytes, slabs_fit ? whole_slabs(page_bytes, count) : count);
   }
   return true;
 }

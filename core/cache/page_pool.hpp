@@ -30,12 +30,16 @@ class PagePool {
   /// Returns a page that allocate(page_bytes) gave.
   void release(std::byte* page, std::size_t page_bytes);
 
-  /// Whether so many pages of these sizes can be handed out at once.
   struct Request {
     std::size_t page_bytes;
     std::size_t num_pages;
   };
-  [[nodiscard]] bool can_allocate(std::vector<Request> requests) const;
+  /// Whether so many pages of these sizes can be handed out at once.
+  [[nodiscard]] bool can_allocate(const std::vector<Request>& requests) const;
+
+  /// Sets so many pages aside: the next allocations of them succeed, in any order. False, with
+  /// nothing changed, when the budget does not allow it.
+  [[nodiscard]] bool reserve(const std::vector<Request>& requests);
 
   [[nodiscard]] std::size_t bytes_in_use() const { return bytes_in_use_; }
   [[nodiscard]] std::size_t bytes_reserved() const { return bytes_reserved_; }
@@ -51,7 +55,9 @@ class PagePool {
     std::size_t num_pages = 0;  // free and handed out
   };
 
-  bool grow(std::size_t page_bytes, SizeClass& size_class);
+  [[nodiscard]] std::size_t num_free(std::size_t page_bytes) const;
+  void grow(std::size_t page_bytes, std::size_t num_pages);
+  [[nodiscard]] std::size_t bytes_left() const { return *budget_bytes_ - bytes_reserved_; }
 
   Device device_;
   std::optional<std::size_t> budget_bytes_;

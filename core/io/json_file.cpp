@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/io/mapped_file.hpp"
+#include "core/io/one_line.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
@@ -44,7 +45,7 @@ JsonObject JsonObject::from_text(std::string_view text, std::string source) {
 }
 
 void JsonObject::fail(std::string_view text) const {
-  throw BadFile(fmt::format("{}: {}", source_, text));
+  throw BadFile(one_line(fmt::format("{}: {}", source_, text)));
 }
 
 const Json* JsonObject::find(Keys keys) const {

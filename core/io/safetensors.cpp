@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 
+#include "core/io/one_line.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
 
@@ -40,8 +41,8 @@ constexpr std::array kStoredTypes = {
 template <class... Parts>
 [[noreturn]] void fail(const std::filesystem::path& path, fmt::format_string<Parts...> text,
                        Parts&&... parts) {
-  throw BadFile(
-      fmt::format("{}: {}", path.string(), fmt::format(text, std::forward<Parts>(parts)...)));
+  throw BadFile(one_line(
+      fmt::format("{}: {}", path.string(), fmt::format(text, std::forward<Parts>(parts)...))));
 }
 
 std::optional<DType> dtype_of(const StoredTensor& tensor) {

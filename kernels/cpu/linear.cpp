@@ -16,7 +16,7 @@ namespace {
 
 // Up to this many rows the weight is read in its own type by dot products; above, widening it for
 // BLAS pays. Measured with tests/bench/kernels_bench (linear, K = 256..2048, bf16).
-constexpr std::int64_t kFewRows = 16;
+constexpr std::int64_t kFewRows = 32;
 
 // Weight elements that a thread reads at a time with few rows: enough to be worth its waking.
 constexpr std::int64_t kPartFloats = 32 * 1024;

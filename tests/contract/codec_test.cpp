@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "compression/tables.hpp"
 #include "kernels/common/device_buffer.hpp"
@@ -23,7 +22,7 @@ class OpenPages {
  public:
   OpenPages(const PageLayout& layout, std::size_t count)
       : layout_(layout), memory_(Device::kCpu, count * layout.page_bytes()) {
-    std::memset(memory_.data(), 0xff, memory_.size());  // all NaN
+    std::ranges::fill(memory_.span(), std::byte{0xff});  // all NaN
     for (std::size_t p = 0; p < count; ++p)
       pages.push_back(memory_.data() + p * layout.page_bytes());
   }
@@ -103,7 +102,7 @@ TEST_P(CodecContract, PagesComeBackWithinTheBoundWithTheirPositions) {
       before.fill(random);
       const PageLayout sealed_layout = codec_->sealed_layout(open);
       DeviceBuffer<std::byte> memory(Device::kCpu, count * sealed_layout.page_bytes());
-      std::memset(memory.data(), 0xff, memory.size());
+      std::ranges::fill(memory.span(), std::byte{0xff});
       std::vector<std::byte*> sealed;
       for (std::size_t p = 0; p < count; ++p) {
         sealed.push_back(memory.data() + p * sealed_layout.page_bytes());

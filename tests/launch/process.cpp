@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <system_error>
 #include <thread>
@@ -23,19 +24,31 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-/// The parent of a process and the name of its program; 0 if there is no such process.
-pid_t parent_of(const fs::path& process, std::string& program) {
+struct State {
+  char letter = 'X';  // as ps shows it
+  pid_t parent = 0;
+};
+
+State state_of(const fs::path& process) {
   const std::string stat = testing_support::read_file(process / "stat");
   // "pid (name) state parent ...", where the name may hold spaces and parentheses.
-  const std::size_t open = stat.find('(');
   const std::size_t close = stat.rfind(')');
-  if (open == std::string::npos || close == std::string::npos) return 0;
-  program = stat.substr(open + 1, close - open - 1);
+  if (close == std::string::npos) return {};
   std::istringstream rest(stat.substr(close + 1));
-  char state = 0;
-  pid_t parent = 0;
-  rest >> state >> parent;
-  return parent;
+  State state;
+  rest >> state.letter >> state.parent;
+  return state;
+}
+
+/// The rank that the launcher gave to a process.
+std::optional<int> rank_of(const fs::path& process) {
+  std::istringstream environment(testing_support::read_file(process / "environ"));
+  for (std::string variable; std::getline(environment, variable, '\0');) {
+    for (const std::string_view name : {"OMPI_COMM_WORLD_RANK=", "PMI_RANK="}) {
+      if (variable.starts_with(name)) return std::stoi(variable.substr(name.size()));
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -58,41 +71,37 @@ Process::Process(const Arguments& arguments, const std::string& input) {
   posix_spawn_file_actions_addopen(&files, 0, in.c_str(), O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&files, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   posix_spawn_file_actions_addopen(&files, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  const int status = posix_spawnp(&pid_, argv[0], &files, &attributes, argv.data(), environ);
-  posix_spawnattr_destroy(&attributes);
+  const int status = posix_spawnp(&pid_, argv[0], &files, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&files);
   if (status != 0) throw std::system_error(status, std::generic_category(), arguments[0]);
 }
 
 Process::~Process() {
-  kill(-pid_, SIGKILL);  // stopped ranks too
-  if (!reaped_) waitpid(pid_, nullptr, 0);
+  if (reaped_) return;
+  kill_all();
+  waitpid(pid_, nullptr, 0);
 }
 
-std::vector<pid_t> Process::descendants(const std::string& program) const {
-  std::map<pid_t, std::pair<pid_t, std::string>> all;
+void Process::kill_all() const {
+  // The launcher gives each rank a process group of its own, and stopped ranks heed only SIGKILL.
+  for (const pid_t rank : ranks()) kill(rank, SIGKILL);
+  kill(pid_, SIGKILL);
+}
+
+std::vector<pid_t> Process::ranks() const {
+  std::map<int, pid_t> by_rank;
   for (const auto& entry : fs::directory_iterator("/proc")) {
     const std::string name = entry.path().filename();
     if (!std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; })) continue;
-    std::string running;
-    const pid_t parent = parent_of(entry.path(), running);
-    all[std::stoi(name)] = {parent, running};
+    if (state_of(entry.path()).parent != pid_) continue;
+    if (const auto rank = rank_of(entry.path())) by_rank[*rank] = std::stoi(name);
   }
-  std::vector<pid_t> found;
-  for (const auto& [process, about] : all) {
-    if (about.second != program) continue;
-    pid_t ancestor = about.first;
-    while (ancestor != pid_ && all.contains(ancestor)) ancestor = all[ancestor].first;
-    if (ancestor == pid_) found.push_back(process);
-  }
-  return found;
+  std::vector<pid_t> processes;
+  for (const auto& [rank, process] : by_rank) processes.push_back(process);
+  return processes;
 }
 
 std::string Process::out() const { return testing_support::read_file(folder_.path() / "out"); }
@@ -104,7 +113,7 @@ Result Process::wait(std::chrono::milliseconds limit) {
   while (waitpid(pid_, &status, WNOHANG) == 0) {
     if (std::chrono::steady_clock::now() > end) {
       result.timed_out = true;
-      kill(-pid_, SIGKILL);
+      kill_all();
       waitpid(pid_, &status, 0);
       break;
     }
@@ -115,6 +124,11 @@ Result Process::wait(std::chrono::milliseconds limit) {
   result.out = out();
   result.err = testing_support::read_file(folder_.path() / "err");
   return result;
+}
+
+bool is_running(pid_t process) {
+  const char letter = state_of(fs::path("/proc") / std::to_string(process)).letter;
+  return letter != 'X' && letter != 'Z';
 }
 
 std::string pikv_program() { return PIKV_PROGRAM; }

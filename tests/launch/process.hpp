@@ -27,7 +27,7 @@ struct Result {
   [[nodiscard]] std::vector<std::string> complaints() const;
 };
 
-/// A program in a process group of its own. Whatever is left of the group is killed at the end.
+/// A program, alone or under the launcher. What is left of it is killed at the end.
 class Process {
  public:
   /// `input` is what it reads from standard input.
@@ -37,19 +37,24 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   [[nodiscard]] pid_t pid() const { return pid_; }
-  /// The processes below this one that run `program`, by rank: oldest first.
-  [[nodiscard]] std::vector<pid_t> descendants(const std::string& program) const;
+  /// The ranks that this launcher runs, by rank.
+  [[nodiscard]] std::vector<pid_t> ranks() const;
   /// What it printed to standard output so far.
   [[nodiscard]] std::string out() const;
 
-  /// Waits for the end, at most `limit`; then kills the group.
+  /// Waits for the end, at most `limit`; then kills it.
   Result wait(std::chrono::milliseconds limit);
 
  private:
+  void kill_all() const;
+
   testing_support::TempFolder folder_;
   pid_t pid_ = -1;
   bool reaped_ = false;
 };
+
+/// Whether a process is there and not merely unburied.
+[[nodiscard]] bool is_running(pid_t process);
 
 /// The pikv of this build.
 [[nodiscard]] std::string pikv_program();

@@ -6,6 +6,7 @@
 // run.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -68,11 +69,11 @@ void expect_rows_equal(const StepRows& rows, View<const float, 2> actual,
       << what << ": largest difference, relative " << worst / scale;
 }
 
-using Case = std::tuple<std::string, std::string>;  // family, KV owner rule
+using Case = std::tuple<std::string, std::string>;  // folder in the test data, KV owner rule
 
 class FamilyParity : public testing::TestWithParam<Case> {
  protected:
-  FamilyParity() : directory_(fs::path(PIKV_TEST_DATA_DIR) / "families" / std::get<0>(GetParam())) {
+  FamilyParity() : directory_(fs::path(PIKV_TEST_DATA_DIR) / std::get<0>(GetParam())) {
     options_.model = directory_;
     options_.kv_owner = std::get<1>(GetParam());
     options_.num_threads = 1;
@@ -138,17 +139,37 @@ TEST_P(FamilyParity, GreedyTokensEqualTheHubImplementation) {
   runtime.cache().check_integrity();
 }
 
+/// The models of families, one a family, and of families_extra, which holds what those lack.
+std::vector<std::string> model_folders() {
+  std::vector<std::string> folders;
+  for (const char* parent : {"families", "families_extra"}) {
+    for (const auto& entry : fs::directory_iterator(fs::path(PIKV_TEST_DATA_DIR) / parent)) {
+      folders.push_back((fs::path(parent) / entry.path().filename()).string());
+    }
+  }
+  std::ranges::sort(folders);  // directories have no order, and all ranks must agree on one
+  return folders;
+}
+
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const std::string& family : family_names()) {
-    for (const auto& router : routing::kv_routers()) cases.emplace_back(family, router.name);
+  for (const std::string& folder : model_folders()) {
+    for (const auto& router : routing::kv_routers()) cases.emplace_back(folder, router.name);
   }
   return cases;
 }
 
+TEST(FamilyFixtures, EveryFamilyHasOne) {
+  const std::vector<std::string> folders = model_folders();
+  for (const std::string& family : family_names()) {
+    EXPECT_TRUE(std::ranges::binary_search(folders, "families/" + family)) << family;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, FamilyParity, testing::ValuesIn(all_cases()),
                          [](const testing::TestParamInfo<Case>& info) {
-                           return std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                           return fs::path(std::get<0>(info.param)).filename().string() + "_" +
+                                  std::get<1>(info.param);
                          });
 
 }  // namespace

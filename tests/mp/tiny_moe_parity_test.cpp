@@ -144,8 +144,12 @@ std::vector<Case> all_cases() {
   for (const auto& router : routing::kv_routers()) {
     cases.push_back({std::string(router.name), "f32", 1e-4f, 1e-4f, 1e-4});
   }
-  cases.push_back({"expert", "bf16", 3e-2f, 6e-3f, 1e-3});
-  cases.push_back({"expert", "f16", 3e-2f, 6e-4f, 1e-3});
+  // Bounds of about twice what was measured on 1 to 4 ranks: logits of "text" 1.6e-2 and 1.5e-2, of
+  // the others 2.6e-3 and 2.5e-4, the loss 2.0e-3 and 1.2e-3. "text" has a near tie of experts at
+  // token 232 that either rounding decides otherwise; with the experts of f32 forced upon it the
+  // same differences are 2.7e-3 and 2.9e-4, and 3.2e-4 and 7.0e-6 for the loss.
+  cases.push_back({"expert", "bf16", 3e-2f, 6e-3f, 4e-3});
+  cases.push_back({"expert", "f16", 3e-2f, 6e-4f, 2.5e-3});
   return cases;
 }
 

@@ -8,18 +8,16 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/io/one_line.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
 namespace {
 
-/// Makes foreign text fit for one line of a message.
+/// The beginning of foreign text, fit for a message.
 std::string printable(std::string_view text) {
   constexpr std::size_t kMaxBytes = 80;
-  std::string line;
-  for (const char c : text.substr(0, kMaxBytes)) {
-    line += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
-  }
+  std::string line = one_line(std::string(text.substr(0, kMaxBytes)));
   return text.size() > kMaxBytes ? line + "..." : line;
 }
 
@@ -98,8 +96,8 @@ const nlohmann::json& JsonNode::raw_object() const {
 bool JsonNode::is_object() const { return value_->is_object(); }
 
 void JsonNode::fail(std::string_view complaint) const {
-  throw BadFile(
-      fmt::format("{}: {}: {}", source_name_, path_.empty() ? "top level" : path_, complaint));
+  throw BadFile(one_line(
+      fmt::format("{}: {}: {}", source_name_, path_.empty() ? "top level" : path_, complaint)));
 }
 
 void JsonNode::fail_unknown_type(std::string_view seen, std::string_view known) const {

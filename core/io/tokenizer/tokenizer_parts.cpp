@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/io/one_line.hpp"
 #include "core/io/tokenizer/json_node.hpp"
 #include "core/io/tokenizer/read_model.hpp"
 #include "core/io/tokenizer/utf8.hpp"
@@ -122,7 +123,7 @@ std::shared_ptr<const TokenizerParts> read_gpt2(std::string_view vocabulary_json
     try {
       merges.add_line(line);
     } catch (const InvalidArgument& error) {
-      throw BadFile(fmt::format("{}: {}", merges_name, error.what()));
+      throw BadFile(one_line(fmt::format("{}: {}", merges_name, error.what())));
     }
   }
   parts->model.emplace(parts->vocabulary, std::move(merges).finish(), BpeOptions{});

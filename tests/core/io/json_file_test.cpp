@@ -138,6 +138,11 @@ TEST(JsonObject, AMemberNamesItsPlaceInErrors) {
   expect_bad_file([&] { (void)inner->number({"key"}); }, "case.json: outer: inner: ", "'key'");
 }
 
+TEST(JsonObject, QuotesNoControlCharacters) {
+  const JsonObject json = object(R"({"a\nb\u001b[2J": 1})");
+  expect_bad_file([&] { (void)json.string_members(); }, kFile, "key 'a?b?[2J' is not a string");
+}
+
 TEST(JsonObject, AMemberOutlivesTheWhole) {
   const auto member = [] { return object(R"({"a": {"b": 7}})").optional_object("a"); }();
   EXPECT_EQ(member->integer({"b"}, 0, 9), 7);

@@ -115,6 +115,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"NoDtype", one(R"("shape":[],"data_offsets":[0,4])", 4), "tensor 'a' lacks"},
         BadCase{"DtypeOfAnotherType", one(R"("dtype":4,"shape":[],"data_offsets":[0,4])", 4),
                 "tensor 'a' lacks"},
+        BadCase{"NameOfSeveralLines", safetensors_image(R"({"a\nb\u001b[2J":[]})"),
+                "tensor 'a?b?[2J' lacks"},
         BadCase{"UnknownDtype", one(R"("dtype":"F31","shape":[],"data_offsets":[0,4])", 4),
                 "unknown dtype 'F31'"},
         BadCase{"NoShape", one(R"("dtype":"F32","data_offsets":[0,4])", 4), "tensor 'a' lacks"},

@@ -195,7 +195,7 @@ TEST(Tokenizer, RejectsAnyPrefixOfAFile) {
 
 TEST(Tokenizer, RejectsBytesThatAreNotUtf8InTheFile) {
   std::string text = valid_document().dump();
-  text.insert(text.find("<unk>"), "\xC3");
+  text.insert(text.find("<unk>"), 1, '\xC3');
   EXPECT_EQ(complaint(text).find("case.json: not JSON: "), 0U);
 }
 

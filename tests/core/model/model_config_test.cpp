@@ -35,7 +35,7 @@ TEST(ModelConfig, ReadsEveryFamily) {
     EXPECT_EQ(config.num_heads, 4);
     EXPECT_EQ(config.context_tokens, 256);
     EXPECT_EQ(config.rms_norm_eps, 1e-6f);
-    EXPECT_EQ(config.rope.theta, 10000.0);
+    EXPECT_EQ(config.rope.theta, family == "mixtral" ? 1e6 : 1e4);
     EXPECT_EQ(config.end_of_text, std::vector<TokenId>{2});
     EXPECT_EQ(config.stored_dtype, "float32");
     EXPECT_EQ(config.windows.size(), 3u);
