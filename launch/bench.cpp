@@ -51,8 +51,8 @@ struct Row {
   std::int64_t context = 0;
   Sample prefill_tokens_per_s{};
   Sample decode_tokens_per_s{};
-  Sample decode_read_gb_per_s{};               // of all ranks
-  std::vector<std::uint64_t> kv_bytes{};       // by rank, at the end
+  Sample decode_read_gb_per_s{};             // of all ranks
+  std::vector<std::uint64_t> kv_bytes{};     // by rank, at the end
   std::uint64_t decode_step_bytes_sent = 0;  // all ranks together
 };
 
@@ -67,17 +67,17 @@ class Bench final : public Program {
     add_runtime_options(app, options_);
     app.add_option("--batch", batches_, "Sequences that run together; a list")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
     app.add_option("--context", contexts_, "Prompt tokens a sequence; a list")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
     app.add_option("--decode-tokens", decode_tokens_, "Tokens generated a sequence")
         ->check(CLI::Range(2, 1 << 20))
         ->capture_default_str();
     app.add_option("--repeat", repeats_, "Measured runs, after one that warms up")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
     app.add_flag("--json", json_, "Print one JSON object");
   }

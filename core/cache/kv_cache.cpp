@@ -96,6 +96,20 @@ std::byte* KvCache::new_page(const PageLayout& layout) {
   return page;
 }
 
+// Before anything changes: a refused append leaves the cache as it was. All heads of a shard have
+// the same newest position, so one speaks for all.
+void KvCache::check_entries(const Entries& entries) const {
+  std::unordered_map<const Stream*, Position> newest;
+  for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
+    const Stream& stream =
+        streams_of(entries.sequences[i])[stream_index(entries.layer, entries.shards[i], 0)];
+    Position& last = newest.try_emplace(&stream, stream.last_position).first->second;
+    require(entries.positions[i] > last, "kv_cache", "position ", entries.positions[i],
+            " does not follow position ", last, " of its stream");
+    last = entries.positions[i];
+  }
+}
+
 bool KvCache::make_room_for(const Entries& entries) {
   if (!config_.budget_bytes) return true;
   // How many slots each stream gains, then how many pages that opens and seals.
@@ -115,7 +129,10 @@ bool KvCache::make_room_for(const Entries& entries) {
     opened += static_cast<std::size_t>((slots + config_.page_slots - 1) / config_.page_slots) -
               (stream->open_page != nullptr ? 1 : 0);
   }
-  // Open pages are released only after their content is sealed, so both count.
+  // Open pages are released only after their content is sealed, so both count. Where the two
+  // differ, one open page more stays free, for keep_slots to rewrite a stream when the pool is
+  // full.
+  if (!seals_in_place()) ++opened;
   return pool_.reserve({{open_layout_.page_bytes(), opened},
                         {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
 }
@@ -127,6 +144,7 @@ AppendResult KvCache::append(const Entries& entries) {
               entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
               entries.values.extents == shape,
           "kv_cache", "sequences, positions, shards, keys and values do not fit together");
+  check_entries(entries);
   if (!make_room_for(entries)) return AppendResult::kPoolFull;
 
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
@@ -144,8 +162,6 @@ AppendResult KvCache::append(const Entries& entries) {
 }
 
 void KvCache::append_slot(Stream& stream, const float* key, const float* value, Position position) {
-  require(position > stream.last_position, "kv_cache", "position ", position,
-          " does not follow position ", stream.last_position, " of its stream");
   if (stream.open_page == nullptr) {
     stream.open_page = new_page(open_layout_);
     opened_.push_back(stream.open_page);
@@ -315,6 +331,8 @@ void KvCache::keep_slots(const StreamId& id, std::span<const std::int32_t> keep)
       v[d] = values[slot * open_layout_.value_stride() + d];
     }
     append_slot(stream, k, v, positions_in(open_layout_, page)[slot]);
+    // A page at a time, so that one open page is enough.
+    if (!full_pages_.empty()) run_pending();
   }
   run_pending();
   stream.last_position = newest;

@@ -65,7 +65,8 @@ class KvCache {
     View<const float, 3> keys;              // [n, Hkv, D]
     View<const float, 3> values;            // [n, Hkv, D]
   };
-  /// All of them or, when the pool is full, none.
+  /// All of them or, when the pool is full, none. Throws InvalidArgument, with nothing changed, for
+  /// an unknown sequence, a foreign shard or a position that does not ascend.
   [[nodiscard]] AppendResult append(const Entries& entries);
 
   /// Adds the views of the streams that attention over (layer, sequence) reads, KV head by KV head,
@@ -99,6 +100,7 @@ class KvCache {
   [[nodiscard]] Streams& streams_of(SequenceId sequence);
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
   [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
+  void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
   void append_slot(Stream& stream, const float* key, const float* value, Position position);
   void run_pending();

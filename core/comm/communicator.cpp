@@ -93,8 +93,12 @@ MpiOptions mpi_options_from_environment() {
 }
 
 std::vector<Message> make_messages(const Communicator& comm) {
+  return make_messages(comm.size(), comm.device());
+}
+
+std::vector<Message> make_messages(int num_ranks, Device device) {
   std::vector<Message> messages;
-  for (int rank = 0; rank < comm.size(); ++rank) messages.emplace_back(comm.device());
+  for (int rank = 0; rank < num_ranks; ++rank) messages.emplace_back(device);
   return messages;
 }
 

@@ -93,8 +93,9 @@ class Communicator {
   CommStats stats_;
 };
 
-/// One empty message a rank.
+/// One empty message a rank, in the memory that the communicator moves or of the host.
 [[nodiscard]] std::vector<Message> make_messages(const Communicator& comm);
+[[nodiscard]] std::vector<Message> make_messages(int num_ranks, Device device = Device::kCpu);
 
 /// A group of one.
 [[nodiscard]] std::unique_ptr<Communicator> make_single_communicator();

@@ -57,15 +57,23 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
     num_known += static_cast<std::int64_t>(request.prompt.size());
   }
 
-  admit(requests);
-  while (!active_.empty()) {
-    const std::int64_t before = stats_.num_prefill_tokens + stats_.num_decode_tokens;
-    step(requests);
-    advance(requests, sampled_, on_token);
-    evict();
+  try {
     admit(requests);
-    num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
-    if (on_step) on_step(num_done, std::max(num_known, num_done));
+    while (!active_.empty()) {
+      const std::int64_t before = stats_.num_prefill_tokens + stats_.num_decode_tokens;
+      step(requests);
+      advance(requests, sampled_, on_token);
+      evict();
+      admit(requests);
+      num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
+      if (on_step) on_step(num_done, std::max(num_known, num_done));
+    }
+  } catch (...) {
+    // The engine stays usable: what was running leaves the cache.
+    for (const ActiveSequence& sequence : active_) finished_.push_back(sequence.id);
+    active_.clear();
+    forget_finished();
+    throw;
   }
   if (!keep_finished_) forget_finished();
   return std::move(completions_);

@@ -56,17 +56,23 @@ PolicySpec parse_policy_spec(std::string_view text) {
   const std::size_t colon = text.find(':');
   PolicySpec spec{.name = std::string(text.substr(0, colon)), .options = {}};
   std::vector<std::pair<std::string, std::string>> values;
-  std::string_view rest =
-      colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
-  while (!rest.empty()) {
+  bool more = colon != std::string_view::npos;
+  std::string_view rest = more ? text.substr(colon + 1) : std::string_view{};
+  while (more) {
     const std::size_t comma = rest.find(',');
     const std::string_view item = rest.substr(0, comma);
     const std::size_t equals = item.find('=');
     if (equals == 0 || equals == std::string_view::npos) {
       throw InvalidArgument(fmt::format("policy '{}': '{}' is not key=value", text, item));
     }
-    values.emplace_back(item.substr(0, equals), item.substr(equals + 1));
-    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+    const std::string key(item.substr(0, equals));
+    if (std::ranges::find(values, key, &std::pair<std::string, std::string>::first) !=
+        values.end()) {
+      throw InvalidArgument(fmt::format("policy '{}': option '{}' is given twice", text, key));
+    }
+    values.emplace_back(key, item.substr(equals + 1));
+    more = comma != std::string_view::npos;
+    if (more) rest = rest.substr(comma + 1);
   }
   spec.options = PolicyOptions(spec.name, std::move(values));
   return spec;

@@ -145,10 +145,12 @@ void many_rows(Exec& exec, const Part& part, int thread_idx) {
       std::copy_n(args.bias + part.begin, count, args.y.row(t) + part.begin);
     }
   }
+  const int stride =
+      static_cast<int>(std::max<std::int64_t>(k, 1));  // BLAS wants it, also for k = 0
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(num_tokens),
-              static_cast<int>(count), static_cast<int>(k), 1.0f, args.x.data, static_cast<int>(k),
-              wide, static_cast<int>(k), args.bias != nullptr ? 1.0f : 0.0f,
-              args.y.data + part.begin, static_cast<int>(args.weight.rows));
+              static_cast<int>(count), static_cast<int>(k), 1.0f, args.x.data, stride, wide, stride,
+              args.bias != nullptr ? 1.0f : 0.0f, args.y.data + part.begin,
+              static_cast<int>(args.weight.rows));
 }
 
 /// Cuts a product along its outputs into parts that are worth a thread.

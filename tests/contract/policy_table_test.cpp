@@ -93,13 +93,13 @@ TEST(PolicyTables, AMalformedSpecIsAnError) {
   }
 }
 
-TEST(PolicyTables, DISABLED_ASpecThatEndsTooEarlyIsAnError) {
+TEST(PolicyTables, ASpecThatEndsTooEarlyIsAnError) {
   for (const char* spec : {"block:", "block:tokens=4,"}) {
     EXPECT_THROW((void)parse_policy_spec(spec), InvalidArgument) << spec;
   }
 }
 
-TEST(PolicyTables, DISABLED_AnOptionGivenTwiceIsAnError) {
+TEST(PolicyTables, AnOptionGivenTwiceIsAnError) {
   EXPECT_THROW((void)make_policy("kv-owner", routing::kv_routers(), "block:tokens=4,tokens=8"),
                InvalidArgument);
 }

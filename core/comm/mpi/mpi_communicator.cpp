@@ -10,6 +10,7 @@
 #include <array>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "core/comm/communicator.hpp"
@@ -41,18 +42,6 @@ int count_of(std::size_t bytes, std::string_view operation) {
   require(bytes <= static_cast<std::size_t>(INT_MAX), "mpi", "message of ", bytes, " bytes in ",
           operation, " exceeds ", INT_MAX);
   return static_cast<int>(bytes);
-}
-
-MPI_Op mpi_op(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum:
-      return MPI_SUM;
-    case ReduceOp::kMin:
-      return MPI_MIN;
-    case ReduceOp::kMax:
-      return MPI_MAX;
-  }
-  return MPI_SUM;
 }
 
 /// Polls until done() holds; past the deadline throws what waiting_for() says.
@@ -103,60 +92,79 @@ class MpiCommunicator final : public Communicator {
       : Communicator(MpiEnvironment::world_rank(), MpiEnvironment::world_size()),
         environment_(std::move(environment)),
         deadline_(options.deadline),
-        requests_(2 * static_cast<std::size_t>(size()), MPI_REQUEST_NULL) {}
+        requests_(2 * static_cast<std::size_t>(size()), MPI_REQUEST_NULL),
+        scratch_send_(make_messages(size())),
+        scratch_received_(make_messages(size())) {}
 
   [[nodiscard]] std::string_view name() const override { return "mpi"; }
   [[nodiscard]] Device device() const override { return Device::kCpu; }
   void abort_job(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
+  // The small collectives are exchanges of messages too: their waits then name the peer that is
+  // missing, and a reduction adds in the order of ranks, so that all get the same bits.
   void do_barrier() override {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibarrier(MPI_COMM_WORLD, &request), "barrier", rank());
-    finish(request, "barrier");
+    resize(scratch_send_, 0);
+    do_all_to_all_v(scratch_send_, scratch_received_, "barrier");
   }
 
   void do_broadcast(std::span<std::byte> data, int root) override {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibcast(data.data(), count_of(data.size(), "broadcast"), MPI_BYTE, root,
-                     MPI_COMM_WORLD, &request),
-          "broadcast", rank());
-    finish(request, "broadcast");
-  }
-
-  void do_all_reduce(std::span<double> data, ReduceOp op) override { reduce(data, MPI_DOUBLE, op); }
-  void do_all_reduce(std::span<float> data, ReduceOp op) override { reduce(data, MPI_FLOAT, op); }
-  void do_all_reduce(std::span<std::int64_t> data, ReduceOp op) override {
-    reduce(data, MPI_INT64_T, op);
-  }
-
-  template <class T>
-  void reduce(std::span<T> data, MPI_Datatype type, ReduceOp op) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Iallreduce(MPI_IN_PLACE, data.data(), count_of(data.size(), "all_reduce"), type,
-                         mpi_op(op), MPI_COMM_WORLD, &request),
-          "all_reduce", rank());
-    finish(request, "all_reduce");
+    resize(scratch_send_, rank() == root ? data.size() : 0);
+    if (rank() == root) {
+      for (Message& message : scratch_send_) std::ranges::copy(data, message.data());
+    }
+    do_all_to_all_v(scratch_send_, scratch_received_, "broadcast");
+    const Message& from_root = scratch_received_[static_cast<std::size_t>(root)];
+    check_size(from_root, data.size(), "broadcast", static_cast<std::size_t>(root));
+    std::ranges::copy(from_root.span(), data.begin());
   }
 
   void do_all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override {
-    const int count = count_of(mine.size(), "all_gather");
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Iallgather(mine.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, MPI_COMM_WORLD,
-                         &request),
-          "all_gather", rank());
-    finish(request, "all_gather");
+    gather(mine, "all_gather");
+    for (std::size_t peer = 0; peer < scratch_received_.size(); ++peer) {
+      std::ranges::copy(scratch_received_[peer].span(),
+                        all.begin() + static_cast<std::ptrdiff_t>(peer * mine.size()));
+    }
   }
 
-  void finish(MPI_Request& request, std::string_view operation) {
-    poll(
-        deadline_,
-        [&] {
-          int done = 0;
-          check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation, rank());
-          return done != 0;
-        },
-        [&] { return concat(operation, ": rank ", rank(), " waits for its peers"); });
+  void do_all_reduce(std::span<double> data, ReduceOp op) override { reduce(data, op); }
+  void do_all_reduce(std::span<float> data, ReduceOp op) override { reduce(data, op); }
+  void do_all_reduce(std::span<std::int64_t> data, ReduceOp op) override { reduce(data, op); }
+
+  template <class T>
+  void reduce(std::span<T> data, ReduceOp op) {
+    gather(std::as_bytes(data), "all_reduce");
+    std::memcpy(data.data(), scratch_received_[0].data(), data.size_bytes());
+    for (std::size_t peer = 1; peer < scratch_received_.size(); ++peer) {
+      const auto* from = reinterpret_cast<const T*>(scratch_received_[peer].data());
+      for (std::size_t i = 0; i < data.size(); ++i) {
+        data[i] = op == ReduceOp::kSum   ? data[i] + from[i]
+                  : op == ReduceOp::kMin ? std::min(data[i], from[i])
+                                         : std::max(data[i], from[i]);
+      }
+    }
+  }
+
+  /// Everyone's bytes into scratch_received_, by rank.
+  void gather(std::span<const std::byte> mine, std::string_view operation) {
+    resize(scratch_send_, mine.size());
+    for (Message& message : scratch_send_) std::ranges::copy(mine, message.data());
+    do_all_to_all_v(scratch_send_, scratch_received_, operation);
+    for (std::size_t peer = 0; peer < scratch_received_.size(); ++peer) {
+      check_size(scratch_received_[peer], mine.size(), operation, peer);
+    }
+  }
+
+  static void resize(std::vector<Message>& messages, std::size_t bytes) {
+    for (Message& message : messages) message.resize_discard(bytes);
+  }
+
+  void check_size(const Message& message, std::size_t expected, std::string_view operation,
+                  std::size_t peer) const {
+    if (message.size() == expected) return;
+    throw CommError(concat(operation, ": ", message.size(), " bytes from rank ", peer,
+                           ", expected ", expected, "; the ranks are out of step (rank ", rank(),
+                           ")"));
   }
 
   // One message to and from every peer, also when it is empty: its arrival says that there is
@@ -212,12 +220,12 @@ class MpiCommunicator final : public Communicator {
   std::string describe_wait(std::string_view what) const {
     std::string text = concat(what, ": rank ", rank(), " waits for");
     const auto ranks = static_cast<std::size_t>(size());
+    const char* separator = " ";
     for (std::size_t peer = 0; peer < ranks; ++peer) {
-      if (!arrived_[peer] || requests_[ranks + peer] != MPI_REQUEST_NULL) {
-        text += concat(" rank ", peer, " to send");
-      } else if (requests_[peer] != MPI_REQUEST_NULL) {
-        text += concat(" rank ", peer, " to receive ");
-      }
+      const bool sends = !arrived_[peer] || requests_[ranks + peer] != MPI_REQUEST_NULL;
+      if (!sends && requests_[peer] == MPI_REQUEST_NULL) continue;
+      text += concat(separator, "rank ", peer, sends ? " to send" : " to receive");
+      separator = ", ";
     }
     return text;
   }
@@ -225,8 +233,9 @@ class MpiCommunicator final : public Communicator {
   std::unique_ptr<MpiEnvironment> environment_;
   std::chrono::milliseconds deadline_;
   int tag_ = 0;
-  std::vector<MPI_Request> requests_;  // [0, R) sends, [R, 2R) receives
-  std::vector<bool> arrived_;          // by peer: its message was matched
+  std::vector<MPI_Request> requests_;                     // [0, R) sends, [R, 2R) receives
+  std::vector<bool> arrived_;                             // by peer: its message was matched
+  std::vector<Message> scratch_send_, scratch_received_;  // of the small collectives
 };
 
 }  // namespace

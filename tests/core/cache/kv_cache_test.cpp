@@ -138,7 +138,7 @@ TEST_P(KvCacheCodecs, AFullPoolTakesAllEntriesOrNone) {
 
 // Open and sealed pages take whole slabs of the budget for themselves; a promise of room must hold
 // whatever the order in which they do.
-TEST_P(KvCacheCodecs, DISABLED_AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
+TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
   Random random(115);
   CacheShape shape = KvCacheCodecs::shape();
   shape.page_slots = 64;
@@ -200,7 +200,7 @@ TEST(KvCache, PositionsOfAStreamMustAscendEvenPastWhatWasEvicted) {
       << "another stream counts for itself";
 }
 
-TEST(KvCache, DISABLED_ARefusedAppendLeavesTheCacheAsItWas) {
+TEST(KvCache, ARefusedAppendLeavesTheCacheAsItWas) {
   Random random(119);
   CacheModel model(random, {});
   model.add_sequence(kSequence);
@@ -216,7 +216,7 @@ TEST(KvCache, DISABLED_ARefusedAppendLeavesTheCacheAsItWas) {
 }
 
 // Keeping slots must not need more memory than it frees: a full pool is when one evicts.
-TEST(KvCache, DISABLED_SlotsCanBeFreedWhenThePoolIsFull) {
+TEST(KvCache, SlotsCanBeFreedWhenThePoolIsFull) {
   Random random(120);
   for (const char* codec : {"none:dtype=f32", "none:dtype=bf16", "none:dtype=f16"}) {
     SCOPED_TRACE(codec);
@@ -233,7 +233,7 @@ TEST(KvCache, DISABLED_SlotsCanBeFreedWhenThePoolIsFull) {
 }
 
 // Open and sealed pages differ in size; neither may keep the other from the budget.
-TEST(KvCache, DISABLED_ASmallBudgetIsSharedByOpenAndSealedPages) {
+TEST(KvCache, ASmallBudgetIsSharedByOpenAndSealedPages) {
   Random random(121);
   CacheShape shape{.codec = "none:dtype=bf16", .num_kv_heads = 1};
   shape.budget_bytes = 64 * open_page_bytes(shape);
