@@ -12,6 +12,7 @@
 #include "core/engine/stop_strings.hpp"
 #include "core/io/tokenizer/stream_decoder.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
+#include "core/io/tokenizer/utf8.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
@@ -82,6 +83,9 @@ class Generate final : public Program {
       require(output_.has_value() == source_.json_lines.has_value(), "output",
               "--batch and --output go together");
       check_sampling_options(sampling_);
+      for (const std::string& stop : stops_) {
+        require(!utf8::find_invalid(stop), "stop", "a stop string is not UTF-8");
+      }
       return Tokenizer::from_file(runtime_options_.model / "tokenizer.json");
     }));
     const std::vector<Request> requests =
