@@ -40,14 +40,14 @@ void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
 /// o[r, c...] += sum over slots of p[r, slot] * v[slot, c...], kVectors vectors of channels wide.
 template <int kRows, int kVectors, class T>
 void value_block(const float* p, std::int64_t p_stride, const T* const* values,
-                 std::int64_t num_lanes, std::int64_t value_stride, float* o,
-                 std::int64_t o_stride) {
+                 const std::int64_t* num_slots, std::int64_t num_lanes, std::int64_t value_stride,
+                 float* o, std::int64_t o_stride) {
   F32x16 acc[std::size_t{kRows}][std::size_t{kVectors}];
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kVectors; ++c) acc[r][c] = load(o + r * o_stride + c * kVecLanes);
   }
   for (std::int64_t lane = 0; lane < num_lanes; ++lane) {
-    for (std::int64_t j = 0; j < kLanes; ++j) {
+    for (std::int64_t j = 0; j < num_slots[lane]; ++j) {
       F32x16 v[std::size_t{kVectors}];
       const T* slot = values[lane] + j * value_stride;
       for (int c = 0; c < kVectors; ++c) v[c] = load(slot + c * kVecLanes);
@@ -95,10 +95,15 @@ void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::i
   dtype_ = layout.dtype;
   key_stride_ = layout.num_slots;
   const auto size = static_cast<std::ptrdiff_t>(size_bytes(layout.dtype));
+  const auto* positions =
+      reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane;
+  std::int64_t num_slots = kLanes;
+  while (num_slots > 0 && positions[num_slots - 1] == kNoPosition) --num_slots;
   lanes_[static_cast<std::size_t>(num_lanes_++)] = {
       .keys = page + lane * size,
       .values = page + layout.key_bytes() + lane * value_stride_ * size,
-      .positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane,
+      .positions = positions,
+      .num_slots = num_slots,
       .masked = masked};
   if (num_rows_ <= kPrefetchRows) prefetch(lanes_[static_cast<std::size_t>(num_lanes_ - 1)]);
 }
@@ -110,7 +115,7 @@ void AttentionTile::prefetch(const Lanes& lanes) const {
   for (std::int64_t d = 0; d < head_dim_; ++d) {
     __builtin_prefetch(lanes.keys + d * key_stride_ * size, 0, 2);
   }
-  const std::ptrdiff_t value_bytes = kLanes * value_stride_ * size;
+  const std::ptrdiff_t value_bytes = lanes.num_slots * value_stride_ * size;
   for (std::ptrdiff_t i = 0; i < value_bytes; i += 64) {
     __builtin_prefetch(lanes.values + i, 0, 2);
   }
@@ -201,6 +206,8 @@ void AttentionTile::update_softmax() {
 template <class T>
 void AttentionTile::accumulate() {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
+  std::array<std::int64_t, kMaxLanes> num_slots{};
+  for (std::size_t j = 0; j < kMaxLanes; ++j) num_slots[j] = lanes_[j].num_slots;
   std::int64_t channel = 0;
   const auto channels_of = [&]<int kVectors>() {
     std::array<const T*, kMaxLanes> values{};
@@ -210,9 +217,9 @@ void AttentionTile::accumulate() {
     }
     std::int64_t row = 0;
     const auto rows_of = [&]<int kRows>() {
-      value_block<kRows, kVectors>(scores_ + row * kStride, kStride, values.data(), num_lanes_,
-                                   value_stride_, o_ + row * value_stride_ + channel,
-                                   value_stride_);
+      value_block<kRows, kVectors>(scores_ + row * kStride, kStride, values.data(),
+                                   num_slots.data(), num_lanes_, value_stride_,
+                                   o_ + row * value_stride_ + channel, value_stride_);
       row += kRows;
     };
     while (row + 6 <= num_rows_) rows_of.template operator()<6>();

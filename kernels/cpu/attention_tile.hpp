@@ -43,6 +43,7 @@ class AttentionTile {
     const std::byte* keys;    // channel d at keys + d * key_stride elements
     const std::byte* values;  // slot j at values + j * value_stride elements
     const std::int32_t* positions;
+    std::int64_t num_slots;  // written ones, at the front
     bool masked;
   };
 

@@ -33,7 +33,7 @@ def parse_arguments():
     parser.add_argument("--decode-tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--kv-dtype", default="f32", help="of pikv's full pages")
+    parser.add_argument("--pikv-options", default="", help="further options of pikv, in one string")
     return parser.parse_args()
 
 
@@ -42,7 +42,7 @@ def run_pikv(arguments, batch):
     command = [arguments.pikv, "bench", "--model", arguments.model, "--batch", str(batch),
                "--context", str(arguments.context), "--decode-tokens", str(arguments.decode_tokens),
                "--repeat", "1", "--threads", str(arguments.threads),
-               "--kv-dtype", arguments.kv_dtype, "--json"]
+               "--json", *arguments.pikv_options.split()]
     row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["rows"][0]
     return row["prefill_tokens_per_s"]["median"], row["decode_tokens_per_s"]["median"]
 
@@ -89,7 +89,7 @@ def main():
     print(f"{platform.platform()}, {arguments.threads} threads, torch {torch.__version__}, "
           f"transformers {transformers.__version__}, {arguments.rounds} rounds, "
           f"{arguments.context} prompt and {arguments.decode_tokens} decode tokens, "
-          f"pikv KV in {arguments.kv_dtype}")
+          f"pikv options '{arguments.pikv_options}'")
     peers = []
     for dtype, attention, experts in itertools.product(
             (torch.float32, torch.bfloat16), ("sdpa", "eager"), ("eager", "grouped_mm")):
