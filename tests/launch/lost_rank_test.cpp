@@ -6,7 +6,6 @@
 #include <signal.h>
 
 #include <chrono>
-#include <regex>
 #include <string>
 #include <thread>
 
@@ -70,9 +69,14 @@ TEST_F(LostRank, ARankThatStopsAnsweringIsNamed) {
     ASSERT_EQ(complaints.size(), 1u) << result.err;
     // The operation, the rank that waited and the peer it waited for. A reduction cannot tell which
     // of its peers is late.
-    const std::regex form("pikv: [a-z_ ]+: rank [0-2] waits for (its peers|.*rank " +
-                          std::to_string(victim) + ".*) after 1500 ms.*");
-    EXPECT_TRUE(std::regex_match(complaints[0], form)) << complaints[0];
+    const std::string& complaint = complaints[0];
+    const auto says = [&](const std::string& text) {
+      return complaint.find(text) != std::string::npos;
+    };
+    EXPECT_TRUE(complaint.starts_with("pikv: ")) << complaint;
+    EXPECT_TRUE(says(" waits for its peers ") || says("rank " + std::to_string(victim)))
+        << complaint;
+    EXPECT_TRUE(says(" waits for ") && says(" after 1500 ms")) << complaint;
   }
 }
 
