@@ -51,9 +51,10 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
     options_.num_threads = 1;
   }
 
-  /// Runs a prompt in chunks and calls see(position, logits) on the rank that has the row.
+  /// Runs a prompt in chunks and, from position `first` on, calls see(position, logits) on the rank
+  /// that has the row.
   template <class See>
-  void prefill(const std::vector<TokenId>& prompt, const See& see) {
+  void prefill(const std::vector<TokenId>& prompt, std::size_t first, const See& see) {
     launch::Runtime runtime(world(), options_);
     runtime.cache().add_sequence(SequenceId{0});
     std::vector<ActiveSequence> active = {{.id = SequenceId{0},
@@ -64,13 +65,17 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
       const RankRows mine = rows_of_rank(plan, active, world().rank(), world().size());
       runtime.decoder().forward(mine.rows);
       std::vector<std::int32_t> rows;
-      for (std::int64_t r = 0; r < mine.rows.size(); ++r) {
+      std::vector<std::size_t> positions;
+      for (std::size_t r = 0; r < mine.rows.positions.size(); ++r) {
+        const auto position = static_cast<std::size_t>(mine.rows.positions[r]);
+        if (position < first) continue;
         rows.push_back(static_cast<std::int32_t>(r));
+        positions.push_back(position);
       }
       const View<const float, 2> logits = runtime.decoder().logits(rows);
-      for (std::int64_t r = 0; r < mine.rows.size(); ++r) {
-        see(static_cast<std::size_t>(mine.rows.positions[static_cast<std::size_t>(r)]),
-            View<const float, 2>{logits.row(r), {1, logits.extent(1)}});
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        see(positions[r],
+            View<const float, 2>{logits.row(static_cast<std::int64_t>(r)), {1, logits.extent(1)}});
       }
       active[0].num_computed += plan.num_tokens;
     }
@@ -87,9 +92,9 @@ TEST_P(TinyMoeParity, LogitsOfTheLastPositionsEqualTheHubImplementation) {
     float scale = 0.0f;
     for (const float x : expected) scale = std::max(scale, std::abs(x));
     float worst = 0.0f;
-    prefill(prompt, [&](std::size_t position, View<const float, 2> logits) {
-      if (position + kLastRows < prompt.size()) return;
-      const std::size_t row = position + kLastRows - prompt.size();
+    const std::size_t first = prompt.size() - kLastRows;
+    prefill(prompt, first, [&](std::size_t position, View<const float, 2> logits) {
+      const std::size_t row = position - first;
       const auto width = static_cast<std::size_t>(logits.size());
       for (std::size_t i = 0; i < width; ++i) {
         const float error = std::abs(logits.data[i] - expected[row * width + i]);
@@ -124,7 +129,7 @@ TEST_P(TinyMoeParity, TheLossOfTheTextEqualsTheHubImplementation) {
   const auto loss = make_policy("loss", distillation::losses(), "next_token");
   const std::vector<TokenId> prompt = tokens_of(reference_.tensor("text.input_ids"));
   double total = 0.0;
-  prefill(prompt, [&](std::size_t position, View<const float, 2> logits) {
+  prefill(prompt, 0, [&](std::size_t position, View<const float, 2> logits) {
     if (position + 1 == prompt.size()) return;
     float row_loss = NAN;
     loss->evaluate(logits, {&prompt[position + 1], 1}, {&row_loss, 1});

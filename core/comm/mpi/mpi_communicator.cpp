@@ -134,6 +134,7 @@ class MpiCommunicator final : public Communicator {
   template <class T>
   void reduce(std::span<T> data, ReduceOp op) {
     gather(std::as_bytes(data), "all_reduce");
+    if (data.empty()) return;
     std::memcpy(data.data(), scratch_received_[0].data(), data.size_bytes());
     for (std::size_t peer = 1; peer < scratch_received_.size(); ++peer) {
       const auto* from = reinterpret_cast<const T*>(scratch_received_[peer].data());
