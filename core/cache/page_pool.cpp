@@ -9,17 +9,19 @@
 namespace pikv {
 namespace {
 
-// Large enough to make reservation rare, small enough that an idle tail does not matter.
-constexpr std::size_t kSlabBytes = 256 * 1024;
-
-std::size_t pages_per_slab(std::size_t page_bytes) {
-  return std::max<std::size_t>(1, kSlabBytes / page_bytes);
-}
+// Slabs double with the pool between these sizes: reservation stays rare, and an idle tail small
+// beside what is in use.
+constexpr std::size_t kFirstSlabBytes = 256 * 1024;
+constexpr std::size_t kLargestSlabBytes = 32 * 1024 * 1024;
 
 }  // namespace
 
 PagePool::PagePool(Device device, std::optional<std::size_t> budget_bytes)
     : device_(device), budget_bytes_(budget_bytes) {}
+
+std::size_t PagePool::next_slab_bytes() const {
+  return std::clamp(bytes_reserved_, kFirstSlabBytes, kLargestSlabBytes);
+}
 
 std::size_t PagePool::num_free(std::size_t page_bytes) const {
   const auto found = classes_.find(page_bytes);
@@ -40,7 +42,7 @@ std::byte* PagePool::allocate(std::size_t page_bytes) {
           " bytes is not a positive multiple of 64");
   SizeClass& size_class = classes_[page_bytes];
   if (size_class.free.empty()) {
-    std::size_t num_pages = pages_per_slab(page_bytes);
+    std::size_t num_pages = std::max<std::size_t>(1, next_slab_bytes() / page_bytes);
     // Near the budget the last slab is as large as still fits.
     if (budget_bytes_) num_pages = std::min(num_pages, bytes_left() / page_bytes);
     if (num_pages == 0) return nullptr;
@@ -83,8 +85,9 @@ bool PagePool::reserve(const std::vector<Request>& requests) {
   const auto missing = [&](std::size_t page_bytes, std::size_t num_pages) {
     return num_pages - std::min(num_pages, num_free(page_bytes));
   };
-  const auto whole_slabs = [](std::size_t page_bytes, std::size_t num_pages) {
-    const std::size_t per_slab = pages_per_slab(page_bytes);
+  const auto whole_slabs = [slab_bytes = next_slab_bytes()](std::size_t page_bytes,
+                                                            std::size_t num_pages) {
+    const std::size_t per_slab = std::max<std::size_t>(1, slab_bytes / page_bytes);
     return (num_pages + per_slab - 1) / per_slab * per_slab;
   };
   std::size_t bytes_of_slabs = 0;

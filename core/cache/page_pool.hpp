@@ -55,6 +55,7 @@ class PagePool {
     std::size_t num_pages = 0;  // free and handed out
   };
 
+  [[nodiscard]] std::size_t next_slab_bytes() const;
   [[nodiscard]] std::size_t num_free(std::size_t page_bytes) const;
   void grow(std::size_t page_bytes, std::size_t num_pages);
   [[nodiscard]] std::size_t bytes_left() const { return *budget_bytes_ - bytes_reserved_; }

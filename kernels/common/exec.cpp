@@ -9,17 +9,12 @@
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/host_memory.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 #include "kernels/cuda/backend.hpp"
 
 namespace pikv {
-namespace {
-
-constexpr std::align_val_t kAlignment{64};
-
-}  // namespace
-
-void Exec::FreeScratch::operator()(float* p) const noexcept { ::operator delete(p, kAlignment); }
+void Exec::FreeScratch::operator()(float* p) const noexcept { kernels::cpu::release(p); }
 
 Exec::Exec(int num_threads, std::shared_ptr<CudaContext> cuda)
     : num_threads_(num_threads),
@@ -39,7 +34,7 @@ float* Exec::scratch(int thread_idx, std::size_t count) {
   Scratch& scratch = scratch_.at(static_cast<std::size_t>(thread_idx));
   if (count > scratch.count) {
     scratch.data.reset();
-    scratch.data.reset(static_cast<float*>(::operator new(count * sizeof(float), kAlignment)));
+    scratch.data.reset(static_cast<float*>(allocate_bytes(Device::kCpu, count * sizeof(float))));
     scratch.count = count;
   }
   return scratch.data.get();
@@ -55,7 +50,7 @@ bool cuda_is_built() { return cuda::is_built(); }
 
 void* allocate_bytes(Device device, std::size_t bytes) {
   if (device == Device::kCuda) return cuda::allocate(bytes);
-  void* data = ::operator new(bytes, kAlignment, std::nothrow);
+  void* data = kernels::cpu::allocate(bytes);
   if (data == nullptr) throw OutOfMemory(concat("allocate: ", bytes, " bytes of host memory"));
   return data;
 }
@@ -64,7 +59,7 @@ void free_bytes(Device device, void* data) noexcept {
   if (device == Device::kCuda) {
     cuda::release(data);
   } else {
-    ::operator delete(data, kAlignment);
+    kernels::cpu::release(data);
   }
 }
 

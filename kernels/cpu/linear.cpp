@@ -29,19 +29,21 @@ constexpr std::int64_t kStripFloats = 8 * 1024;
 constexpr std::int64_t kTileFloats = 64 * 1024;
 
 /// y[t, n] for kTokens rows of x and 16 / kTokens rows of the weight: one pass over K with sixteen
-/// running sums in registers.
+/// running sums in registers. Asks for the weight `ahead` elements further on.
 template <int kTokens, class T>
 void dot_block(const float* x, std::int64_t x_stride, const T* weight, std::int64_t k,
-               const float* bias, float* y, std::int64_t y_stride) {
+               std::int64_t ahead, const float* bias, float* y, std::int64_t y_stride) {
   constexpr int kOutputs = 16 / kTokens;
-  constexpr int kAhead = 1;
   F32x16 acc[16] = {};  // [t, n]
   std::int64_t i = 0;
   for (; i + kVecLanes <= k; i += kVecLanes) {
     F32x16 xv[std::size_t{kTokens}];
-    for (int t = 0; t < kTokens; ++t) xv[t] = load(x + t * x_stride + i);
+    for (int t = 0; t < kTokens; ++t) {
+      xv[t] = load(x + t * x_stride + i);
+      hold(xv[t]);
+    }
     for (int n = 0; n < kOutputs; ++n) {
-      __builtin_prefetch(weight + (n + kAhead * kOutputs) * k + i);
+      __builtin_prefetch(weight + n * k + i + ahead);
       const F32x16 w = load(weight + n * k + i);
       for (int t = 0; t < kTokens; ++t) acc[t * kOutputs + n] += w * xv[t];
     }
@@ -73,15 +75,17 @@ float dot(const float* x, const T* weight, std::int64_t k) {
   return sum(acc);
 }
 
-/// kTokens rows of x, starting at row t, against outputs [begin, end) of the weight.
+/// kTokens rows of x, starting at row t, against outputs [begin, end) of the weight, asking for the
+/// weight `rows_ahead` rows later.
 template <int kTokens, class T>
-void dot_rows(const LinearArgs& args, std::int64_t t, std::int64_t begin, std::int64_t end) {
+void dot_rows(const LinearArgs& args, std::int64_t t, std::int64_t begin, std::int64_t end,
+              std::int64_t rows_ahead) {
   constexpr std::int64_t kOutputs = 16 / kTokens;
   const std::int64_t k = args.x.extent(1);
   const auto* weight = static_cast<const T*>(args.weight.data);
   std::int64_t n = begin;
   for (; n + kOutputs <= end; n += kOutputs) {
-    dot_block<kTokens>(args.x.row(t), k, weight + n * k, k,
+    dot_block<kTokens>(args.x.row(t), k, weight + n * k, k, rows_ahead * k,
                        args.bias != nullptr ? args.bias + n : nullptr, args.y.row(t) + n,
                        args.y.extent(1));
   }
@@ -109,13 +113,18 @@ void few_rows(const Part& part) {
       16, kStripFloats / std::max<std::int64_t>(1, args.weight.cols) / 16 * 16);
   for (std::int64_t begin = part.begin; begin < part.end; begin += strip) {
     const std::int64_t end = std::min(begin + strip, part.end);
+    // Alone, a pass asks for its next blocks; of several, the last one asks for the next strip, so
+    // that memory and arithmetic overlap.
     std::int64_t t = 0;
-    for (; t + 4 <= num_tokens; t += 4) dot_rows<4, T>(args, t, begin, end);
-    if (t + 2 <= num_tokens) {
-      dot_rows<2, T>(args, t, begin, end);
-      t += 2;
-    }
-    if (t < num_tokens) dot_rows<1, T>(args, t, begin, end);
+    const auto pass = [&]<int kTokens>() {
+      const bool last = t + kTokens >= num_tokens;
+      const std::int64_t rows_ahead = t == 0 && last ? 16 / kTokens : last ? end - begin : 0;
+      dot_rows<kTokens, T>(args, t, begin, end, rows_ahead);
+      t += kTokens;
+    };
+    while (t + 4 <= num_tokens) pass.template operator()<4>();
+    if (t + 2 <= num_tokens) pass.template operator()<2>();
+    if (t < num_tokens) pass.template operator()<1>();
   }
 }
 

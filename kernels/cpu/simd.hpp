@@ -3,7 +3,7 @@
 //
 // Sixteen floats at a time, on the compiler's vector extensions: one 512-bit register where the
 // machine has them, two or four narrower ones elsewhere. No instruction set is named except for
-// binary16 loads, which the compiler does not vectorise by itself.
+// 16-bit loads, which the compiler does not vectorise well by itself.
 #pragma once
 
 #include <cmath>
@@ -38,8 +38,13 @@ inline F32x16 broadcast(float x) { return F32x16{} + x; }
 inline F32x16 load(const float* from) { return load_as<F32x16>(from); }
 
 inline F32x16 load(const BFloat16* from) {
-  const U32x16 wide = __builtin_convertvector(load_as<U16x16>(from), U32x16) << 16;
-  return (F32x16)wide;
+#if defined(__AVX512F__)  // GCC 12 widens half a register at a time
+  const auto wide = (U32x16)_mm512_maskz_cvtepu16_epi32(
+      0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#else
+  const U32x16 wide = __builtin_convertvector(load_as<U16x16>(from), U32x16);
+#endif
+  return (F32x16)(wide << 16);
 }
 
 inline F32x16 load(const Half* from) {
@@ -50,6 +55,16 @@ inline F32x16 load(const Half* from) {
   float wide[16];
   for (int i = 0; i < 16; ++i) wide[i] = to_float(from[i]);
   return load(wide);
+#endif
+}
+
+/// Holds v in a register: GCC would rather load it again for each use, and loads run out before
+/// multiplications do.
+inline void hold(F32x16& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#else
+  static_cast<void>(v);
 #endif
 }
 

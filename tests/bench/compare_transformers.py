@@ -43,6 +43,7 @@ def run_pikv(arguments, batch):
                "--context", str(arguments.context), "--decode-tokens", str(arguments.decode_tokens),
                "--repeat", "1", "--threads", str(arguments.threads),
                "--json", *arguments.pikv_options.split()]
+    time.sleep(1.0)  # idle threads of torch spin for some time after their last work
     row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["rows"][0]
     return row["prefill_tokens_per_s"]["median"], row["decode_tokens_per_s"]["median"]
 
