@@ -44,6 +44,10 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--kv-dtype", options.kv_dtype, "Element type of full pages with codec none")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
+  app.add_option("--compute-dtype", options.compute_dtype,
+                 "Of matrix products of many rows, attention among them")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--kv-shards", options.kv_shards,
                  "Shards a layer [number of experts; of ranks in a dense model]");
   app.add_option("--page-slots", options.page_slots, "Slots a page, a multiple of 16")
@@ -79,10 +83,10 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
 std::string describe(const RuntimeOptions& options, int num_ranks) {
   std::string text = fmt::format(
       "--model {} --kv-owner {} --placement {} --gate {} --scheduler {} --codec {} --kv-dtype {} "
-      "--page-slots {} --chunk-tokens {} --max-batch {} --threads {}",
+      "--compute-dtype {} --page-slots {} --chunk-tokens {} --max-batch {} --threads {}",
       options.model.string(), options.kv_owner, options.placement, options.gate, options.scheduler,
-      options.codec, options.kv_dtype, options.page_slots, options.chunk_tokens, options.max_batch,
-      options.num_threads.value_or(default_num_threads()));
+      options.codec, options.kv_dtype, options.compute_dtype, options.page_slots,
+      options.chunk_tokens, options.max_batch, options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
   if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
   return fmt::format("{} (ranks: {})", text, num_ranks);

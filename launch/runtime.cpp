@@ -54,6 +54,7 @@ Runtime::Runtime(Communicator& comm, const RuntimeOptions& options)
 }
 
 void Runtime::load(const RuntimeOptions& options) {
+  exec_.set_product_dtype(options.compute_dtype == "bf16" ? DType::kBf16 : DType::kF32);
   gate_ = make_policy("gate", routing::gates(), options.gate);
   kv_router_ = make_policy("kv-owner", routing::kv_routers(), options.kv_owner);
   const auto placement = make_policy("placement", routing::placements(), options.placement);

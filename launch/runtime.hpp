@@ -26,6 +26,7 @@ struct RuntimeOptions {
   std::string codec = "none";
   std::string scheduler = "full";
   std::string kv_dtype = "f32";           // short for codec none:dtype=...
+  std::string compute_dtype = "f32";      // of products of many rows: f32 or bf16
   std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
   std::int32_t page_slots = 16;
   std::optional<std::uint64_t> kv_memory_bytes;  // a rank

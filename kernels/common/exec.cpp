@@ -14,6 +14,7 @@
 #include "kernels/cuda/backend.hpp"
 
 namespace pikv {
+
 void Exec::FreeScratch::operator()(float* p) const noexcept { kernels::cpu::release(p); }
 
 Exec::Exec(int num_threads, std::shared_ptr<CudaContext> cuda)
@@ -29,6 +30,15 @@ Exec Exec::cpu(int num_threads) {
 }
 
 Exec Exec::cuda(int device_idx) { return Exec(1, cuda::make_context(device_idx)); }
+
+void Exec::set_product_dtype(DType dtype) {
+  require(dtype == DType::kF32 || dtype == DType::kBf16, "exec", "products in ", name(dtype),
+          " are not known");
+  if (dtype == DType::kBf16 && device() != Device::kCpu) {
+    throw NotBuilt("exec: products in bf16 on a GPU");
+  }
+  product_dtype_ = dtype;
+}
 
 float* Exec::scratch(int thread_idx, std::size_t count) {
   Scratch& scratch = scratch_.at(static_cast<std::size_t>(thread_idx));

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/common/dtype.hpp"
+
 namespace pikv {
 
 enum class Device : std::uint8_t { kCpu, kCuda };
@@ -41,6 +43,12 @@ class Exec {
   [[nodiscard]] CudaContext& cuda_context() const { return *cuda_; }
   [[nodiscard]] kernels::cpu::ThreadPool& thread_pool() const { return *pool_; }
 
+  /// What products of many rows round their factors to: kF32 (not at all, the default) or kBf16, as
+  /// implementations that compute in bfloat16 do; sums stay in float32. Throws NotBuilt for kBf16
+  /// on a GPU.
+  void set_product_dtype(DType dtype);
+  [[nodiscard]] DType product_dtype() const { return product_dtype_; }
+
   /// Host scratch of one worker thread (thread_idx < num_threads) or of the whole operation
   /// (thread_idx = num_threads): at least `count` floats, 64-byte aligned, contents
   /// undefined, valid until the next call for the same thread.
@@ -61,6 +69,7 @@ class Exec {
   Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
 
   int num_threads_;
+  DType product_dtype_ = DType::kF32;
   std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::shared_ptr<CudaContext> cuda_;
   std::vector<Scratch> scratch_;  // one a thread

@@ -12,6 +12,9 @@
 namespace pikv::kernels::cpu {
 namespace {
 
+// From this many query rows on, rounding keys and values to bfloat16 pays.
+constexpr std::int64_t kBf16Rows = 16;
+
 // With more query rows a page is worked on long enough for the next ones to arrive by themselves.
 constexpr std::int64_t kPrefetchRows = 16;
 
@@ -69,15 +72,25 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
     : num_rows_(num_rows),
       head_dim_(head_dim),
       value_stride_((head_dim + kLanes - 1) / kLanes * kLanes),
-      window_(window) {
+      window_(window),
+      in_bf16_(exec.product_dtype() == DType::kBf16 && num_rows >= kBf16Rows) {
+  const std::int64_t num_pairs = (head_dim + 1) / 2;
   const std::int64_t score_floats = num_rows * kMaxLanes * kLanes;
   const std::int64_t floats = score_floats + num_rows * (value_stride_ + head_dim + 3);
-  scores_ = exec.scratch(thread_idx, static_cast<std::size_t>(floats));
+  const std::int64_t pair_floats = in_bf16_ ? num_rows * num_pairs + score_floats / 2 +
+                                                  kMaxLanes * num_pairs * kLanes +
+                                                  kMaxLanes * kLanes / 2 * value_stride_
+                                            : 0;
+  scores_ = exec.scratch(thread_idx, static_cast<std::size_t>(floats + pair_floats));
   o_ = scores_ + score_floats;
   q_ = o_ + num_rows * value_stride_;
   largest_ = q_ + num_rows * head_dim;
   total_ = largest_ + num_rows;
   row_positions_ = reinterpret_cast<std::int32_t*>(total_ + num_rows);
+  q_pairs_ = reinterpret_cast<std::uint32_t*>(row_positions_ + num_rows);
+  weight_pairs_ = q_pairs_ + num_rows * num_pairs;
+  key_pairs_ = weight_pairs_ + score_floats / 2;
+  value_pairs_ = key_pairs_ + kMaxLanes * num_pairs * kLanes;
   std::fill_n(o_, num_rows * value_stride_, 0.0f);
   std::fill_n(largest_, num_rows, kMinusInfinity);
   std::fill_n(total_, num_rows, 0.0f);
@@ -87,6 +100,7 @@ void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
                               std::int32_t position) {
   for (std::int64_t d = 0; d < head_dim_; ++d) q_[row * head_dim_ + d] = q[d] * scale;
   row_positions_[row] = position;
+  if (in_bf16_) round_query(row);
 }
 
 void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
@@ -124,10 +138,10 @@ void AttentionTile::prefetch(const Lanes& lanes) const {
 void AttentionTile::flush() {
   if (num_lanes_ == 0) return;
   dispatch_dtype(dtype_, [&]<class T>() {
-    score<T>();
+    in_bf16_ ? score_bf16<T>() : score<T>();
     mask();
     update_softmax();
-    accumulate<T>();
+    in_bf16_ ? accumulate_bf16<T>() : accumulate<T>();
   });
   num_lanes_ = 0;
 }

@@ -4,6 +4,8 @@
 // The inner part of CPU attention: a block of query rows against a few lanes of slots at a time,
 // with a running softmax (Milakov and Gimelshein 2018, 1805.02867; Dao et al. 2022, 2205.14135).
 //
+// With products in bfloat16 (attention_tile_bf16.cpp) scores and sums are the same to its rounding.
+//
 // Invariant after every flush, for each query row i: o[i] = sum_j exp(s_j - m[i]) v_j and
 // l[i] = sum_j exp(s_j - m[i]) over the slots seen, m[i] their largest score (-inf if none).
 #pragma once
@@ -54,6 +56,11 @@ class AttentionTile {
   void update_softmax();
   template <class T>
   void accumulate();
+  void round_query(std::int64_t row);
+  template <class T>
+  void score_bf16();
+  template <class T>
+  void accumulate_bf16();
 
   std::int64_t num_rows_;
   std::int64_t head_dim_;
@@ -64,6 +71,13 @@ class AttentionTile {
 
   std::array<Lanes, kMaxLanes> lanes_{};
   std::int64_t num_lanes_ = 0;
+
+  bool in_bf16_;  // products of rounded factors, see Exec::set_product_dtype
+  // Pairs of bfloat16, where in_bf16_:
+  std::uint32_t* q_pairs_;       // [rows, D / 2]
+  std::uint32_t* weight_pairs_;  // [rows, kMaxLanes * kLanes / 2]
+  std::uint32_t* key_pairs_;     // [kMaxLanes, D / 2, kLanes]
+  std::uint32_t* value_pairs_;   // [kMaxLanes * kLanes / 2, Dp]
 
   float* q_;                     // [rows, D]
   float* scores_;                // [rows, kMaxLanes * kLanes]

@@ -37,7 +37,8 @@ void convert(const std::byte* from, std::byte* to, std::size_t count) {
 }  // namespace
 
 void write_slots(Exec& exec, const WriteSlotsArgs& args) {
-  parallel_ranges(exec, args.writes.extent(0), 1 + 8 * 1024 / args.layout.head_dim,
+  // A key goes to as many cache lines as it has channels, all of them cold in decode.
+  parallel_ranges(exec, args.writes.extent(0), 1 + 512 / args.layout.head_dim,
                   [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
                     for (std::int64_t i = begin; i < end; ++i) {
                       write_slot(args.layout, args.writes.data[i]);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/linear_bf16.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 
@@ -136,9 +137,24 @@ const float* widen(const T* from, std::int64_t count, float* to) {
   return to;
 }
 
+void many_rows_bf16(Exec& exec, const Part& part, int thread_idx) {
+  const LinearArgs& args = *part.args;
+  const std::int64_t k = args.weight.cols;
+  const std::size_t bytes = bf16_scratch_bytes(args.x.extent(0), k, part.end - part.begin);
+  float* scratch = exec.scratch(thread_idx, bytes / sizeof(float));
+  multiply_bf16(args.x.data, args.x.extent(0),
+                static_cast<const BFloat16*>(args.weight.data) + part.begin * k,
+                part.end - part.begin, k, args.bias != nullptr ? args.bias + part.begin : nullptr,
+                args.y.data + part.begin, args.y.extent(1), reinterpret_cast<std::byte*>(scratch));
+}
+
 template <class T>
 void many_rows(Exec& exec, const Part& part, int thread_idx) {
   const LinearArgs& args = *part.args;
+  if (std::is_same_v<T, BFloat16> && exec.product_dtype() == DType::kBf16) {
+    many_rows_bf16(exec, part, thread_idx);
+    return;
+  }
   const std::int64_t num_tokens = args.x.extent(0);
   const std::int64_t k = args.weight.cols;
   const std::int64_t count = part.end - part.begin;

@@ -3,7 +3,7 @@
 //
 // Sixteen floats at a time, on the compiler's vector extensions: one 512-bit register where the
 // machine has them, two or four narrower ones elsewhere. No instruction set is named except for
-// 16-bit loads, which the compiler does not vectorise well by itself.
+// what the compiler does not find by itself in 16-bit numbers.
 #pragma once
 
 #include <cmath>
@@ -58,6 +58,27 @@ inline F32x16 load(const Half* from) {
 #endif
 }
 
+/// Sixteen pairs of bfloat16, (even_i, odd_i), each rounded to nearest, ties to even.
+inline U32x16 round_pairs(F32x16 even, F32x16 odd) {
+  const auto round = [](F32x16 x) {
+    const auto bits = (U32x16)x;
+    const U32x16 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    return x == x ? rounded : bits | 0x400000u;  // NaN stays NaN
+  };
+  return (round(even) >> 16) | (round(odd) & 0xffff0000u);
+}
+
+/// sum_i + a_i.even * b_i.even + a_i.odd * b_i.odd for pairs of bfloat16: twice the products of a
+/// float32 instruction, where the machine has it.
+inline F32x16 dot_pairs(F32x16 sum, U32x16 a, U32x16 b) {
+#if defined(__AVX512BF16__)
+  return (F32x16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+  sum += (F32x16)(a << 16) * (F32x16)(b << 16);
+  return sum + (F32x16)(a & 0xffff0000u) * (F32x16)(b & 0xffff0000u);
+#endif
+}
+
 /// Holds v in a register: GCC would rather load it again for each use, and loads run out before
 /// multiplications do.
 inline void hold(F32x16& v) {
@@ -69,6 +90,11 @@ inline void hold(F32x16& v) {
 }
 
 inline void store(float* to, F32x16 v) { std::memcpy(to, &v, sizeof v); }
+
+template <class Vector, class T>
+inline void store_as(T* to, Vector v) {
+  std::memcpy(to, &v, sizeof v);
+}
 
 /// Loads the first n < 16 elements; the rest are zero.
 template <class T>

@@ -4,9 +4,9 @@
 """Prefill and decode speed of pikv and of transformers, on one machine in one run.
 
 Both sides get the same shapes, the same number of threads and random prompts, and are measured in
-turn, several rounds, so that a drift of the machine meets both. transformers runs eagerly with its
-own KV cache, in float32 and in bfloat16, with each of its two attention implementations and expert
-implementations that this version offers; its fastest median counts.
+turn, several rounds, so that a drift of the machine meets both. Both compute in float32 and in
+bfloat16. transformers runs eagerly with its own KV cache, with each of its two attention
+implementations and expert implementations that this version offers; its fastest median counts.
 
     pip install torch transformers
     tests/bench/compare_transformers.py --pikv build/release/launch/pikv --model models/tiny-moe
@@ -23,6 +23,9 @@ import sys
 import time
 
 
+DTYPES = {"float32": "f32", "bfloat16": "bf16"}
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,11 +40,11 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def run_pikv(arguments, batch):
+def run_pikv(arguments, batch, dtype):
     """Tokens/s of prefill and decode: one measured run after one that warms up."""
     command = [arguments.pikv, "bench", "--model", arguments.model, "--batch", str(batch),
                "--context", str(arguments.context), "--decode-tokens", str(arguments.decode_tokens),
-               "--repeat", "1", "--threads", str(arguments.threads),
+               "--repeat", "1", "--threads", str(arguments.threads), "--compute-dtype", dtype,
                "--json", *arguments.pikv_options.split()]
     time.sleep(1.0)  # idle threads of torch spin for some time after their last work
     row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["rows"][0]
@@ -93,7 +96,7 @@ def main():
           f"pikv options '{arguments.pikv_options}'")
     peers = []
     for dtype, attention, experts in itertools.product(
-            (torch.float32, torch.bfloat16), ("sdpa", "eager"), ("eager", "grouped_mm")):
+            (getattr(torch, dtype) for dtype in DTYPES), ("sdpa", "eager"), ("eager", "grouped_mm")):
         try:
             peer = Transformers(arguments.model, dtype, attention, experts)
             peer.run(1, 64, 4)
@@ -107,7 +110,8 @@ def main():
         for peer in peers:  # warm up
             peer.run(batch, arguments.context, 4)
         for _ in range(arguments.rounds):
-            figures.setdefault("pikv", []).append(run_pikv(arguments, batch))
+            for dtype, short in DTYPES.items():
+                figures.setdefault(f"{dtype}, pikv", []).append(run_pikv(arguments, batch, short))
             for peer in peers:
                 figures.setdefault(peer.name, []).append(
                     peer.run(batch, arguments.context, arguments.decode_tokens))
@@ -115,12 +119,14 @@ def main():
         for name, runs in figures.items():
             prefill, decode = zip(*runs)
             print(f"{name:<32} {spread(prefill):>30} {spread(decode):>30}")
-        for index, phase in enumerate(("prefill", "decode")):
-            best = max((name for name in figures if name != "pikv"),
-                       key=lambda name: statistics.median(run[index] for run in figures[name]))
-            ratio = (statistics.median(run[index] for run in figures["pikv"]) /
-                     statistics.median(run[index] for run in figures[best]))
-            print(f"{phase}: pikv is {ratio:.2f} times as fast as the fastest ({best})")
+        for dtype, (index, phase) in itertools.product(DTYPES, enumerate(("prefill", "decode"))):
+            def median(name):
+                return statistics.median(run[index] for run in figures[name])
+
+            best = max((name for name in figures if name.startswith(dtype) and "pikv" not in name),
+                       key=median)
+            print(f"{phase} in {dtype}: pikv is {median(f'{dtype}, pikv') / median(best):.2f} times "
+                  f"as fast as the fastest ({best})")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
   return result;
 }
 
-void AttentionCase::expect_correct(const Result& result) const {
+void AttentionCase::expect_correct(const Result& result, double epsilon) const {
   const auto heads = static_cast<std::size_t>(shape_.num_kv_heads * shape_.group);
   const auto head_dim = static_cast<std::size_t>(shape_.head_dim);
   for (std::size_t s = 0; s < segments_.size(); ++s) {
@@ -138,11 +138,11 @@ void AttentionCase::expect_correct(const Result& result) const {
         }
         // A score is a sum of D products that cancel: its error is that of its parts, whatever its
         // size. The same error is a relative one of the weights, on values of about 4 at most.
-        const double bound = reference::kEpsilon *
-                             (32 + 4 * static_cast<double>(scale_) * static_cast<double>(head_dim) +
-                              4 * expected.largest_score);
+        const double bound =
+            epsilon * (32 + 4 * static_cast<double>(scale_) * static_cast<double>(head_dim) +
+                       4 * expected.largest_score);
         ASSERT_NEAR(static_cast<double>(lse), expected.state.lse,
-                    bound + reference::kEpsilon * std::abs(expected.state.lse));
+                    bound + epsilon * std::abs(expected.state.lse));
         for (std::size_t d = 0; d < head_dim; ++d) {
           ASSERT_NEAR(static_cast<double>(result.o[at * head_dim + d]), expected.state.o[d],
                       4 * bound);

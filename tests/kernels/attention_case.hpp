@@ -49,8 +49,9 @@ class AttentionCase {
   };
   [[nodiscard]] Result run(Exec& exec) const;
 
-  /// Fails unless every row and head is what the reference says.
-  void expect_correct(const Result& result) const;
+  /// Fails unless every row and head is what the reference says. `epsilon`: of the arithmetic under
+  /// test.
+  void expect_correct(const Result& result, double epsilon = kEpsilon) const;
 
  private:
   struct Stream {

@@ -101,6 +101,25 @@ TEST_P(Attention, LargeLogitsNeitherOverflowNorVanish) {
   }
 }
 
+TEST_P(Attention, ProductsInBf16AreWithinItsRounding) {
+  constexpr double kBf16Epsilon = 1.0 / 256;
+  exec_.set_product_dtype(DType::kBf16);
+  for (const std::int32_t head_dim : {1, 2, 7, 24, 64, 80, 128}) {
+    for (const DType sealed : reference::kDTypes) {
+      for (const std::int32_t num_streams : {1, 3}) {
+        SCOPED_TRACE(testing::Message() << "D = " << head_dim << ", " << name(sealed));
+        const AttentionCase batch(
+            random_,
+            {.head_dim = head_dim, .group = 4, .num_streams = num_streams, .sealed = sealed},
+            {{64, 141}, {5, 37}, {70, 70}, {1, 200}});
+        const AttentionCase::Result result = batch.run(exec_);
+        batch.expect_correct(result, kBf16Epsilon);
+        EXPECT_EQ(result, batch.run(exec_));
+      }
+    }
+  }
+}
+
 TEST_P(Attention, AQueryThatMayReadNothingGetsZeroAndNoWeight) {
   AttentionCase future(random_, {.num_streams = 2}, {{2, 40}, {1, 20}});
   future.ask_from({-2, -1, -1});

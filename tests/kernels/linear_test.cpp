@@ -71,6 +71,34 @@ TEST_P(Linear, ManyThreadsPartsOfOneProductFitTogether) {
   }
 }
 
+TEST_P(Linear, ProductsInBf16EqualTheReferenceOfRoundedInputs) {
+  exec_.set_product_dtype(DType::kBf16);
+  Random random(15);
+  for (const std::int64_t rows : {33, 36, 47, 100}) {  // blocks of 12, 4 and 1 rows
+    for (const std::int64_t k : {1, 2, 7, 64, 257}) {
+      for (const std::int64_t n : {1, 31, 32, 33, 100, 1031}) {
+        SCOPED_TRACE(testing::Message() << "T = " << rows << ", K = " << k << ", N = " << n);
+        const auto x = random.normals(rows * k);
+        std::vector<float> rounded;
+        for (const float value : x) rounded.push_back(to_float(from_float<BFloat16>(value)));
+        const reference::Encoded weight = reference::encode(random.normals(n * k), DType::kBf16);
+        const auto bias = random.normals(n);
+        auto y = poisoned(rows * n);
+        kernels::linear(exec_, {.x = {x.data(), {rows, k}},
+                                .weight = weight.weight(n, k),
+                                .bias = bias.data(),
+                                .y = {y.data(), {rows, n}}});
+        reference::expect_within(y, reference::linear(rounded, weight.values, bias, rows, k, n));
+      }
+    }
+  }
+}
+
+TEST_P(Linear, ProductsOfOtherDTypesAreRefused) {
+  EXPECT_THROW(exec_.set_product_dtype(DType::kF16), InvalidArgument);
+  EXPECT_EQ(exec_.product_dtype(), DType::kF32);
+}
+
 TEST_P(Linear, ProductsTogetherEqualProductsAlone) {
   Random random(13);
   struct Product {
