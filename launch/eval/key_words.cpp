@@ -84,4 +84,15 @@ std::string draw_word_pair(Draw& draw) {
          std::string(kWords[static_cast<std::size_t>(second)]);
 }
 
+std::string draw_name(Draw& draw, std::size_t num_used) {
+  std::string name = draw_word_pair(draw);
+  return num_used < kWords.size() * kWords.size() / 4 ? name : name + "-" + draw_word_pair(draw);
+}
+
+std::string draw_short_name(Draw& draw, std::size_t num_used) {
+  // Up to three quarters, four draws find a word that is free.
+  if (num_used >= kWords.size() * 3 / 4) return draw_name(draw, num_used);
+  return std::string(kWords[static_cast<std::size_t>(draw.below(kNumWords))]);
+}
+
 }  // namespace pikv::launch

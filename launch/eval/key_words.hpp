@@ -22,4 +22,11 @@ namespace pikv::launch {
 /// Two different key words joined by a hyphen, "amber-river".
 [[nodiscard]] std::string draw_word_pair(Draw& draw);
 
+/// A name for one of many things, of which `num_used` have names already: a pair of words, or two
+/// pairs where the pairs would run out. Names may repeat, but never run out.
+[[nodiscard]] std::string draw_name(Draw& draw, std::size_t num_used);
+
+/// The same, but a single word as long as there are enough of them.
+[[nodiscard]] std::string draw_short_name(Draw& draw, std::size_t num_used);
+
 }  // namespace pikv::launch

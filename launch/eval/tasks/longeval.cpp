@@ -101,13 +101,6 @@ class LongEval final : public Task {
     return sample;
   }
 
-  /// A pair of words; two pairs where the pairs would run out.
-  [[nodiscard]] static std::string draw_name(Draw& draw, std::size_t num_used) {
-    const auto num_words = key_words().size();
-    std::string name = draw_word_pair(draw);
-    return num_used < num_words * num_words / 4 ? name : name + "-" + draw_word_pair(draw);
-  }
-
   [[nodiscard]] std::vector<Sample> read(const Tokenizer& tokenizer,
                                          const TaskOptions& options) const {
     std::vector<Sample> samples;

@@ -205,6 +205,12 @@ TEST(GeneratedTasks, LetTheUserSetTheTokensToGenerate) {
   }
 }
 
+TEST(KvRetrieval, HasNamesEnoughForALongContext) {
+  const auto samples =
+      samples_of("kv_retrieval:style=needles", {.num_samples = 1, .lengths = {20'000}});
+  EXPECT_GT(samples.front().context.size(), 19'900u);
+}
+
 TEST(VariableTracking, FollowsItsChainInOrder) {
   for (const Sample& sample : samples_of("variable_tracking:chains=2,hops=5", {})) {
     const std::string context = text_of(sample.context);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "kernels/common/error.hpp"
@@ -54,6 +55,9 @@ TEST(KeyWords, AreDistinctAndDrawnWithoutRepetition) {
   EXPECT_TRUE(draw_key_words(Draw(1, "x"), 0).empty());
   EXPECT_THROW((void)draw_key_words(Draw(1, "x"), all + 1), InvalidArgument);
   Draw draw(3, "pairs");
+  EXPECT_EQ(draw_short_name(draw, 0).find('-'), std::string::npos);
+  EXPECT_EQ(std::ranges::count(draw_short_name(draw, key_words().size()), '-'), 1);
+  EXPECT_EQ(std::ranges::count(draw_name(draw, 1 << 20), '-'), 3);
   for (int i = 0; i < 1000; ++i) {
     const std::string pair = draw_word_pair(draw);
     const std::size_t hyphen = pair.find('-');
