@@ -39,6 +39,9 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--scheduler", options.scheduler,
                  help_of("Which slots of the cache are kept", scheduling::schedulers()))
       ->capture_default_str();
+  app.add_option("--budget", options.budget_text,
+                 "What a scheduler keeps: a fraction (0.1) or a count of slots a KV head (512)")
+      ->capture_default_str();
   app.add_option("--codec", options.codec, help_of("Form of full pages", compression::codecs()))
       ->capture_default_str();
   app.add_option("--kv-dtype", options.kv_dtype, "Element type of full pages with codec none")
@@ -82,11 +85,13 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
 
 std::string describe(const RuntimeOptions& options, int num_ranks) {
   std::string text = fmt::format(
-      "--model {} --kv-owner {} --placement {} --gate {} --scheduler {} --codec {} --kv-dtype {} "
+      "--model {} --kv-owner {} --placement {} --gate {} --scheduler {} --budget {} --codec {} "
+      "--kv-dtype {} "
       "--compute-dtype {} --page-slots {} --chunk-tokens {} --max-batch {} --threads {}",
       options.model.string(), options.kv_owner, options.placement, options.gate, options.scheduler,
-      options.codec, options.kv_dtype, options.compute_dtype, options.page_slots,
-      options.chunk_tokens, options.max_batch, options.num_threads.value_or(default_num_threads()));
+      options.budget_text, options.codec, options.kv_dtype, options.compute_dtype,
+      options.page_slots, options.chunk_tokens, options.max_batch,
+      options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
   if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
   return fmt::format("{} (ranks: {})", text, num_ranks);

@@ -27,6 +27,7 @@ class Program {
 };
 
 [[nodiscard]] std::unique_ptr<Program> make_generate_program();
+[[nodiscard]] std::unique_ptr<Program> make_eval_program();
 [[nodiscard]] std::unique_ptr<Program> make_bench_program();
 [[nodiscard]] std::unique_ptr<Program> make_info_program();
 

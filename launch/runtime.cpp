@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <thread>
 
@@ -31,7 +32,27 @@ std::string codec_spec(const RuntimeOptions& options) {
   return "none:dtype=" + options.kv_dtype;
 }
 
+template <class Number>
+std::optional<Number> parse_whole(std::string_view text) {
+  Number value{};
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (status != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 }  // namespace
+
+KvBudget parse_budget(std::string_view text) {
+  if (const auto slots = parse_whole<std::int64_t>(text); slots && *slots > 0) {
+    return {.fraction = std::nullopt, .slots = *slots};
+  }
+  const auto fraction = parse_whole<double>(text);
+  if (fraction && *fraction > 0 && *fraction <= 1) {
+    return {.fraction = *fraction, .slots = std::nullopt};
+  }
+  throw InvalidArgument(fmt::format(
+      "budget: '{}' is neither a fraction in (0, 1] nor a positive count of slots", text));
+}
 
 int default_num_threads() {
   cpu_set_t allowed;
@@ -79,6 +100,11 @@ void Runtime::load(const RuntimeOptions& options) {
                                                    .page_slots = options.page_slots,
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
+  tap_ = std::make_unique<QueryTap>(exec_,
+                                    QueryTap::Shape{.num_layers = config_->num_layers,
+                                                    .num_heads = config_->num_heads,
+                                                    .head_dim = config_->head_dim},
+                                    scheduler_->needs());
   decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,
                                                            .weights = *weights_,
                                                            .expert_map = *expert_map_,
@@ -86,13 +112,24 @@ void Runtime::load(const RuntimeOptions& options) {
                                                            .cache = *cache_,
                                                            .comm = comm_,
                                                            .gate = *gate_,
-                                                           .kv_router = *kv_router_});
+                                                           .kv_router = *kv_router_,
+                                                           .tap = *tap_});
+  scheduling_ = std::make_unique<SchedulingPass>(
+      exec_, SchedulingParts{.model = *config_,
+                             .weights = *weights_,
+                             .cache = *cache_,
+                             .tap = *tap_,
+                             .comm = comm_,
+                             .scheduler = *scheduler_,
+                             .budget = parse_budget(options.budget_text)});
   engine_ = std::make_unique<Engine>(
       EngineParts{.model = *config_,
                   .decoder = *decoder_,
                   .cache = *cache_,
                   .comm = comm_,
-                  .scheduler = *scheduler_},
+                  .scheduler = *scheduler_,
+                  .tap = *tap_,
+                  .scheduling = *scheduling_},
       EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});
 }
 

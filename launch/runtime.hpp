@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
@@ -25,6 +26,7 @@ struct RuntimeOptions {
   std::string placement = "contiguous";
   std::string codec = "none";
   std::string scheduler = "full";
+  std::string budget_text = "1.0";        // see parse_budget
   std::string kv_dtype = "f32";           // short for codec none:dtype=...
   std::string compute_dtype = "f32";      // of products of many rows: f32 or bf16
   std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
@@ -34,6 +36,10 @@ struct RuntimeOptions {
   std::int64_t chunk_tokens = 512;
   std::int64_t max_batch = 32;
 };
+
+/// "0.1" is the fraction of slots kept, "512" a count of slots a KV head. Throws InvalidArgument
+/// for anything else, zero and less among it.
+[[nodiscard]] KvBudget parse_budget(std::string_view text);
 
 /// Processors that one rank should use: all it is bound to, or an equal share of the machine when
 /// several unbound ranks run on it; at least 1.
@@ -53,6 +59,8 @@ class Runtime {
   [[nodiscard]] Exec& exec() { return exec_; }
   [[nodiscard]] KvCache& cache() { return *cache_; }
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
+  [[nodiscard]] QueryTap& tap() { return *tap_; }
+  [[nodiscard]] const SchedulingPass& scheduling() const { return *scheduling_; }
   [[nodiscard]] Engine& engine() { return *engine_; }
 
  private:
@@ -70,7 +78,9 @@ class Runtime {
   std::unique_ptr<const ShardMap> expert_map_;
   std::unique_ptr<const ShardMap> kv_map_;
   std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<QueryTap> tap_;
   std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<SchedulingPass> scheduling_;
   std::unique_ptr<Engine> engine_;
 };
 

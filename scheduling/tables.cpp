@@ -9,8 +9,31 @@
 namespace pikv::scheduling {
 namespace {
 
+using Row = PolicyRow<Scheduler>;
+
 constexpr std::array kSchedulers = {
-    PolicyRow<Scheduler>{"full", "keeps every slot", "attention as published", make_full},
+    Row{"full", "keeps every slot", "attention as published", make_full},
+    Row{"random", "a random set of slots, by seed", "baseline", make_scheduler_random},
+    Row{"recency", "the newest slots", "baseline", make_scheduler_recency},
+    Row{"streaming_llm", "the first four slots and the newest", "Xiao et al. 2023, 2309.17453",
+        make_scheduler_streaming_llm},
+    Row{"knorm", "keys of small norm", "Devoto et al. 2024, 2406.11430", make_scheduler_knorm},
+    Row{"keydiff", "keys unlike the mean key", "Park et al. 2025, 2504.15364",
+        make_scheduler_keydiff},
+    Row{"lagkv", "tokens that spread most beside the next partition",
+        "Liang et al. 2025, 2504.04704", make_scheduler_lagkv},
+    Row{"snapkv", "what the last window of queries attends to, smoothed",
+        "Li et al. 2024, 2404.14469", make_scheduler_snapkv},
+    Row{"tova", "what the newest query attends to, over all heads", "Oren et al. 2024, 2401.06104",
+        make_scheduler_tova},
+    Row{"pyramidkv", "scores of another method, budgets that fall with depth",
+        "Cai et al. 2024, 2406.02069", make_scheduler_pyramidkv},
+    Row{"adakv", "scores of another method, one budget for the heads of a layer",
+        "Feng et al. 2024, 2407.11550", make_scheduler_adakv},
+    Row{"expected_attention", "expected weight under Gaussian future queries, times ||v||",
+        "Devoto et al. 2025, 2510.00636", make_scheduler_expected_attention},
+    Row{"criticalkv", "scores of another method, then times ||W_o v||",
+        "Feng et al. 2025, 2502.03805", make_scheduler_criticalkv},
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The schedulers. One row a policy, one file a row.
+// The schedulers: one row a policy. A row is a class of its own or a product of parts (rows.cpp).
 #pragma once
 
 #include <span>

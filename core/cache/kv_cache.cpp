@@ -215,14 +215,22 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
 
 std::vector<StreamId> KvCache::stream_ids() const {
   std::vector<StreamId> ids;
-  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (const auto& [sequence, streams] : sequences_) {
-    for (std::size_t layer = 0; layer < local_shards_.size(); ++layer) {
-      for (const ShardId shard : local_shards_[layer]) {
-        for (std::size_t head = 0; head < num_heads; ++head) {
-          if (streams[stream_index(id_from<LayerId>(layer), shard, head)].empty()) continue;
-          ids.push_back({sequence, id_from<LayerId>(layer), id_from<HeadId>(head), shard});
-        }
+    const std::vector<StreamId> more = stream_ids(sequence);
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  return ids;
+}
+
+std::vector<StreamId> KvCache::stream_ids(SequenceId sequence) const {
+  std::vector<StreamId> ids;
+  const Streams& streams = streams_of(sequence);
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  for (std::size_t layer = 0; layer < local_shards_.size(); ++layer) {
+    for (const ShardId shard : local_shards_[layer]) {
+      for (std::size_t head = 0; head < num_heads; ++head) {
+        if (streams[stream_index(id_from<LayerId>(layer), shard, head)].empty()) continue;
+        ids.push_back({sequence, id_from<LayerId>(layer), id_from<HeadId>(head), shard});
       }
     }
   }

@@ -76,8 +76,18 @@ class KvCache {
 
   /// Every stream that holds a slot.
   [[nodiscard]] std::vector<StreamId> stream_ids() const;
+  /// Those of one sequence.
+  [[nodiscard]] std::vector<StreamId> stream_ids(SequenceId sequence) const;
   /// Positions of the slots of a stream, ascending.
   [[nodiscard]] std::vector<Position> positions(const StreamId& stream) const;
+  /// What this rank holds of one KV head, shard after shard, decoded.
+  struct HeadContents {
+    std::vector<Position> positions;
+    std::vector<float> keys;    // [n, D], or empty
+    std::vector<float> values;  // [n, D], or empty
+  };
+  void read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
+                  bool with_values, HeadContents& contents) const;
   /// Keeps the slots with these subscripts (ascending) and frees the others; pages that become
   /// empty go back to the pool. The newest position of the stream stays known.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);

@@ -33,6 +33,9 @@ void Engine::check_request(const Request& request, std::size_t request_idx) cons
           " is not positive");
   require(prompt_tokens <= parts_.model.context_tokens, "request", "prompt ", request_idx, " has ",
           prompt_tokens, " tokens, the context of the model is ", parts_.model.context_tokens);
+  const std::int64_t context_tokens = request.context_tokens.value_or(prompt_tokens);
+  require(context_tokens >= 0 && context_tokens <= prompt_tokens, "request", "context of ",
+          context_tokens, " tokens in prompt ", request_idx, " of ", prompt_tokens);
   for (const TokenId token : request.prompt) {
     require(token >= 0 && token < parts_.model.vocab_size, "request", "token ", token,
             " of prompt ", request_idx, " is outside the vocabulary of ", parts_.model.vocab_size);
@@ -63,7 +66,7 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
       const std::int64_t before = stats_.num_prefill_tokens + stats_.num_decode_tokens;
       step(requests);
       advance(requests, sampled_, on_token);
-      evict();
+      schedule();
       admit(requests);
       num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
       if (on_step) on_step(num_done, std::max(num_known, num_done));
@@ -85,7 +88,9 @@ void Engine::admit(std::span<const Request> requests) {
     const Request& request = requests[num_admitted_];
     active_.push_back({.id = id_from<SequenceId>(num_admitted_),
                        .tokens = request.prompt,
-                       .num_prompt = static_cast<std::int64_t>(request.prompt.size())});
+                       .num_prompt = static_cast<std::int64_t>(request.prompt.size()),
+                       .num_context = request.context_tokens.value_or(
+                           static_cast<std::int64_t>(request.prompt.size()))});
     parts_.cache.add_sequence(active_.back().id);
     ++num_admitted_;
   }
@@ -110,7 +115,11 @@ void Engine::step(std::span<const Request> requests) {
         sequence.tokens.size());
   }
   parts_.comm.all_reduce(std::span<std::int64_t>(sampled_), ReduceOp::kMax);
-  for (const SequenceSlice& slice : plan.slices) active_[slice.active_idx].num_computed = slice.end;
+  for (ActiveSequence& sequence : active_) sequence.stepped = false;
+  for (const SequenceSlice& slice : plan.slices) {
+    active_[slice.active_idx].num_computed = slice.end;
+    active_[slice.active_idx].stepped = true;
+  }
 
   ++stats_.num_steps;
   if (plan.is_decode) {
@@ -166,26 +175,23 @@ void Engine::advance(std::span<const Request> requests, const std::vector<std::i
   active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(kept), active_.end());
 }
 
-void Engine::evict() {
+void Engine::schedule() {
   if (!parts_.scheduler.evicts()) return;
-  std::vector<std::int32_t> keep;
-  for (const StreamId& stream : parts_.cache.stream_ids()) {
-    const auto sequence = std::ranges::find(active_, stream.sequence, &ActiveSequence::id);
-    if (sequence == active_.end()) continue;
-    const std::vector<Position> positions = parts_.cache.positions(stream);
-    parts_.scheduler.select({.sequence = stream.sequence,
-                             .layer = stream.layer,
-                             .kv_head = stream.kv_head,
-                             .shard = stream.shard,
-                             .positions = positions,
-                             .next_position = static_cast<Position>(sequence->num_computed)},
-                            keep);
-    parts_.cache.keep_slots(stream, keep);
+  for (const ActiveSequence& sequence : active_) {
+    if (!sequence.stepped) continue;
+    if (!parts_.scheduler.is_due(
+            {.num_computed = sequence.num_computed, .num_context = sequence.num_context})) {
+      continue;
+    }
+    parts_.scheduling.run(sequence.id, static_cast<Position>(sequence.num_computed));
   }
 }
 
 void Engine::forget_finished() {
-  for (const SequenceId sequence : finished_) parts_.cache.remove_sequence(sequence);
+  for (const SequenceId sequence : finished_) {
+    parts_.cache.remove_sequence(sequence);
+    parts_.tap.forget(sequence);
+  }
   finished_.clear();
 }
 

@@ -15,7 +15,9 @@
 #include "core/engine/batch_plan.hpp"
 #include "core/engine/request.hpp"
 #include "core/engine/sampler.hpp"
+#include "core/engine/scheduling_pass.hpp"
 #include "core/model/decoder.hpp"
+#include "core/model/query_tap.hpp"
 #include "core/policy/scheduler.hpp"
 
 namespace pikv {
@@ -32,6 +34,8 @@ struct EngineParts {
   KvCache& cache;
   Communicator& comm;
   const Scheduler& scheduler;
+  QueryTap& tap;
+  SchedulingPass& scheduling;
 };
 
 /// Called on every rank with each new token that is not a stop token, in the same order; false ends
@@ -67,7 +71,7 @@ class Engine {
   void step(std::span<const Request> requests);
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                const TokenCallback& on_token);
-  void evict();
+  void schedule();
   void forget_finished();
 
   EngineParts parts_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -15,7 +16,10 @@ namespace pikv {
 
 struct Request {
   std::vector<TokenId> prompt{};  // at least one token
-  std::int64_t max_tokens = 0;    // to generate
+  /// The scheduler runs when so many tokens of the prompt are in the cache; the rest of the prompt
+  /// then reads what was kept. Without: the whole prompt.
+  std::optional<std::int64_t> context_tokens{};
+  std::int64_t max_tokens = 0;  // to generate
   SamplingOptions sampling{};
   std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
 };

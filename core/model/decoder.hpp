@@ -13,6 +13,7 @@
 #include "core/comm/communicator.hpp"
 #include "core/model/mlp.hpp"
 #include "core/model/model_config.hpp"
+#include "core/model/query_tap.hpp"
 #include "core/model/sharded_attention.hpp"
 #include "core/model/sharded_experts.hpp"
 #include "core/model/step_rows.hpp"
@@ -32,6 +33,7 @@ struct DecoderParts {
   Communicator& comm;
   const Gate& gate;
   const KvRouter& kv_router;
+  QueryTap& tap;
 };
 
 /// Sees the residual stream [T, hidden] as it enters each layer (0 ... L - 1), and once more after

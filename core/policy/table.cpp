@@ -31,6 +31,19 @@ std::int64_t PolicyOptions::integer(std::string_view key, std::int64_t fallback,
   return value;
 }
 
+double PolicyOptions::number(std::string_view key, double fallback, double low, double high) {
+  const std::string* text = take(key);
+  if (text == nullptr) return fallback;
+  double value = 0;
+  const auto [end, status] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (status != std::errc{} || end != text->data() + text->size() ||
+      !(value >= low && value <= high)) {
+    throw InvalidArgument(
+        fmt::format("{}: {} = '{}' is not a number in [{}, {}]", policy_, key, *text, low, high));
+  }
+  return value;
+}
+
 std::string PolicyOptions::choice(std::string_view key, std::string_view fallback,
                                   std::span<const std::string_view> allowed) {
   const std::string* text = take(key);

@@ -25,6 +25,8 @@ class PolicyOptions {
   /// An integer in [low, high]; `fallback` when the user did not give it. Throws InvalidArgument.
   [[nodiscard]] std::int64_t integer(std::string_view key, std::int64_t fallback, std::int64_t low,
                                      std::int64_t high);
+  /// A finite number in [low, high].
+  [[nodiscard]] double number(std::string_view key, double fallback, double low, double high);
   /// One of `allowed`.
   [[nodiscard]] std::string choice(std::string_view key, std::string_view fallback,
                                    std::span<const std::string_view> allowed);

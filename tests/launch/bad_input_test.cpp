@@ -230,7 +230,7 @@ INSTANTIATE_TEST_SUITE_P(
     Options, BadInputs,
     testing::Combine(
         testing::Values(
-            BadInput{"NoProgram", {}, "a program is missing (known: generate, bench, info"},
+            BadInput{"NoProgram", {}, "a program is missing (known: generate, eval, bench, info"},
             BadInput{"UnknownProgram", {"frobnicate"}, "'frobnicate' is not a program (known: "},
             BadInput{"UnknownFlag", with({"--frobnicate"}), "--frobnicate"},
             BadInput{"NoModel", {"generate", "--prompt", "x"}, "--model is required"},

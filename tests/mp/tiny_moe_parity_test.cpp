@@ -164,7 +164,8 @@ std::vector<Case> all_cases() {
   // same differences are 2.7e-3 and 2.9e-4, and 3.2e-4 and 7.0e-6 for the loss.
   cases.push_back({"expert", "bf16", 3e-2f, 6e-3f, 4e-3});
   cases.push_back({"expert", "f16", 3e-2f, 6e-4f, 2.5e-3});
-  cases.push_back({"expert", "f32", 3e-2f, 1.2e-2f, 4e-3, "bf16"});  // 1.6e-2, 5.9e-3, 1.9e-3
+  // Here which rows round depends on the number of ranks: 2.5e-2, 1.7e-2 and 2.7e-3 at most.
+  cases.push_back({"expert", "f32", 6e-2f, 6e-2f, 6e-3, "bf16"});
   return cases;
 }
 

@@ -27,12 +27,17 @@ constexpr Position kRecents = 20;
 class SinksAndRecents final : public Scheduler {
  public:
   [[nodiscard]] bool evicts() const override { return true; }
-  void select(const StreamContents& stream, std::vector<std::int32_t>& keep) const override {
-    keep.clear();
-    for (std::size_t i = 0; i < stream.positions.size(); ++i) {
-      const Position position = stream.positions[i];
-      if (position < kSinks || position >= stream.next_position - kRecents) {
-        keep.push_back(static_cast<std::int32_t>(i));
+  [[nodiscard]] SchedulerNeeds needs() const override { return {}; }
+  [[nodiscard]] bool is_due(const ScheduleMoment&) const override { return true; }
+  void score(Exec&, const LayerSlots&, std::span<std::vector<float>>) const override {}
+  void select(const SequenceScores& scores, const KvBudget&,
+              std::span<std::vector<std::int32_t>> keep) const override {
+    for (std::size_t h = 0; h < keep.size(); ++h) {
+      for (std::size_t i = 0; i < scores.heads[h].positions.size(); ++i) {
+        const Position position = scores.heads[h].positions[i];
+        if (position < kSinks || position >= scores.next_position - kRecents) {
+          keep[h].push_back(static_cast<std::int32_t>(i));
+        }
       }
     }
   }
@@ -49,6 +54,35 @@ class EngineTest : public testing::Test {
   [[nodiscard]] std::unique_ptr<launch::Runtime> runtime() {
     return std::make_unique<launch::Runtime>(*comm_, options_);
   }
+
+  /// The parts of a runtime, with the scheduler of this test.
+  class Evicting {
+   public:
+    explicit Evicting(launch::Runtime& parts)
+        : parts_(parts),
+          scheduling_(parts.exec(), {.model = parts.model(),
+                                     .weights = parts.weights(),
+                                     .cache = parts.cache(),
+                                     .tap = parts.tap(),
+                                     .comm = parts.comm(),
+                                     .scheduler = scheduler_,
+                                     .budget = {}}) {}
+
+    [[nodiscard]] EngineParts engine_parts() {
+      return {.model = parts_.model(),
+              .decoder = parts_.decoder(),
+              .cache = parts_.cache(),
+              .comm = parts_.comm(),
+              .scheduler = scheduler_,
+              .tap = parts_.tap(),
+              .scheduling = scheduling_};
+    }
+
+   private:
+    launch::Runtime& parts_;
+    SinksAndRecents scheduler_;
+    SchedulingPass scheduling_;
+  };
 
   [[nodiscard]] Request request(std::int64_t prompt_tokens, std::int64_t max_tokens) {
     Request request{.prompt = {}, .max_tokens = max_tokens};
@@ -104,12 +138,8 @@ TEST_F(EngineTest, EvictionKeepsTheCacheWithinItsBudgetAndGenerationGoesOn) {
   EXPECT_THROW((void)run_alone(long_request), OutOfMemory);
 
   const auto parts = runtime();
-  const SinksAndRecents scheduler;
-  Engine engine({.model = parts->model(),
-                 .decoder = parts->decoder(),
-                 .cache = parts->cache(),
-                 .comm = parts->comm(),
-                 .scheduler = scheduler},
+  Evicting evicting(*parts);
+  Engine engine(evicting.engine_parts(),
                 {.max_batch_sequences = 4, .chunk_tokens = options_.chunk_tokens});
   const auto completions = engine.run({&long_request, 1}, {}, [&](std::int64_t, std::int64_t) {
     parts->cache().check_integrity();
@@ -129,13 +159,8 @@ TEST_F(EngineTest, EvictionKeepsTheCacheWithinItsBudgetAndGenerationGoesOn) {
 TEST_F(EngineTest, EvictionOfNothingChangesNothing) {
   const Request short_request = request(10, 14);  // never longer than what is kept
   const auto parts = runtime();
-  const SinksAndRecents scheduler;
-  Engine engine({.model = parts->model(),
-                 .decoder = parts->decoder(),
-                 .cache = parts->cache(),
-                 .comm = parts->comm(),
-                 .scheduler = scheduler},
-                {});
+  Evicting evicting(*parts);
+  Engine engine(evicting.engine_parts(), {});
   EXPECT_EQ(engine.run({&short_request, 1})[0].tokens, run_alone(short_request).tokens);
   EXPECT_EQ(parts->cache().stats().num_evicted_slots, 0);
 }

@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/query_tap.hpp"
+
+#include <algorithm>
+
+#include "kernels/linear.hpp"
+
+namespace pikv {
+
+QueryTap::QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs)
+    : exec_(exec), shape_(shape), needs_(needs) {}
+
+QueryTap::LayerRecord& QueryTap::record(SequenceId sequence, LayerId layer) {
+  auto& layers = sequences_[sequence];
+  layers.resize(static_cast<std::size_t>(shape_.num_layers));
+  return layers[index(layer)];
+}
+
+const QueryTap::LayerRecord* QueryTap::find(SequenceId sequence, LayerId layer) const {
+  const auto found = sequences_.find(sequence);
+  return found == sequences_.end() ? nullptr : &found->second[index(layer)];
+}
+
+void QueryTap::record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+  const auto width = static_cast<std::size_t>(needs_.query_rows);
+  const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
+  for (std::size_t r = 0; r < rows.positions.size(); ++r) {
+    LayerRecord& to = record(rows.sequences[r], layer);
+    if (to.positions.empty()) {
+      to.positions.assign(width, -1);
+      to.queries.resize(width * row_size);
+    }
+    const std::size_t place = static_cast<std::size_t>(rows.positions[r]) % width;
+    to.positions[place] = rows.positions[r];
+    std::copy_n(q.row(static_cast<std::int64_t>(r)), row_size,
+                to.queries.begin() + static_cast<std::ptrdiff_t>(place * row_size));
+  }
+}
+
+void QueryTap::record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+  const auto num_rows = rows.positions.size();
+  for (std::size_t begin = 0; begin < num_rows;) {
+    const SequenceId sequence = rows.sequences[begin];
+    std::size_t end = begin;
+    while (end < num_rows && rows.sequences[end] == sequence) ++end;
+    while (begin < end && rows.positions[begin] < kFirstMomentPosition) ++begin;
+    if (begin < end) {
+      add_moments(q.row(static_cast<std::int64_t>(begin)), static_cast<std::int64_t>(end - begin),
+                  record(sequence, layer).sums);
+    }
+    begin = end;
+  }
+}
+
+void QueryTap::add_moments(const float* q, std::int64_t num_rows, std::vector<double>& sums) {
+  const std::int64_t heads = shape_.num_heads;
+  const std::int64_t dim = shape_.head_dim;
+  sums.resize(static_cast<std::size_t>(1 + heads * dim * (1 + dim)));
+  transposed_.resize(static_cast<std::size_t>(dim * num_rows));
+  products_.resize(static_cast<std::size_t>(dim * dim));
+  sums[0] += static_cast<double>(num_rows);
+  double* mean = sums.data() + 1;
+  double* products = mean + heads * dim;
+  for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t i = 0; i < dim; ++i) {
+      double total = 0;
+      for (std::int64_t t = 0; t < num_rows; ++t) {
+        const float x = q[(t * heads + h) * dim + i];
+        transposed_[static_cast<std::size_t>(i * num_rows + t)] = x;
+        total += static_cast<double>(x);
+      }
+      mean[h * dim + i] += total;
+    }
+    kernels::linear(exec_, {.x = {transposed_.data(), {dim, num_rows}},
+                            .weight = {transposed_.data(), DType::kF32, dim, num_rows},
+                            .y = {products_.data(), {dim, dim}}});
+    for (std::int64_t i = 0; i < dim * dim; ++i) {
+      products[h * dim * dim + i] += static_cast<double>(products_[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+QueryTap::Rows QueryTap::rows(SequenceId sequence, LayerId layer, Position first) const {
+  Rows result;
+  const LayerRecord* from = find(sequence, layer);
+  if (from == nullptr) return result;
+  const auto row_size = static_cast<std::ptrdiff_t>(shape_.num_heads * shape_.head_dim);
+  for (std::size_t i = 0; i < from->positions.size(); ++i) {
+    if (from->positions[i] < 0 || from->positions[i] < first) continue;
+    result.positions.push_back(from->positions[i]);
+    const auto begin = from->queries.begin() + static_cast<std::ptrdiff_t>(i) * row_size;
+    result.queries.insert(result.queries.end(), begin, begin + row_size);
+  }
+  return result;
+}
+
+std::vector<double> QueryTap::moment_sums(SequenceId sequence, LayerId layer) const {
+  const LayerRecord* from = find(sequence, layer);
+  std::vector<double> sums = from != nullptr ? from->sums : std::vector<double>{};
+  sums.resize(
+      static_cast<std::size_t>(1 + shape_.num_heads * shape_.head_dim * (1 + shape_.head_dim)));
+  return sums;
+}
+
+void QueryTap::forget(SequenceId sequence) { sequences_.erase(sequence); }
+
+}  // namespace pikv

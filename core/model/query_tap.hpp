@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What schedulers want to know of the queries: the newest ones of each sequence and layer, and the
+// moments of all. Each rank records the rows that it computes; together they hold every row.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/ids.hpp"
+#include "core/model/step_rows.hpp"
+#include "core/policy/scheduler.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv {
+
+class QueryTap {
+ public:
+  struct Shape {
+    std::int64_t num_layers;
+    std::int64_t num_heads;
+    std::int64_t head_dim;
+  };
+  QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs);
+
+  [[nodiscard]] bool wants_rows() const { return needs_.query_rows > 0; }
+  [[nodiscard]] bool wants_moments() const { return needs_.query_moments; }
+
+  /// Queries [T, H, D] of a layer after RoPE.
+  void record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q);
+  /// The same before RoPE.
+  void record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q);
+
+  /// Newest rows that this rank holds of positions from `first` on, in no order.
+  struct Rows {
+    std::vector<Position> positions;
+    std::vector<float> queries;  // [n, H, D]
+  };
+  [[nodiscard]] Rows rows(SequenceId sequence, LayerId layer, Position first) const;
+
+  /// Sums over this rank's positions: count, sum of q [H, D], sum of q q^T [H, D, D].
+  [[nodiscard]] std::vector<double> moment_sums(SequenceId sequence, LayerId layer) const;
+
+  void forget(SequenceId sequence);
+
+ private:
+  struct LayerRecord {
+    std::vector<Position> positions;  // [w], the row of position p at p % w; -1: none
+    std::vector<float> queries;       // [w, H, D]
+    std::vector<double> sums;         // 1 + H * D + H * D * D
+  };
+  [[nodiscard]] LayerRecord& record(SequenceId sequence, LayerId layer);
+  [[nodiscard]] const LayerRecord* find(SequenceId sequence, LayerId layer) const;
+
+  void add_moments(const float* q, std::int64_t num_rows, std::vector<double>& sums);
+
+  Exec& exec_;
+  Shape shape_;
+  SchedulerNeeds needs_;
+  std::vector<float> transposed_, products_;
+  std::unordered_map<SequenceId, std::vector<LayerRecord>> sequences_;
+};
+
+}  // namespace pikv

@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/program.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/io/tokenizer/tokenizer.hpp"
+#include "kernels/common/error.hpp"
+#include "launch/agreement.hpp"
+#include "launch/eval/sweep.hpp"
+#include "launch/eval/tasks.hpp"
+#include "launch/options.hpp"
+#include "launch/progress.hpp"
+#include "launch/version.hpp"
+
+namespace pikv::launch {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+class Eval final : public Program {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "eval"; }
+  [[nodiscard]] std::string_view summary() const override {
+    return "Answer questions about long contexts under schedulers and budgets";
+  }
+
+  void add_options(CLI::App& app) override {
+    add_runtime_options(app, options_);
+    app.get_option("--scheduler")->description("Schedulers to compare, a list");
+    app.get_option("--budget")->description("Budgets: fractions kept or slots a head, a list");
+    app.add_option("--task", task_, "What is asked: a name of the task table, with options")
+        ->capture_default_str();
+    app.add_option("--ids-file,--task-file", file_, "The file of the tasks that read one");
+    app.add_option("--text-file", text_file_, "UTF-8 text to hide needles in");
+    app.add_option("--samples", samples_, "Samples of each length and depth, or of each group")
+        ->check(CLI::Range(0, 1 << 30))
+        ->capture_default_str();
+    app.add_option("--length", lengths_, "Tokens of a context, a list")
+        ->delimiter(',')
+        ->capture_default_str();
+    app.add_option("--depth", depths_, "Where the answer stands, 0 to 1, a list [drawn]")
+        ->delimiter(',');
+    app.add_option("--mode", modes_,
+                   "agnostic: compressed before the question is read; aware: after")
+        ->delimiter(',')
+        ->capture_default_str();
+    app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
+    app.add_flag("--json", json_, "Print one JSON object");
+  }
+
+  void run(Communicator& comm) override {
+    std::vector<Cell> cells;
+    std::vector<Sample> samples;
+    agree(comm, [&] {
+      cells = parse_cells();
+      tokenizer_.emplace(Tokenizer::from_file(options_.model / "tokenizer.json"));
+      TaskOptions task_options{
+          .seed = seed_, .num_samples = samples_, .lengths = lengths_, .depths = depths_};
+      if (file_) task_options.file = *file_;
+      if (text_file_) task_options.text_file = *text_file_;
+      samples = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
+    });
+    ProgressBar bar("eval", comm.rank() == 0);
+    std::vector<CellResult> results;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      results.push_back(run_cell(comm, cells[i], samples, [&](std::int64_t done, std::int64_t all) {
+        bar.update(static_cast<std::int64_t>(i) * all + done,
+                   static_cast<std::int64_t>(cells.size()) * all);
+      }));
+    }
+    bar.clear();
+    if (comm.rank() != 0) return;
+    if (json_) {
+      fmt::print("{}\n", to_json(comm, cells, results).dump());
+    } else {
+      print_table(comm, cells, results);
+    }
+  }
+
+ private:
+  [[nodiscard]] std::vector<Cell> parse_cells() const {
+    std::vector<Mode> modes;
+    for (const std::string& text : modes_) modes.push_back(parse_mode(text));
+    std::vector<std::string> budgets;
+    for (const std::string& text : split_policies(options_.budget_text)) {
+      static_cast<void>(parse_budget(text));
+      budgets.push_back(text);
+    }
+    return make_cells(split_policies(options_.scheduler), budgets, modes);
+  }
+
+  CellResult run_cell(Communicator& comm, const Cell& cell, const std::vector<Sample>& samples,
+                      const ProgressCallback& on_step) const {
+    const auto start = std::chrono::steady_clock::now();
+    RuntimeOptions options = options_;
+    options.scheduler = cell.scheduler;
+    options.budget_text = cell.budget;
+    Runtime runtime(comm, options);
+    std::vector<Request> requests;
+    std::vector<const Question*> questions;
+    std::vector<std::string> groups;
+    for (const Sample& sample : samples) {
+      for (const Question& question : sample.questions) {
+        requests.push_back(make_request(sample, question, cell.mode, runtime.model().end_of_text));
+        questions.push_back(&question);
+        groups.push_back(sample.group);
+      }
+    }
+    agree(comm, [&] { runtime.engine().check_requests(requests); });
+    const std::vector<Completion> completions = runtime.engine().run(requests, {}, on_step);
+
+    CellResult result;
+    for (std::size_t i = 0; i < completions.size(); ++i) {
+      auto group = std::ranges::find(result.groups, groups[i], &GroupResult::group);
+      if (group == result.groups.end()) {
+        group = result.groups.insert(group, {.group = groups[i], .scores = {}});
+      }
+      group->scores.push_back(
+          launch::score(*questions[i], tokenizer_->decode(completions[i].tokens)));
+    }
+    const SchedulingStats& stats = runtime.scheduling().stats();
+    if (stats.num_passes > 0) {
+      result.kept = static_cast<double>(stats.num_kept) /
+                    static_cast<double>(stats.num_kept + stats.num_evicted);
+    }
+    result.scheduling_seconds = stats.seconds;
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+  }
+
+  void print_table(const Communicator& comm, const std::vector<Cell>& cells,
+                   const std::vector<CellResult>& results) const {
+    fmt::print("pikv {} eval --task {} --seed {} {}\n\n", version(), task_, seed_,
+               describe(options_, comm.size()));
+    fmt::print("{:<9} {:<34} {:>7} {:>7}", "mode", "scheduler", "budget", "kept");
+    for (const GroupResult& group : results.front().groups) fmt::print(" {:>22}", group.group);
+    fmt::print(" {:>9} {:>9}\n", "scoring s", "all s");
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      fmt::print("{:<9} {:<34} {:>7} {:>7.4f}", launch::name(cells[i].mode), cells[i].scheduler,
+                 cells[i].budget, results[i].kept);
+      for (const GroupResult& group : results[i].groups) {
+        fmt::print(" {:>22}",
+                   fmt::format("{:.4g}/{} ({:.0f} +- {:.0f} %)", group.correct(),
+                               group.scores.size(), 100 * group.mean(), 100 * group.margin()));
+      }
+      fmt::print(" {:>9.2f} {:>9.1f}\n", results[i].scheduling_seconds, results[i].seconds);
+    }
+  }
+
+  [[nodiscard]] Json to_json(const Communicator& comm, const std::vector<Cell>& cells,
+                             const std::vector<CellResult>& results) const {
+    Json json{{"version", version()},
+              {"options", describe(options_, comm.size())},
+              {"task", task_},
+              {"seed", seed_}};
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      Json row{{"mode", launch::name(cells[i].mode)},
+               {"scheduler", cells[i].scheduler},
+               {"budget", cells[i].budget},
+               {"kept", results[i].kept},
+               {"scheduling_seconds", results[i].scheduling_seconds},
+               {"seconds", results[i].seconds}};
+      for (const GroupResult& group : results[i].groups) {
+        row["groups"][group.group] = {{"correct", group.correct()},
+                                      {"total", group.scores.size()},
+                                      {"mean", group.mean()},
+                                      {"margin_95", group.margin()}};
+      }
+      json["cells"].push_back(std::move(row));
+    }
+    return json;
+  }
+
+  RuntimeOptions options_;
+  std::string task_ = "passkey";
+  std::optional<std::string> file_;
+  std::optional<std::string> text_file_;
+  std::int64_t samples_ = 8;
+  std::vector<std::int64_t> lengths_ = {1024};
+  std::vector<double> depths_;
+  std::vector<std::string> modes_ = {"agnostic"};
+  std::uint64_t seed_ = 0;
+  bool json_ = false;
+  std::optional<Tokenizer> tokenizer_;
+};
+
+}  // namespace
+
+std::unique_ptr<Program> make_eval_program() { return std::make_unique<Eval>(); }
+
+}  // namespace pikv::launch

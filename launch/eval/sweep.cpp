@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/eval/sweep.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv::launch {
+std::string_view name(Mode mode) { return mode == Mode::kAgnostic ? "agnostic" : "aware"; }
+
+Mode parse_mode(std::string_view text) {
+  for (const Mode mode : {Mode::kAgnostic, Mode::kAware}) {
+    if (text == name(mode)) return mode;
+  }
+  throw InvalidArgument(fmt::format("mode: '{}' is neither agnostic nor aware", text));
+}
+
+std::vector<std::string> split_policies(std::string_view text) {
+  std::vector<std::string> result;
+  while (true) {
+    const std::size_t comma = text.find(',');
+    const std::string_view item = text.substr(0, comma);
+    const std::size_t equals = item.find('=');
+    // "key=value" without a name before it goes on with the options of the policy before.
+    const bool continues = !result.empty() && equals != std::string_view::npos &&
+                           item.substr(0, equals).find(':') == std::string_view::npos;
+    if (continues) {
+      result.back() += fmt::format(",{}", item);
+    } else {
+      result.emplace_back(item);
+    }
+    if (comma == std::string_view::npos) return result;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+std::vector<Cell> make_cells(const std::vector<std::string>& schedulers,
+                             const std::vector<std::string>& budgets,
+                             const std::vector<Mode>& modes) {
+  std::vector<Cell> cells;
+  for (const Mode mode : modes) {
+    for (const std::string& scheduler : schedulers) {
+      if (scheduler == "full") {
+        cells.push_back({.scheduler = scheduler, .budget = "1.0", .mode = mode});
+        continue;
+      }
+      for (const std::string& budget : budgets) {
+        cells.push_back({.scheduler = scheduler, .budget = budget, .mode = mode});
+      }
+    }
+  }
+  return cells;
+}
+
+double GroupResult::correct() const { return std::accumulate(scores.begin(), scores.end(), 0.0); }
+
+double GroupResult::mean() const {
+  return scores.empty() ? 0.0 : correct() / static_cast<double>(scores.size());
+}
+
+double GroupResult::margin() const {
+  constexpr double kZ = 1.959964;  // 97.5 % of the normal distribution lie below
+  const auto n = static_cast<double>(scores.size());
+  if (n == 0) return 0.0;
+  const double p = mean();
+  if (std::ranges::all_of(scores, [](double s) { return s == 0.0 || s == 1.0; })) {
+    return kZ / (1 + kZ * kZ / n) * std::sqrt(p * (1 - p) / n + kZ * kZ / (4 * n * n));
+  }
+  double squares = 0;
+  for (const double s : scores) squares += (s - p) * (s - p);
+  return n > 1 ? kZ * std::sqrt(squares / (n - 1) / n) : 1.0;
+}
+
+Request make_request(const Sample& sample, const Question& question, Mode mode,
+                     const std::vector<TokenId>& stop_tokens) {
+  Request request{
+      .prompt = sample.context, .max_tokens = question.max_tokens, .stop_tokens = stop_tokens};
+  request.prompt.insert(request.prompt.end(), question.tokens.begin(), question.tokens.end());
+  request.context_tokens = static_cast<std::int64_t>(
+      mode == Mode::kAgnostic ? sample.context.size() : request.prompt.size() - 1);
+  return request;
+}
+
+}  // namespace pikv::launch

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What one evaluation runs: every scheduler with every budget in every mode, each a cell.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/engine/engine.hpp"
+#include "launch/eval/task.hpp"
+
+namespace pikv::launch {
+
+/// When the cache is compressed: before the question is read, or after all of it but its last
+/// token.
+enum class Mode : std::uint8_t { kAgnostic, kAware };
+
+[[nodiscard]] std::string_view name(Mode mode);
+/// Throws InvalidArgument for another name.
+[[nodiscard]] Mode parse_mode(std::string_view text);
+
+struct Cell {
+  std::string scheduler;
+  std::string budget;  // as it was given
+  Mode mode;
+};
+
+/// Splits "a,b:x=1,y=2,c" into a, b:x=1,y=2 and c.
+[[nodiscard]] std::vector<std::string> split_policies(std::string_view text);
+
+/// Every combination; the scheduler "full" once a mode, whatever the budgets.
+[[nodiscard]] std::vector<Cell> make_cells(const std::vector<std::string>& schedulers,
+                                           const std::vector<std::string>& budgets,
+                                           const std::vector<Mode>& modes);
+
+/// Scores of the questions of one group in one cell.
+struct GroupResult {
+  std::string group;
+  std::vector<double> scores;  // of each question, in [0, 1]
+
+  [[nodiscard]] double mean() const;
+  /// Half the width of the 95 % confidence interval of the mean: Wilson's for answers that are
+  /// right or wrong, the normal one for others.
+  [[nodiscard]] double margin() const;
+  [[nodiscard]] double correct() const;  // the sum of the scores
+};
+
+struct CellResult {
+  std::vector<GroupResult> groups;  // in the order of the task
+  double kept = 1;                  // fraction of slots after compression
+  double scheduling_seconds = 0;
+  double seconds = 0;
+};
+
+/// The request that asks a question about a context.
+[[nodiscard]] Request make_request(const Sample& sample, const Question& question, Mode mode,
+                                   const std::vector<TokenId>& stop_tokens);
+
+}  // namespace pikv::launch

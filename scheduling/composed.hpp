@@ -1,0 +1,26 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A scheduler made of parts: a scorer, an allocator, what is protected and when it runs.
+#pragma once
+
+#include <memory>
+
+#include "scheduling/scorer.hpp"
+
+namespace pikv::scheduling {
+
+struct Trigger {
+  bool at_each_chunk = false;  // of the context, while it is computed
+  bool at_end_of_context = true;
+  std::int64_t every_decode_steps = 0;  // 0: never
+};
+
+/// Takes the options that all composed schedulers share from `options` and finishes them:
+/// keep_first and keep_last (slots protected beyond what the method asks for), when (prefill,
+/// decode or both) and every (decode steps between two runs).
+[[nodiscard]] std::unique_ptr<const Scheduler> compose(std::unique_ptr<const Scorer> scorer,
+                                                       std::unique_ptr<const Allocator> allocator,
+                                                       PolicyOptions& options);
+
+}  // namespace pikv::scheduling

@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The parts that schedulers are made of: what a slot is worth, and how a budget is spread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/policy/scheduler.hpp"
+#include "core/policy/table.hpp"
+
+namespace pikv::scheduling {
+
+/// Slots that are kept whatever their score: the first and the newest positions of a sequence.
+struct Protection {
+  std::int64_t sinks = 0;
+  std::int64_t recents = 0;
+
+  [[nodiscard]] bool covers(Position position, Position next) const {
+    return position < sinks || position >= next - recents;
+  }
+};
+
+/// The importance of slots; higher is kept.
+class Scorer {
+ public:
+  virtual ~Scorer() = default;
+
+  [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
+  /// What the method itself always keeps.
+  [[nodiscard]] virtual Protection protection() const { return {}; }
+  /// scores[h][i] of slot i of KV head h; sized by the caller.
+  virtual void score(Exec& exec, const LayerSlots& slots,
+                     std::span<std::vector<float>> scores) const = 0;
+};
+
+struct ScorerRow {
+  std::string_view name;
+  std::unique_ptr<const Scorer> (*make)(PolicyOptions& options);
+};
+
+/// The scorer that the option "scorer" names, for methods over any other; it takes its own options
+/// from the same list.
+[[nodiscard]] std::unique_ptr<const Scorer> make_base_scorer(PolicyOptions& options,
+                                                             std::string_view fallback);
+
+/// How many slots each head keeps: counts[l * Hkv + h].
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  virtual void allocate(const SequenceScores& scores, const KvBudget& budget,
+                        const Protection& protection, std::span<std::int64_t> counts) const = 0;
+};
+
+[[nodiscard]] std::unique_ptr<const Allocator> make_uniform_allocator();
+/// PyramidKV (Cai et al. 2024, 2406.02069): budgets fall linearly with depth, the last layer
+/// keeping 1 / beta of the mean; `window` as kvpress has it.
+[[nodiscard]] std::unique_ptr<const Allocator> make_pyramid_allocator(double beta,
+                                                                      std::int64_t window);
+/// Ada-KV (Feng et al. 2024, 2407.11550): one budget a layer goes to the best scores of all its
+/// heads, but the best `floor` of each head's own share stay.
+[[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
+
+/// Order of the slots of a head, best first: protected ones, then by score, then the older.
+[[nodiscard]] std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
+                                               Position next);
+
+}  // namespace pikv::scheduling

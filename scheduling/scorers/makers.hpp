@@ -1,0 +1,24 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The makers of scorers; each takes the options that it knows.
+#pragma once
+
+#include <memory>
+
+#include "scheduling/scorer.hpp"
+
+namespace pikv::scheduling {
+
+std::unique_ptr<const Scorer> make_random(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_recency(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_streaming_llm(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_knorm(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_keydiff(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_lagkv(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_tova(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_expected_attention(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
+
+}  // namespace pikv::scheduling

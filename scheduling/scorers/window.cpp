@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Scores from the attention of the newest queries.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/common/error.hpp"
+#include "kernels/linear.hpp"
+#include "scheduling/scorers/makers.hpp"
+
+namespace pikv::scheduling {
+namespace {
+
+/// weights[i] of slot i: softmax of the query rows of one KV head's group, averaged over group and
+/// rows. Row r reads the slots up to its own position.
+void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, std::int64_t group,
+                    std::vector<float>& logits, std::vector<float>& queries,
+                    std::vector<float>& weights) {
+  const HeadSlots& head = slots.heads[kv_head];
+  const std::int64_t n = head.keys.extent(0);
+  const std::int64_t dim = head.keys.extent(1);
+  const std::int64_t rows = slots.queries.extent(0);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  queries.resize(static_cast<std::size_t>(rows * group * dim));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* from = slots.queries.row(r) + static_cast<std::int64_t>(kv_head) * group * dim;
+    std::transform(from, from + group * dim,
+                   queries.begin() + static_cast<std::ptrdiff_t>(r * group * dim),
+                   [&](float q) { return q * scale; });
+  }
+  logits.resize(static_cast<std::size_t>(rows * group * n));
+  kernels::linear(exec, {.x = {queries.data(), {rows * group, dim}},
+                         .weight = {head.keys.data, DType::kF32, n, dim},
+                         .y = {logits.data(), {rows * group, n}}});
+  weights.assign(static_cast<std::size_t>(n), 0.0f);
+  for (std::int64_t r = 0; r < rows * group; ++r) {
+    float* row = logits.data() + r * n;
+    const Position own = slots.query_positions[static_cast<std::size_t>(r / group)];
+    const std::int64_t readable =
+        std::ranges::upper_bound(head.positions, own) - head.positions.begin();
+    if (readable == 0) continue;
+    const float largest = *std::max_element(row, row + readable);
+    float total = 0;
+    for (std::int64_t i = 0; i < readable; ++i) total += row[i] = std::exp(row[i] - largest);
+    const float share = 1.0f / (total * static_cast<float>(rows * group));
+    for (std::int64_t i = 0; i < readable; ++i) {
+      weights[static_cast<std::size_t>(i)] += row[i] * share;
+    }
+  }
+}
+
+/// Average of `width` neighbours; places outside count as zeros. The kernel of SnapKV's smoothing.
+void smooth(std::span<float> x, std::int64_t width) {
+  const auto n = static_cast<std::int64_t>(x.size());
+  std::vector<double> sums(x.size() + 1);
+  for (std::size_t i = 0; i < x.size(); ++i) sums[i + 1] = sums[i] + static_cast<double>(x[i]);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t begin = std::max<std::int64_t>(i - width / 2, 0);
+    const std::int64_t end = std::min(i + width / 2 + 1, n);
+    x[static_cast<std::size_t>(i)] = static_cast<float>(
+        (sums[static_cast<std::size_t>(end)] - sums[static_cast<std::size_t>(begin)]) /
+        static_cast<double>(width));
+  }
+}
+
+/// SnapKV (Li et al. 2024, 2404.14469): mean attention of the last `window` queries to what came
+/// before them, smoothed over neighbours, averaged over the group.
+class SnapKv final : public Scorer {
+ public:
+  SnapKv(std::int64_t window, std::int64_t kernel) : window_(window), kernel_(kernel) {}
+  [[nodiscard]] SchedulerNeeds needs() const override {
+    return {.query_rows = window_, .keys = true};
+  }
+  [[nodiscard]] Protection protection() const override { return {.sinks = 0, .recents = window_}; }
+
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
+    const std::int64_t group =
+        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
+    std::vector<float> logits;
+    std::vector<float> queries;
+    for (std::size_t h = 0; h < scores.size(); ++h) {
+      mean_attention(exec, slots, h, group, logits, queries, scores[h]);
+      const auto& positions = slots.heads[h].positions;
+      const auto past = static_cast<std::size_t>(
+          std::ranges::lower_bound(positions,
+                                   slots.next_position - static_cast<Position>(window_)) -
+          positions.begin());
+      smooth(std::span(scores[h]).first(past), kernel_);
+    }
+  }
+
+ private:
+  std::int64_t window_;
+  std::int64_t kernel_;
+};
+
+/// TOVA (Oren et al. 2024, 2401.06104): the attention of the newest query, averaged over all heads
+/// of the layer.
+class Tova final : public Scorer {
+ public:
+  [[nodiscard]] SchedulerNeeds needs() const override { return {.query_rows = 1, .keys = true}; }
+  [[nodiscard]] Protection protection() const override { return {.sinks = 0, .recents = 1}; }
+
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
+    const std::int64_t group =
+        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
+    std::vector<float> logits;
+    std::vector<float> queries;
+    // Heads may hold different slots: a mean over those that hold a position.
+    std::vector<std::pair<double, int>> sums(static_cast<std::size_t>(slots.next_position));
+    for (std::size_t h = 0; h < scores.size(); ++h) {
+      mean_attention(exec, slots, h, group, logits, queries, scores[h]);
+      for (std::size_t i = 0; i < scores[h].size(); ++i) {
+        auto& [sum, count] = sums[static_cast<std::size_t>(slots.heads[h].positions[i])];
+        sum += static_cast<double>(scores[h][i]);
+        ++count;
+      }
+    }
+    for (std::size_t h = 0; h < scores.size(); ++h) {
+      for (std::size_t i = 0; i < scores[h].size(); ++i) {
+        const auto& [sum, count] = sums[static_cast<std::size_t>(slots.heads[h].positions[i])];
+        scores[h][i] = static_cast<float>(sum / count);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options) {
+  const std::int64_t window = options.integer("window", 64, 1, 1 << 16);
+  const std::int64_t kernel = options.integer("kernel", 5, 1, 1 << 10);
+  require(kernel % 2 == 1, "snapkv", "kernel = ", kernel, " is not odd");
+  return std::make_unique<SnapKv>(window, kernel);
+}
+
+std::unique_ptr<const Scorer> make_tova(PolicyOptions&) { return std::make_unique<Tova>(); }
+
+}  // namespace pikv::scheduling

@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kept positions that the reference implementations (kvpress) give on one layer of made-up numbers:
+// four query heads, two KV heads, 40 tokens of 8 channels, hidden size 16.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "scheduling/tables.hpp"
+
+namespace pikv {
+namespace {
+
+constexpr std::int64_t kHeads = 4;
+constexpr std::int64_t kKvHeads = 2;
+constexpr std::int64_t kLength = 40;
+constexpr std::int64_t kDim = 8;
+constexpr std::int64_t kHidden = 16;
+
+struct Case {
+  std::string name;
+  std::string scheduler;
+  double fraction;
+  std::string kept[kKvHeads];  // "2-4 7" is 2 3 4 7
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+std::vector<std::int32_t> parse(const std::string& text) {
+  std::vector<std::int32_t> result;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const std::size_t dash = word.find('-');
+    const int first = std::stoi(word.substr(0, dash));
+    const int last = dash == std::string::npos ? first : std::stoi(word.substr(dash + 1));
+    for (int i = first; i <= last; ++i) result.push_back(i);
+  }
+  return result;
+}
+
+/// The numbers: a linear congruential generator, q and k and v and W_o in this order.
+class Numbers {
+ public:
+  Numbers() {
+    const std::vector<float> q = draw(kHeads * kLength * kDim, 2.0);
+    const std::vector<float> k = draw(kKvHeads * kLength * kDim, 1.0);
+    values_ = draw(kKvHeads * kLength * kDim, 1.0);
+    const std::vector<float> wo = draw(kHidden * kHeads * kDim, 1.0);
+    keys_ = k;
+    for (std::int64_t t = 0; t < kLength; ++t) {
+      positions_.push_back(static_cast<Position>(t));
+      for (std::int64_t h = 0; h < kHeads; ++h) {
+        const auto begin = q.begin() + (h * kLength + t) * kDim;
+        queries_.insert(queries_.end(), begin, begin + kDim);
+      }
+    }
+    for (std::int64_t h = 0; h < kHeads; ++h) {
+      for (std::int64_t row = 0; row < kHidden; ++row) {
+        const auto begin = wo.begin() + row * kHeads * kDim + h * kDim;
+        projection_.insert(projection_.end(), begin, begin + kDim);
+      }
+    }
+    for (std::int64_t d = 0; d < kDim / 2; ++d) {
+      frequencies_.push_back(
+          static_cast<float>(std::pow(10000.0, -2.0 * static_cast<double>(d) / kDim)));
+    }
+    add_moments();
+  }
+
+  [[nodiscard]] std::vector<std::vector<std::int32_t>> keep(const Scheduler& scheduler,
+                                                            const KvBudget& budget) const {
+    Exec exec = Exec::cpu(1);
+    std::vector<HeadSlots> heads;
+    std::vector<std::vector<float>> scores;
+    for (std::int64_t h = 0; h < kKvHeads; ++h) {
+      heads.push_back({.positions = positions_,
+                       .keys = {keys_.data() + h * kLength * kDim, {kLength, kDim}},
+                       .values = {values_.data() + h * kLength * kDim, {kLength, kDim}}});
+      scores.emplace_back(static_cast<std::size_t>(kLength));
+    }
+    const std::int64_t rows = scheduler.needs().query_rows;
+    scheduler.score(
+        exec,
+        {.sequence = SequenceId{0},
+         .layer = LayerId{0},
+         .next_position = kLength,
+         .heads = heads,
+         .queries = {queries_.data() + (kLength - rows) * kHeads * kDim, {rows, kHeads, kDim}},
+         .query_positions = std::span(positions_).last(static_cast<std::size_t>(rows)),
+         .moments = {.count = kLength - kFirstMomentPosition,
+                     .mean = {mean_.data(), {kHeads, kDim}},
+                     .covariance = {covariance_.data(), {kHeads, kDim, kDim}}},
+         .inverse_frequencies = frequencies_,
+         .output_projection = {projection_.data(), {kHeads, kHidden, kDim}},
+         .budget = budget},
+        scores);
+    SequenceScores all{
+        .sequence = SequenceId{0}, .next_position = kLength, .num_kv_heads = kKvHeads, .heads = {}};
+    for (const auto& head : scores) all.heads.push_back({positions_, head});
+    std::vector<std::vector<std::int32_t>> result(all.heads.size());
+    scheduler.select(all, budget, result);
+    return result;
+  }
+
+ private:
+  std::vector<float> draw(std::int64_t count, double scale) {
+    std::vector<float> result;
+    for (std::int64_t i = 0; i < count; ++i) {
+      state_ = 1664525u * state_ + 1013904223u;
+      const double u = static_cast<double>(state_ / 256) / 16777216.0 * 2.0 - 1.0;
+      result.push_back(static_cast<float>(scale * u));
+    }
+    return result;
+  }
+
+  void add_moments() {
+    const double count = kLength - kFirstMomentPosition;
+    mean_.resize(kHeads * kDim);
+    covariance_.resize(kHeads * kDim * kDim);
+    for (std::int64_t h = 0; h < kHeads; ++h) {
+      const auto q = [&](std::int64_t t, std::int64_t d) {
+        return static_cast<double>(queries_[static_cast<std::size_t>((t * kHeads + h) * kDim + d)]);
+      };
+      double mean[kDim] = {};
+      for (std::int64_t t = kFirstMomentPosition; t < kLength; ++t) {
+        for (std::int64_t d = 0; d < kDim; ++d) mean[d] += q(t, d) / count;
+      }
+      for (std::int64_t i = 0; i < kDim; ++i) {
+        mean_[static_cast<std::size_t>(h * kDim + i)] = static_cast<float>(mean[i]);
+        for (std::int64_t j = 0; j < kDim; ++j) {
+          double sum = 0;
+          for (std::int64_t t = kFirstMomentPosition; t < kLength; ++t) {
+            sum += (q(t, i) - mean[i]) * (q(t, j) - mean[j]);
+          }
+          covariance_[static_cast<std::size_t>((h * kDim + i) * kDim + j)] =
+              static_cast<float>(sum / count);
+        }
+      }
+    }
+  }
+
+  std::uint32_t state_ = 1;
+  std::vector<Position> positions_;
+  std::vector<float> queries_, keys_, values_, projection_, frequencies_, mean_, covariance_;
+};
+
+class GoldenCases : public testing::TestWithParam<Case> {};
+
+TEST_P(GoldenCases, KeepThePublishedPositions) {
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), GetParam().scheduler);
+  const auto keep =
+      Numbers().keep(*scheduler, {.fraction = GetParam().fraction, .slots = std::nullopt});
+  for (std::size_t h = 0; h < keep.size(); ++h) {
+    EXPECT_EQ(keep[h], parse(GetParam().kept[h])) << "head " << h;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kvpress, GoldenCases,
+    testing::Values(
+        Case{"Knorm",
+             "knorm",
+             0.5,
+             {"0 2 5 7 13-18 22-24 28 29 32-35 38",
+              "0 2 5-7 9-11 13 16 18 23 24 28 30 32 34 37-39"}},
+        Case{"StreamingLlm", "streaming_llm", 0.5, {"0-3 24-39", "0-3 24-39"}},
+        Case{"SnapKv", "snapkv:window=8", 0.5, {"2-12 24 32-39", "2 3 7-9 23-29 32-39"}},
+        Case{"Tova",
+             "tova",
+             0.5,
+             {"0 2 3 7 8 10 11 14 16 18 20-22 25 26 33 34 36 37 39",
+              "0 2 3 7 8 10 11 14 16 18 20-22 25 26 33 34 36 37 39"}},
+        Case{"KeyDiff",
+             "keydiff",
+             0.5,
+             {"1 3 4 6 7 9 11 15 18 20 22 24 25 27-29 31 32 38 39",
+              "0 4 6 9 12 19 21-25 28 29 31-35 38 39"}},
+        Case{"LagKv", "lagkv:lag=8", 0.55, {"0-3 8 11 12 17 26-39", "0-3 7 9 12 19 20 27-39"}},
+        Case{"ExpectedAttention",
+             "expected_attention:future=16",
+             0.5,
+             {"0-3 5 7 8 10-12 15 16 22 25 26 28 34-37",
+              "0-3 8 12 16 17 19 20 22 24-27 31 32 35 38 39"}},
+        Case{"ExpectedAttentionEpsilon",
+             "expected_attention:future=16,epsilon=0.01",
+             0.5,
+             {"0-3 5 7 8 10-12 15 22 25 26 28 30 34-37",
+              "0-3 8 12 16 17 19 20 22 24-27 31 32 35 38 39"}},
+        Case{"AdaKvHalf", "adakv:window=4", 0.5, {"4-12 16-21 23-25 36-39", "1-3 8 9 24-32 36-39"}},
+        Case{
+            "AdaKvThirty", "adakv:window=4", 0.3, {"4-6 8 20 23 24 36-39", "2 8 9 25-29 31 36-39"}},
+        Case{"AdaKvExpected",
+             "adakv:scorer=expected_attention,future=16",
+             0.25,
+             {"0-3 7 8 12 26 28 34 36", "0-3 19 24 25 27 31"}},
+        Case{"CriticalKv",
+             "criticalkv:window=8",
+             0.5,
+             {"1 4-8 11 12 15 24 26 28 32-39", "1 2 6-8 12 16 24-28 32-39"}}),
+    [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace pikv
