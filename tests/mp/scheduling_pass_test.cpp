@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Schedulers on any number of ranks: the slots that are kept, and the text that follows, are those
+// of one rank.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/io/safetensors.hpp"
+#include "launch/runtime.hpp"
+#include "scheduling/tables.hpp"
+#include "tests/support/mpi_main.hpp"
+
+namespace pikv {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SchedulingPassRanks : public testing::TestWithParam<std::string> {
+ protected:
+  SchedulingPassRanks() {
+    options_.model = fs::path(PIKV_MODELS_DIR) / "tiny-moe";
+    options_.scheduler = GetParam();
+    options_.budget_text = "0.3";
+    options_.num_threads = 1;
+    const SafetensorsFile file(fs::path(PIKV_TEST_DATA_DIR) / "tiny_expected.safetensors");
+    for (const std::int64_t token : to_integers(file.tensor("passkey.input_ids"))) {
+      request_.prompt.push_back(static_cast<TokenId>(token));
+    }
+    request_.prompt.resize(std::min<std::size_t>(request_.prompt.size(), 400));
+    request_.max_tokens = 12;
+  }
+
+  struct Outcome {
+    std::vector<TokenId> tokens;
+    std::vector<std::vector<std::int32_t>> keep;  // [L, Hkv]
+    std::size_t page_bytes;                       // of all ranks, after eviction
+  };
+  [[nodiscard]] Outcome run(Communicator& comm) const {
+    launch::Runtime runtime(comm, options_);
+    runtime.engine().keep_finished_sequences(true);
+    Outcome outcome;
+    outcome.tokens = runtime.engine().run({&request_, 1})[0].tokens;
+    const SequenceScores& scores = runtime.scheduling().last_scores();
+    outcome.keep.resize(scores.heads.size());
+    make_policy("scheduler", scheduling::schedulers(), GetParam())
+        ->select(scores, launch::parse_budget(options_.budget_text), outcome.keep);
+    runtime.cache().check_integrity();
+    auto slots = runtime.cache().stats().num_slots;
+    comm.all_reduce(std::span(&slots, 1), ReduceOp::kSum);
+    std::size_t expected = 0;
+    for (const auto& head : outcome.keep) expected += head.size();
+    // The tokens after the context: all that were generated but the last, in every head.
+    expected += (outcome.tokens.size() - 1) * outcome.keep.size();
+    EXPECT_EQ(static_cast<std::size_t>(slots), expected) << "what was not kept is gone";
+    return outcome;
+  }
+
+  launch::RuntimeOptions options_;
+  Request request_;
+};
+
+TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
+  const auto alone = make_single_communicator();
+  const Outcome expected = run(*alone);
+  const Outcome outcome = run(world());
+  ASSERT_EQ(outcome.keep.size(), expected.keep.size());
+  std::size_t kept = 0;
+  std::size_t common = 0;
+  for (std::size_t i = 0; i < outcome.keep.size(); ++i) {
+    EXPECT_EQ(outcome.keep[i].size(), expected.keep[i].size()) << "head " << i;
+    std::vector<std::int32_t> both;
+    std::ranges::set_intersection(outcome.keep[i], expected.keep[i], std::back_inserter(both));
+    kept += expected.keep[i].size();
+    common += both.size();
+  }
+  // Scores differ in their last bits with the number of ranks, so near ties may fall otherwise.
+  EXPECT_GE(static_cast<double>(common), 0.995 * static_cast<double>(kept));
+  EXPECT_EQ(outcome.tokens, expected.tokens);
+}
+
+std::vector<std::string> evicting() {
+  std::vector<std::string> names;
+  for (const auto& row : scheduling::schedulers()) {
+    if (make_policy("scheduler", scheduling::schedulers(), row.name)->evicts()) {
+      names.emplace_back(row.name);
+    }
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schedulers, SchedulingPassRanks, testing::ValuesIn(evicting()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace pikv
