@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A scheduler made of parts: a scorer, an allocator, what is protected and when it runs.
+// A scheduler made of parts: a scorer, an allocator, a selector, what is protected and
+// when it runs.
 #pragma once
 
 #include <memory>
@@ -17,10 +18,10 @@ struct Trigger {
 };
 
 /// Takes the options that all composed schedulers share from `options` and finishes them:
-/// keep_first and keep_last (slots protected beyond what the method asks for), when (prefill,
-/// decode or both) and every (decode steps between two runs).
-[[nodiscard]] std::unique_ptr<const Scheduler> compose(std::unique_ptr<const Scorer> scorer,
-                                                       std::unique_ptr<const Allocator> allocator,
-                                                       PolicyOptions& options);
+/// keep_first and keep_last (slots protected beyond what the method asks for), smooth (average of
+/// so many neighbours), when (prefill, decode or both) and every (decode steps between two runs).
+[[nodiscard]] std::unique_ptr<const Scheduler> compose(
+    std::unique_ptr<const Scorer> scorer, std::unique_ptr<const Allocator> allocator,
+    PolicyOptions& options, std::unique_ptr<const Selector> selector = make_top_selector());
 
 }  // namespace pikv::scheduling

@@ -23,6 +23,8 @@ std::unique_ptr<const Scheduler> make_scheduler_tova(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_scheduler_expected_attention(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_scheduler_criticalkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_scheduler_pyramidkv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_scheduler_leverage(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_scheduler_chunkkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_scheduler_adakv(PolicyOptions options);
 
 }  // namespace pikv::scheduling

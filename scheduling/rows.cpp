@@ -51,6 +51,16 @@ std::unique_ptr<const Scheduler> make_scheduler_criticalkv(PolicyOptions options
   return uniform<make_criticalkv>(std::move(options));
 }
 
+std::unique_ptr<const Scheduler> make_scheduler_leverage(PolicyOptions options) {
+  return uniform<make_leverage>(std::move(options));
+}
+
+std::unique_ptr<const Scheduler> make_scheduler_chunkkv(PolicyOptions options) {
+  const std::int64_t chunk = options.integer("chunk", 20, 1, 1 << 20);
+  auto scorer = make_base_scorer(options, "snapkv");
+  return compose(std::move(scorer), make_uniform_allocator(), options, make_chunk_selector(chunk));
+}
+
 std::unique_ptr<const Scheduler> make_scheduler_pyramidkv(PolicyOptions options) {
   const double beta = options.number("beta", 20, 1, 1e6);
   const std::int64_t window = options.integer("window", 64, 1, 1 << 16);

@@ -64,6 +64,20 @@ class Allocator {
 /// heads, but the best `floor` of each head's own share stay.
 [[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
 
+/// Which slots those are: keep[l * Hkv + h] gets counts[l * Hkv + h] ascending subscripts.
+class Selector {
+ public:
+  virtual ~Selector() = default;
+  virtual void select(const SequenceScores& scores, const Protection& protection,
+                      std::span<const std::int64_t> counts,
+                      std::span<std::vector<std::int32_t>> keep) const = 0;
+};
+
+[[nodiscard]] std::unique_ptr<const Selector> make_top_selector();
+/// ChunkKV (Liu et al. 2025, 2502.00299): whole runs of `chunk` tokens, the same for all heads of a
+/// layer, by their mean score over slots and heads; the last one is cut where the budget ends.
+[[nodiscard]] std::unique_ptr<const Selector> make_chunk_selector(std::int64_t chunk);
+
 /// Order of the slots of a head, best first: protected ones, then by score, then the older.
 [[nodiscard]] std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
                                                Position next);

@@ -32,6 +32,10 @@ constexpr std::array kSchedulers = {
         "Feng et al. 2024, 2407.11550", make_scheduler_adakv},
     Row{"expected_attention", "expected weight under Gaussian future queries, times ||v||",
         "Devoto et al. 2025, 2510.00636", make_scheduler_expected_attention},
+    Row{"leverage", "keys that other keys cannot stand for", "Chari et al. 2025, 2507.08143",
+        make_scheduler_leverage},
+    Row{"chunkkv", "scores of another method, whole runs of tokens", "Liu et al. 2025, 2502.00299",
+        make_scheduler_chunkkv},
     Row{"criticalkv", "scores of another method, then times ||W_o v||",
         "Feng et al. 2025, 2502.03805", make_scheduler_criticalkv},
 };

@@ -19,6 +19,7 @@ std::unique_ptr<const Scorer> make_lagkv(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_tova(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_expected_attention(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_leverage(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
 
 }  // namespace pikv::scheduling

@@ -18,6 +18,7 @@ constexpr std::array kScorers = {
     ScorerRow{"snapkv", make_snapkv},
     ScorerRow{"tova", make_tova},
     ScorerRow{"expected_attention", make_expected_attention},
+    ScorerRow{"leverage", make_leverage},
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/linear.hpp"
 #include "scheduling/scorers/makers.hpp"
+#include "scheduling/smoothing.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -47,20 +48,6 @@ void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, st
     for (std::int64_t i = 0; i < readable; ++i) {
       weights[static_cast<std::size_t>(i)] += row[i] * share;
     }
-  }
-}
-
-/// Average of `width` neighbours; places outside count as zeros. The kernel of SnapKV's smoothing.
-void smooth(std::span<float> x, std::int64_t width) {
-  const auto n = static_cast<std::int64_t>(x.size());
-  std::vector<double> sums(x.size() + 1);
-  for (std::size_t i = 0; i < x.size(); ++i) sums[i + 1] = sums[i] + static_cast<double>(x[i]);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t begin = std::max<std::int64_t>(i - width / 2, 0);
-    const std::int64_t end = std::min(i + width / 2 + 1, n);
-    x[static_cast<std::size_t>(i)] = static_cast<float>(
-        (sums[static_cast<std::size_t>(end)] - sums[static_cast<std::size_t>(begin)]) /
-        static_cast<double>(width));
   }
 }
 

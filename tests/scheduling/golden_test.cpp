@@ -196,6 +196,7 @@ INSTANTIATE_TEST_SUITE_P(
              "adakv:scorer=expected_attention,future=16",
              0.25,
              {"0-3 7 8 12 26 28 34 36", "0-3 19 24 25 27 31"}},
+        Case{"ChunkKv", "chunkkv:chunk=5,window=8", 0.5, {"5-9 25-39", "5-9 25-39"}},
         Case{"CriticalKv",
              "criticalkv:window=8",
              0.5,

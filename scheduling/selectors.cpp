@@ -1,0 +1,109 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <map>
+
+#include "scheduling/scorer.hpp"
+
+namespace pikv::scheduling {
+namespace {
+
+class Top final : public Selector {
+ public:
+  void select(const SequenceScores& scores, const Protection& protection,
+              std::span<const std::int64_t> counts,
+              std::span<std::vector<std::int32_t>> keep) const override {
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      keep[i] = ranked(scores.heads[i], protection, scores.next_position);
+      keep[i].resize(std::min(keep[i].size(), static_cast<std::size_t>(counts[i])));
+      std::ranges::sort(keep[i]);
+    }
+  }
+};
+
+class Chunks final : public Selector {
+ public:
+  explicit Chunks(std::int64_t chunk) : chunk_(chunk) {}
+
+  void select(const SequenceScores& scores, const Protection& protection,
+              std::span<const std::int64_t> counts,
+              std::span<std::vector<std::int32_t>> keep) const override {
+    const auto num_heads = static_cast<std::size_t>(scores.num_kv_heads);
+    for (std::size_t first = 0; first < counts.size(); first += num_heads) {
+      const std::span heads = std::span(scores.heads).subspan(first, num_heads);
+      const std::vector<std::int64_t> order =
+          chunks_by_worth(heads, protection, scores.next_position);
+      for (std::size_t h = 0; h < num_heads; ++h) {
+        keep[first + h] = slots_of(order, heads[h], protection, scores.next_position,
+                                   static_cast<std::size_t>(counts[first + h]));
+      }
+    }
+  }
+
+ private:
+  /// Chunks with more protected slots come first, then those of higher mean score.
+  [[nodiscard]] std::vector<std::int64_t> chunks_by_worth(std::span<const HeadScores> heads,
+                                                          const Protection& protection,
+                                                          Position next) const {
+    struct Worth {
+      std::int64_t num_protected = 0;
+      double sum = 0;
+      std::int64_t count = 0;
+    };
+    std::map<std::int64_t, Worth> chunks;
+    for (const HeadScores& head : heads) {
+      for (std::size_t i = 0; i < head.positions.size(); ++i) {
+        Worth& worth = chunks[head.positions[i] / chunk_];
+        if (protection.covers(head.positions[i], next)) {
+          ++worth.num_protected;
+        } else {
+          worth.sum += static_cast<double>(head.scores[i]);
+          ++worth.count;
+        }
+      }
+    }
+    std::vector<std::int64_t> order;
+    for (const auto& [chunk, worth] : chunks) order.push_back(chunk);
+    const auto mean = [](const Worth& worth) {
+      return worth.count > 0 ? worth.sum / static_cast<double>(worth.count) : 0.0;
+    };
+    std::ranges::stable_sort(order, [&](std::int64_t a, std::int64_t b) {
+      const Worth& x = chunks.at(a);
+      const Worth& y = chunks.at(b);
+      if (x.num_protected != y.num_protected) return x.num_protected > y.num_protected;
+      return mean(x) > mean(y);
+    });
+    return order;
+  }
+
+  /// The first `count` slots of a head in the order of the chunks; inside one, the best first.
+  [[nodiscard]] std::vector<std::int32_t> slots_of(const std::vector<std::int64_t>& order,
+                                                   const HeadScores& head,
+                                                   const Protection& protection, Position next,
+                                                   std::size_t count) const {
+    std::map<std::int64_t, std::vector<std::int32_t>> members;
+    for (const std::int32_t slot : ranked(head, protection, next)) {
+      members[head.positions[static_cast<std::size_t>(slot)] / chunk_].push_back(slot);
+    }
+    std::vector<std::int32_t> slots;
+    for (const std::int64_t chunk : order) {
+      for (const std::int32_t slot : members[chunk]) {
+        if (slots.size() < count) slots.push_back(slot);
+      }
+    }
+    std::ranges::sort(slots);
+    return slots;
+  }
+
+  std::int64_t chunk_;
+};
+
+}  // namespace
+
+std::unique_ptr<const Selector> make_top_selector() { return std::make_unique<Top>(); }
+
+std::unique_ptr<const Selector> make_chunk_selector(std::int64_t chunk) {
+  return std::make_unique<Chunks>(chunk);
+}
+
+}  // namespace pikv::scheduling
