@@ -3,26 +3,25 @@
 #include "launch/program.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <map>
-#include <nlohmann/json.hpp>
 
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
+#include "launch/eval/results.hpp"
 #include "launch/eval/sweep.hpp"
 #include "launch/eval/tasks.hpp"
 #include "launch/options.hpp"
 #include "launch/progress.hpp"
 #include "launch/version.hpp"
+#include "scheduling/tables.hpp"
 
 namespace pikv::launch {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 class Eval final : public Program {
  public:
@@ -52,7 +51,9 @@ class Eval final : public Program {
         ->delimiter(',')
         ->capture_default_str();
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
-    app.add_flag("--json", json_, "Print one JSON object");
+    app.add_option("--output", output_,
+                   "File of finished cells, JSON lines; those found there are not run again");
+    app.add_flag("--json", json_, "Print a JSON line for each cell");
   }
 
   void run(Communicator& comm) override {
@@ -67,18 +68,34 @@ class Eval final : public Program {
       if (text_file_) task_options.text_file = *text_file_;
       samples = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
     });
+    // Rank 0 knows what is finished; all skip the same cells.
+    std::optional<ResultFile> file;
+    agree(comm, [&] {
+      if (output_ && comm.rank() == 0) file.emplace(*output_, setting());
+    });
+    std::vector<std::int64_t> is_done(cells.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) is_done[i] = file && file->find(cells[i]);
+    comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
+
     ProgressBar bar("eval", comm.rank() == 0);
-    std::vector<CellResult> results;
+    std::vector<CellResult> results(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) {
-      results.push_back(run_cell(comm, cells[i], samples, [&](std::int64_t done, std::int64_t all) {
+      if (is_done[i] != 0) {
+        if (file) results[i] = *file->find(cells[i]);
+        continue;
+      }
+      results[i] = run_cell(comm, cells[i], samples, [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
                    static_cast<std::int64_t>(cells.size()) * all);
-      }));
+      });
+      if (file) file->append(cells[i], results[i]);
     }
     bar.clear();
     if (comm.rank() != 0) return;
     if (json_) {
-      fmt::print("{}\n", to_json(comm, cells, results).dump());
+      for (std::size_t i = 0; i < cells.size(); ++i) {
+        fmt::print("{}\n", to_json_line(cells[i], results[i], setting()));
+      }
     } else {
       print_table(comm, cells, results);
     }
@@ -93,7 +110,11 @@ class Eval final : public Program {
       static_cast<void>(parse_budget(text));
       budgets.push_back(text);
     }
-    return make_cells(split_policies(options_.scheduler), budgets, modes);
+    const std::vector<std::string> schedulers = split_policies(options_.scheduler);
+    for (const std::string& text : schedulers) {
+      static_cast<void>(make_policy("scheduler", scheduling::schedulers(), text));
+    }
+    return make_cells(schedulers, budgets, modes);
   }
 
   CellResult run_cell(Communicator& comm, const Cell& cell, const std::vector<Sample>& samples,
@@ -155,28 +176,17 @@ class Eval final : public Program {
     }
   }
 
-  [[nodiscard]] Json to_json(const Communicator& comm, const std::vector<Cell>& cells,
-                             const std::vector<CellResult>& results) const {
-    Json json{{"version", version()},
-              {"options", describe(options_, comm.size())},
-              {"task", task_},
-              {"seed", seed_}};
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      Json row{{"mode", launch::name(cells[i].mode)},
-               {"scheduler", cells[i].scheduler},
-               {"budget", cells[i].budget},
-               {"kept", results[i].kept},
-               {"scheduling_seconds", results[i].scheduling_seconds},
-               {"seconds", results[i].seconds}};
-      for (const GroupResult& group : results[i].groups) {
-        row["groups"][group.group] = {{"correct", group.correct()},
-                                      {"total", group.scores.size()},
-                                      {"mean", group.mean()},
-                                      {"margin_95", group.margin()}};
-      }
-      json["cells"].push_back(std::move(row));
-    }
-    return json;
+  /// Everything that a result depends on but its cell.
+  [[nodiscard]] std::string setting() const {
+    RuntimeOptions common = options_;
+    common.scheduler = "*";
+    common.budget_text = "*";
+    common.num_threads = 0;  // changes the speed, not the answers
+    return fmt::format(
+        "--task {} --file {} --text-file {} --samples {} --length {} --depth {} "
+        "--seed {} {}",
+        task_, file_.value_or("-"), text_file_.value_or("-"), samples_, fmt::join(lengths_, ","),
+        fmt::join(depths_, ","), seed_, describe(common, 0));
   }
 
   RuntimeOptions options_;
@@ -188,6 +198,7 @@ class Eval final : public Program {
   std::vector<double> depths_;
   std::vector<std::string> modes_ = {"agnostic"};
   std::uint64_t seed_ = 0;
+  std::optional<std::string> output_;
   bool json_ = false;
   std::optional<Tokenizer> tokenizer_;
 };

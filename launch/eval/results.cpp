@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/eval/results.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/io/one_line.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv::launch {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string key_of(std::string_view mode, std::string_view scheduler, std::string_view budget) {
+  return fmt::format("{}\n{}\n{}", mode, scheduler, budget);
+}
+
+CellResult parse_result(const Json& json) {
+  CellResult result{.groups = {},
+                    .kept = json.at("kept").get<double>(),
+                    .scheduling_seconds = json.at("scheduling_seconds").get<double>(),
+                    .seconds = json.at("seconds").get<double>()};
+  for (const auto& [group, value] : json.at("groups").items()) {
+    result.groups.push_back({group, value.at("scores").get<std::vector<double>>()});
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string to_json_line(const Cell& cell, const CellResult& result, const std::string& setting) {
+  Json json{{"setting", setting},          {"mode", name(cell.mode)},
+            {"scheduler", cell.scheduler}, {"budget", cell.budget},
+            {"kept", result.kept},         {"scheduling_seconds", result.scheduling_seconds},
+            {"seconds", result.seconds}};
+  for (const GroupResult& group : result.groups) {
+    json["groups"][group.group] = {{"correct", group.correct()},
+                                   {"total", group.scores.size()},
+                                   {"mean", group.mean()},
+                                   {"margin_95", group.margin()},
+                                   {"scores", group.scores}};
+  }
+  return json.dump();
+}
+
+ResultFile::ResultFile(const std::filesystem::path& path, std::string setting)
+    : path_(path), setting_(std::move(setting)) {
+  const auto fail = [&](const std::string& what) {
+    throw BadFile(one_line(fmt::format("{}: {}", path.string(), what)));
+  };
+  std::string text;
+  if (std::filesystem::exists(path)) {
+    std::ostringstream content;
+    content << std::ifstream(path).rdbuf();
+    text = content.str();
+  }
+  // Only whole lines count: a run that was killed may have left a part of one.
+  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
+  std::istringstream lines(text.substr(0, whole));
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    try {
+      const Json json = Json::parse(line);
+      if (json.at("setting").get<std::string>() != setting_) continue;
+      cells_[key_of(json.at("mode").get<std::string>(), json.at("scheduler").get<std::string>(),
+                    json.at("budget").get<std::string>())] = parse_result(json);
+    } catch (const Json::exception& error) {
+      fail(fmt::format("line {} is not a result: {}", number, error.what()));
+    }
+  }
+  if (whole < text.size()) std::filesystem::resize_file(path, whole);
+  out_.open(path, std::ios::app);
+  if (!out_) fail("cannot write");
+}
+
+const CellResult* ResultFile::find(const Cell& cell) const {
+  const auto found = cells_.find(key_of(name(cell.mode), cell.scheduler, cell.budget));
+  return found == cells_.end() ? nullptr : &found->second;
+}
+
+void ResultFile::append(const Cell& cell, const CellResult& result) {
+  out_ << to_json_line(cell, result, setting_) << '\n' << std::flush;
+  if (!out_) throw BadFile(one_line(fmt::format("{}: cannot write", path_.string())));
+}
+
+}  // namespace pikv::launch

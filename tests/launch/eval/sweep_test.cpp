@@ -1,0 +1,137 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cells of a sweep, their statistics and their file.
+#include "launch/eval/sweep.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/common/error.hpp"
+#include "launch/eval/results.hpp"
+#include "launch/runtime.hpp"
+#include "tests/support/temp_folder.hpp"
+
+namespace pikv::launch {
+namespace {
+
+using testing_support::read_file;
+using testing_support::TempFolder;
+using Texts = std::vector<std::string>;
+
+TEST(Sweep, PoliciesAreSplitAtTheCommasBetweenThem) {
+  EXPECT_EQ(split_policies("a"), Texts{"a"});
+  EXPECT_EQ(split_policies("a,b:x=1,y=2,c"), (Texts{"a", "b:x=1,y=2", "c"}));
+  EXPECT_EQ(split_policies("a:x=1,b:y=2,z=3"), (Texts{"a:x=1", "b:y=2,z=3"}));
+  EXPECT_EQ(split_policies("0.5,512"), (Texts{"0.5", "512"}));
+  EXPECT_EQ(split_policies("a,,b"), (Texts{"a", "", "b"})) << "the table refuses the empty name";
+}
+
+TEST(Sweep, ABudgetIsAFractionOrACount) {
+  EXPECT_EQ(parse_budget("0.25").fraction, 0.25);
+  EXPECT_EQ(parse_budget("0.25").slots, std::nullopt);
+  EXPECT_EQ(parse_budget("1.0").fraction, 1.0);
+  EXPECT_EQ(parse_budget("1").slots, 1);
+  EXPECT_EQ(parse_budget("512").slots, 512);
+  for (const char* text : {"", "0", "0.0", "-1", "-0.5", "1.5", "nan", "inf", "10%", "1e-400x"}) {
+    EXPECT_THROW((void)parse_budget(text), InvalidArgument) << text;
+  }
+}
+
+TEST(Sweep, BudgetsOfAHead) {
+  const KvBudget half{.fraction = 0.5, .slots = std::nullopt};
+  EXPECT_EQ(half.of(0), 0);
+  EXPECT_EQ(half.of(1), 1) << "one slot stays";
+  EXPECT_EQ(half.of(7), 3);
+  const KvBudget ten{.fraction = std::nullopt, .slots = 10};
+  EXPECT_EQ(ten.of(7), 7);
+  EXPECT_EQ(ten.of(700), 10);
+}
+
+TEST(Sweep, EveryCombinationIsACellAndFullIsOneAMode) {
+  const std::vector<Cell> cells =
+      make_cells({"full", "a"}, {"0.5", "64"}, {Mode::kAgnostic, Mode::kAware});
+  ASSERT_EQ(cells.size(), 6u);
+  EXPECT_EQ(cells[0].scheduler, "full");
+  EXPECT_EQ(cells[0].budget, "1.0");
+  EXPECT_EQ(cells[2].scheduler, "a");
+  EXPECT_EQ(cells[2].budget, "64");
+  EXPECT_EQ(cells[3].mode, Mode::kAware);
+  EXPECT_THROW((void)parse_mode("both"), InvalidArgument);
+}
+
+TEST(Sweep, MarginsOfRightAndWrongAnswersAreWilsons) {
+  const GroupResult right{"g", {1, 1, 1, 1, 1, 1, 1, 1}};
+  EXPECT_DOUBLE_EQ(right.mean(), 1.0);
+  EXPECT_NEAR(right.margin(), 0.1622, 1e-4);  // the interval [0.676, 1.0] has this half width
+  const GroupResult half{"g", {1, 0, 1, 0}};
+  EXPECT_NEAR(half.margin(), 0.3500, 1e-4);
+  const GroupResult shares{"g", {0.25, 0.75}};
+  EXPECT_NEAR(shares.margin(), 1.959964 * std::sqrt(0.125 / 2), 1e-9);
+  EXPECT_EQ((GroupResult{"g", {}}).margin(), 0.0);
+}
+
+TEST(Sweep, TheRequestCompressesBeforeOrAfterTheQuestion) {
+  const Sample sample{.id = "s", .group = "g", .context = {1, 2, 3}, .questions = {}};
+  const Question question{.tokens = {4, 5}, .answers = {"x"}, .max_tokens = 7};
+  const Request agnostic = make_request(sample, question, Mode::kAgnostic, {0});
+  EXPECT_EQ(agnostic.prompt, (std::vector<TokenId>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(agnostic.context_tokens, 3);
+  EXPECT_EQ(agnostic.max_tokens, 7);
+  EXPECT_EQ(make_request(sample, question, Mode::kAware, {0}).context_tokens, 4);
+}
+
+class ResultFiles : public testing::Test {
+ protected:
+  TempFolder folder_;
+  std::filesystem::path path_ = folder_.path() / "results.jsonl";
+  Cell cell_{.scheduler = "a:x=1", .budget = "0.1", .mode = Mode::kAware};
+  CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}},
+                     .kept = 0.125,
+                     .scheduling_seconds = 1.5,
+                     .seconds = 2.5};
+};
+
+TEST_F(ResultFiles, GiveBackWhatWasAppended) {
+  ResultFile(path_, "setting").append(cell_, result_);
+  const ResultFile file(path_, "setting");
+  const CellResult* found = file.find(cell_);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->kept, 0.125);
+  EXPECT_EQ(found->seconds, 2.5);
+  ASSERT_EQ(found->groups.size(), 2u);
+  EXPECT_EQ(found->groups[0].scores, (std::vector<double>{1.0, 0.5}));
+  Cell other = cell_;
+  other.mode = Mode::kAgnostic;
+  EXPECT_EQ(file.find(other), nullptr);
+}
+
+TEST_F(ResultFiles, OtherSettingsAreLeftAlone) {
+  ResultFile(path_, "one").append(cell_, result_);
+  EXPECT_EQ(ResultFile(path_, "two").find(cell_), nullptr);
+  ResultFile(path_, "two").append(cell_, result_);
+  EXPECT_NE(ResultFile(path_, "one").find(cell_), nullptr);
+}
+
+TEST_F(ResultFiles, ALineThatWasCutOffIsDropped) {
+  ResultFile(path_, "setting").append(cell_, result_);
+  const std::string whole = read_file(path_);
+  for (const std::size_t size : {std::size_t{1}, whole.size() / 2, whole.size() - 1}) {
+    (void)folder_.write("results.jsonl", whole + whole.substr(0, size));
+    EXPECT_NE(ResultFile(path_, "setting").find(cell_), nullptr);
+    EXPECT_EQ(read_file(path_), whole);
+  }
+}
+
+TEST_F(ResultFiles, SomethingElseIsRefused) {
+  for (const char* text : {"hello\n", "[1, 2]\n", "{\"setting\": \"setting\"}\n", "{}\n\n"}) {
+    (void)folder_.write("results.jsonl", text);
+    EXPECT_THROW(ResultFile(path_, "setting"), BadFile) << text;
+    EXPECT_EQ(read_file(path_), text) << "and not touched";
+  }
+  EXPECT_THROW(ResultFile(folder_.path() / "no" / "such", "setting"), BadFile);
+}
+
+}  // namespace
+}  // namespace pikv::launch
