@@ -13,10 +13,10 @@ if(PIKV_WITH_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90a)
   endif()
   enable_language(CUDA)
-  # CMake 3.25 does not know how to ask nvcc for C++20.
+  # CMake 3.25 does not know how to ask nvcc for C++20; nvcc has no GNU dialect of it.
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
-    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=gnu++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   endif()
 endif()
 
