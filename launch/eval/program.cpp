@@ -57,7 +57,7 @@ class Eval final : public Program {
   }
 
   void run(Communicator& comm) override {
-    std::vector<Cell> cells;
+    std::vector<SweepCell> cells;
     std::vector<Sample> samples;
     agree(comm, [&] {
       cells = parse_cells();
@@ -102,7 +102,7 @@ class Eval final : public Program {
   }
 
  private:
-  [[nodiscard]] std::vector<Cell> parse_cells() const {
+  [[nodiscard]] std::vector<SweepCell> parse_cells() const {
     std::vector<Mode> modes;
     for (const std::string& text : modes_) modes.push_back(parse_mode(text));
     std::vector<std::string> budgets;
@@ -117,7 +117,7 @@ class Eval final : public Program {
     return make_cells(schedulers, budgets, modes);
   }
 
-  CellResult run_cell(Communicator& comm, const Cell& cell, const std::vector<Sample>& samples,
+  CellResult run_cell(Communicator& comm, const SweepCell& cell, const std::vector<Sample>& samples,
                       const ProgressCallback& on_step) const {
     const auto start = std::chrono::steady_clock::now();
     RuntimeOptions options = options_;
@@ -157,7 +157,7 @@ class Eval final : public Program {
     return result;
   }
 
-  void print_table(const Communicator& comm, const std::vector<Cell>& cells,
+  void print_table(const Communicator& comm, const std::vector<SweepCell>& cells,
                    const std::vector<CellResult>& results) const {
     fmt::print("pikv {} eval --task {} --seed {} {}\n\n", version(), task_, seed_,
                describe(options_, comm.size()));

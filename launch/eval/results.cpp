@@ -32,7 +32,8 @@ CellResult parse_result(const Json& json) {
 
 }  // namespace
 
-std::string to_json_line(const Cell& cell, const CellResult& result, const std::string& setting) {
+std::string to_json_line(const SweepCell& cell, const CellResult& result,
+                         const std::string& setting) {
   Json json{{"setting", setting},          {"mode", name(cell.mode)},
             {"scheduler", cell.scheduler}, {"budget", cell.budget},
             {"kept", result.kept},         {"scheduling_seconds", result.scheduling_seconds},
@@ -78,12 +79,12 @@ ResultFile::ResultFile(const std::filesystem::path& path, std::string setting)
   if (!out_) fail("cannot write");
 }
 
-const CellResult* ResultFile::find(const Cell& cell) const {
+const CellResult* ResultFile::find(const SweepCell& cell) const {
   const auto found = cells_.find(key_of(name(cell.mode), cell.scheduler, cell.budget));
   return found == cells_.end() ? nullptr : &found->second;
 }
 
-void ResultFile::append(const Cell& cell, const CellResult& result) {
+void ResultFile::append(const SweepCell& cell, const CellResult& result) {
   out_ << to_json_line(cell, result, setting_) << '\n' << std::flush;
   if (!out_) throw BadFile(one_line(fmt::format("{}: cannot write", path_.string())));
 }

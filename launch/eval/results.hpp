@@ -16,7 +16,7 @@ namespace pikv::launch {
 
 /// One JSON object: mode, scheduler, budget, kept, seconds, and for each group its scores, their
 /// sum, mean and 95 % margin.
-[[nodiscard]] std::string to_json_line(const Cell& cell, const CellResult& result,
+[[nodiscard]] std::string to_json_line(const SweepCell& cell, const CellResult& result,
                                        const std::string& setting);
 
 class ResultFile {
@@ -26,8 +26,8 @@ class ResultFile {
   /// a file that cannot be written or holds something else.
   ResultFile(const std::filesystem::path& path, std::string setting);
 
-  [[nodiscard]] const CellResult* find(const Cell& cell) const;
-  void append(const Cell& cell, const CellResult& result);
+  [[nodiscard]] const CellResult* find(const SweepCell& cell) const;
+  void append(const SweepCell& cell, const CellResult& result);
 
  private:
   std::filesystem::path path_;

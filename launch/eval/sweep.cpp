@@ -39,10 +39,10 @@ std::vector<std::string> split_policies(std::string_view text) {
   }
 }
 
-std::vector<Cell> make_cells(const std::vector<std::string>& schedulers,
-                             const std::vector<std::string>& budgets,
-                             const std::vector<Mode>& modes) {
-  std::vector<Cell> cells;
+std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
+                                  const std::vector<std::string>& budgets,
+                                  const std::vector<Mode>& modes) {
+  std::vector<SweepCell> cells;
   for (const Mode mode : modes) {
     for (const std::string& scheduler : schedulers) {
       if (scheduler == "full") {

@@ -22,7 +22,7 @@ enum class Mode : std::uint8_t { kAgnostic, kAware };
 /// Throws InvalidArgument for another name.
 [[nodiscard]] Mode parse_mode(std::string_view text);
 
-struct Cell {
+struct SweepCell {
   std::string scheduler;
   std::string budget;  // as it was given
   Mode mode;
@@ -32,9 +32,9 @@ struct Cell {
 [[nodiscard]] std::vector<std::string> split_policies(std::string_view text);
 
 /// Every combination; the scheduler "full" once a mode, whatever the budgets.
-[[nodiscard]] std::vector<Cell> make_cells(const std::vector<std::string>& schedulers,
-                                           const std::vector<std::string>& budgets,
-                                           const std::vector<Mode>& modes);
+[[nodiscard]] std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
+                                                const std::vector<std::string>& budgets,
+                                                const std::vector<Mode>& modes);
 
 /// Scores of the questions of one group in one cell.
 struct GroupResult {

@@ -50,7 +50,7 @@ TEST(Sweep, BudgetsOfAHead) {
 }
 
 TEST(Sweep, EveryCombinationIsACellAndFullIsOneAMode) {
-  const std::vector<Cell> cells =
+  const std::vector<SweepCell> cells =
       make_cells({"full", "a"}, {"0.5", "64"}, {Mode::kAgnostic, Mode::kAware});
   ASSERT_EQ(cells.size(), 6u);
   EXPECT_EQ(cells[0].scheduler, "full");
@@ -86,7 +86,7 @@ class ResultFiles : public testing::Test {
  protected:
   TempFolder folder_;
   std::filesystem::path path_ = folder_.path() / "results.jsonl";
-  Cell cell_{.scheduler = "a:x=1", .budget = "0.1", .mode = Mode::kAware};
+  SweepCell cell_{.scheduler = "a:x=1", .budget = "0.1", .mode = Mode::kAware};
   CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}},
                      .kept = 0.125,
                      .scheduling_seconds = 1.5,
@@ -102,7 +102,7 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   EXPECT_EQ(found->seconds, 2.5);
   ASSERT_EQ(found->groups.size(), 2u);
   EXPECT_EQ(found->groups[0].scores, (std::vector<double>{1.0, 0.5}));
-  Cell other = cell_;
+  SweepCell other = cell_;
   other.mode = Mode::kAgnostic;
   EXPECT_EQ(file.find(other), nullptr);
 }
