@@ -4,7 +4,9 @@
 
 #include <array>
 
+#include "scheduling/composed.hpp"
 #include "scheduling/makers.hpp"
+#include "scheduling/scorers/makers.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -13,31 +15,31 @@ using Row = PolicyRow<Scheduler>;
 
 constexpr std::array kSchedulers = {
     Row{"full", "keeps every slot", "attention as published", make_full},
-    Row{"random", "a random set of slots, by seed", "baseline", make_scheduler_random},
-    Row{"recency", "the newest slots", "baseline", make_scheduler_recency},
+    Row{"random", "a random set of slots, by seed", "baseline", make_uniform<make_random>},
+    Row{"recency", "the newest slots", "baseline", make_uniform<make_recency>},
     Row{"streaming_llm", "the first four slots and the newest", "Xiao et al. 2023, 2309.17453",
-        make_scheduler_streaming_llm},
-    Row{"knorm", "keys of small norm", "Devoto et al. 2024, 2406.11430", make_scheduler_knorm},
+        make_uniform<make_streaming_llm>},
+    Row{"knorm", "keys of small norm", "Devoto et al. 2024, 2406.11430", make_uniform<make_knorm>},
     Row{"keydiff", "keys unlike the mean key", "Park et al. 2025, 2504.15364",
-        make_scheduler_keydiff},
+        make_uniform<make_keydiff>},
     Row{"lagkv", "tokens that spread most beside the next partition",
-        "Liang et al. 2025, 2504.04704", make_scheduler_lagkv},
+        "Liang et al. 2025, 2504.04704", make_uniform<make_lagkv>},
     Row{"snapkv", "what the last window of queries attends to, smoothed",
-        "Li et al. 2024, 2404.14469", make_scheduler_snapkv},
+        "Li et al. 2024, 2404.14469", make_uniform<make_snapkv>},
     Row{"tova", "what the newest query attends to, over all heads", "Oren et al. 2024, 2401.06104",
-        make_scheduler_tova},
+        make_uniform<make_tova>},
     Row{"pyramidkv", "scores of another method, budgets that fall with depth",
-        "Cai et al. 2024, 2406.02069", make_scheduler_pyramidkv},
+        "Cai et al. 2024, 2406.02069", make_pyramidkv},
     Row{"adakv", "scores of another method, one budget for the heads of a layer",
-        "Feng et al. 2024, 2407.11550", make_scheduler_adakv},
+        "Feng et al. 2024, 2407.11550", make_adakv},
     Row{"expected_attention", "expected weight under Gaussian future queries, times ||v||",
-        "Devoto et al. 2025, 2510.00636", make_scheduler_expected_attention},
+        "Devoto et al. 2025, 2510.00636", make_uniform<make_expected_attention>},
     Row{"leverage", "keys that other keys cannot stand for", "Chari et al. 2025, 2507.08143",
-        make_scheduler_leverage},
+        make_uniform<make_leverage>},
     Row{"chunkkv", "scores of another method, whole runs of tokens", "Liu et al. 2025, 2502.00299",
-        make_scheduler_chunkkv},
+        make_chunkkv},
     Row{"criticalkv", "scores of another method, then times ||W_o v||",
-        "Feng et al. 2025, 2502.03805", make_scheduler_criticalkv},
+        "Feng et al. 2025, 2502.03805", make_uniform<make_criticalkv>},
 };
 
 }  // namespace

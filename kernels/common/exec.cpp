@@ -3,7 +3,6 @@
 #include "kernels/common/exec.hpp"
 
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "kernels/common/device_buffer.hpp"

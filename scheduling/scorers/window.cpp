@@ -13,11 +13,19 @@
 namespace pikv::scheduling {
 namespace {
 
+/// Work space of mean_attention, kept from head to head.
+struct Buffers {
+  std::vector<float> queries;  // [w * G, D]
+  std::vector<float> logits;   // [w * G, n]
+};
+
 /// weights[i] of slot i: softmax of the query rows of one KV head's group, averaged over group and
 /// rows. Row r reads the slots up to its own position.
-void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, std::int64_t group,
-                    std::vector<float>& logits, std::vector<float>& queries,
+void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, Buffers& buffers,
                     std::vector<float>& weights) {
+  auto& [queries, logits] = buffers;
+  const std::int64_t group =
+      slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
   const HeadSlots& head = slots.heads[kv_head];
   const std::int64_t n = head.keys.extent(0);
   const std::int64_t dim = head.keys.extent(1);
@@ -63,12 +71,9 @@ class SnapKv final : public Scorer {
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
-    const std::int64_t group =
-        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
-    std::vector<float> logits;
-    std::vector<float> queries;
+    Buffers buffers;
     for (std::size_t h = 0; h < scores.size(); ++h) {
-      mean_attention(exec, slots, h, group, logits, queries, scores[h]);
+      mean_attention(exec, slots, h, buffers, scores[h]);
       const auto& positions = slots.heads[h].positions;
       const auto past = static_cast<std::size_t>(
           std::ranges::lower_bound(positions,
@@ -92,14 +97,11 @@ class Tova final : public Scorer {
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
-    const std::int64_t group =
-        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
-    std::vector<float> logits;
-    std::vector<float> queries;
+    Buffers buffers;
     // Heads may hold different slots: a mean over those that hold a position.
     std::vector<std::pair<double, int>> sums(static_cast<std::size_t>(slots.next_position));
     for (std::size_t h = 0; h < scores.size(); ++h) {
-      mean_attention(exec, slots, h, group, logits, queries, scores[h]);
+      mean_attention(exec, slots, h, buffers, scores[h]);
       for (std::size_t i = 0; i < scores[h].size(); ++i) {
         auto& [sum, count] = sums[static_cast<std::size_t>(slots.heads[h].positions[i])];
         sum += static_cast<double>(scores[h][i]);
