@@ -3,7 +3,8 @@
 //
 // y = x W^T (+ bias): the matrix product of every projection, with the weight as it lies in the
 // checkpoint, [out, in] row-major. Products and sums are in float32 whatever the weight's type,
-// unless the Exec asks for products of many rows in bfloat16 (Exec::set_product_dtype).
+// unless the Exec asks for products of many rows with bfloat16 weights to be in bfloat16
+// (Exec::set_product_dtype).
 //
 // CPU: few rows read the weight once in its own type (bound by its bytes); many rows widen it a
 // tile at a time and go through BLAS. CUDA: cuBLAS for float32 weights, own kernels for 16-bit

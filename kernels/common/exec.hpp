@@ -43,9 +43,9 @@ class Exec {
   [[nodiscard]] CudaContext& cuda_context() const { return *cuda_; }
   [[nodiscard]] kernels::cpu::ThreadPool& thread_pool() const { return *pool_; }
 
-  /// What products of many rows round their factors to: kF32 (not at all, the default) or kBf16, as
-  /// implementations that compute in bfloat16 do; sums stay in float32. Throws NotBuilt for kBf16
-  /// on a GPU.
+  /// What large products round their factors to: kF32 (not at all, the default) or kBf16, as
+  /// implementations that compute in bfloat16 do: attention of many rows, and many rows against a
+  /// weight that is stored in bfloat16. Sums stay in float32. Throws NotBuilt for kBf16 on a GPU.
   void set_product_dtype(DType dtype);
   [[nodiscard]] DType product_dtype() const { return product_dtype_; }
 
