@@ -15,7 +15,9 @@ class None final : public Codec {
   explicit None(DType dtype) : dtype_(dtype) {}
 
   [[nodiscard]] PageLayout sealed_layout(const PageLayout& open_layout) const override {
-    return make_page_layout(open_layout.num_slots, open_layout.head_dim, dtype_);
+    PageLayout layout = open_layout;
+    layout.dtype = dtype_;
+    return layout;
   }
 
   void seal(Exec& exec, const PageLayout& open_layout, View<const std::byte* const, 1> open_pages,

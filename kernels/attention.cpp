@@ -20,6 +20,12 @@ void attention(Exec& exec, const AttentionArgs& args) {
           "attention", "the page layouts do not fit head_dim = ", head_dim);
   require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
           " is not positive");
+  for (std::int64_t i = 0; i < args.segments.extent(0); ++i) {
+    if (exec.device() == Device::kCuda) break;  // segments lie on the device
+    const AttentionSegment& segment = args.segments.data[i];
+    require(segment.scores == nullptr || segment.row_end - segment.row_begin == 1, "attention",
+            "scores are stored for single rows, not for ", segment.row_end - segment.row_begin);
+  }
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention, cuda::attention);
 }

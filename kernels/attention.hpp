@@ -30,21 +30,26 @@
 
 namespace pikv::kernels {
 
-/// The pages of one stream. Positions ascend from slot to slot and page to page. The open page, if
-/// there is one, comes last and is float32; the others are sealed, in the type of `sealed_layout`.
+/// The pages of one stream, slots in any order. The open page, if there is one, is float32; the
+/// others are sealed, in the type of `sealed_layout`.
 struct StreamView {
-  const std::byte* const* sealed_pages = nullptr;  // [num_sealed_pages]
+  std::byte* const* sealed_pages = nullptr;  // [num_sealed_pages]
   std::int32_t num_sealed_pages = 0;
-  const std::byte* open_page = nullptr;  // or null
+  std::byte* open_page = nullptr;  // or null
 };
 
 /// Rows [row_begin, row_end) of q belong to one sequence, in ascending order of position. KV head h
 /// reads streams[first_stream + h * num_streams ... + num_streams).
+///
+/// A segment of one row can have its scores stored for attention_columns: for each KV head and each
+/// page of its streams in their order, P / kLanes tiles of [G, kLanes] floats; a slot that is not
+/// read has any number. CPU only.
 struct AttentionSegment {
   std::int32_t row_begin = 0;
   std::int32_t row_end = 0;
   std::int64_t first_stream = 0;
   std::int32_t num_streams = 0;
+  float* scores = nullptr;
 };
 
 struct AttentionArgs {

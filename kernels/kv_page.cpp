@@ -19,9 +19,22 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args) {
   run_on(exec, args, cpu::clear_pages, cuda::clear_pages);
 }
 
+void move_slots(Exec& exec, const MoveSlotsArgs& args) {
+  require(args.from.extents == args.to.extents, "move_slots", args.from.extent(0), " sources, ",
+          args.to.extent(0), " targets");
+  if (args.from.size() == 0) return;
+  run_on(exec, args, cpu::move_slots, cuda::move_slots);
+}
+
+void hide_slots(Exec& exec, const HideSlotsArgs& args) {
+  if (args.slots.size() == 0) return;
+  run_on(exec, args, cpu::hide_slots, cuda::hide_slots);
+}
+
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   require(args.from_layout.num_slots == args.to_layout.num_slots &&
-              args.from_layout.head_dim == args.to_layout.head_dim,
+              args.from_layout.head_dim == args.to_layout.head_dim &&
+              args.from_layout.columns == args.to_layout.columns,
           "convert_pages", "the layouts differ in more than the element type");
   require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
           " source pages, ", args.to.extent(0), " target pages");

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writing to KV pages: tokens into an open page, and an open page into its sealed form.
+// Writing to KV pages: tokens into an open page, an open page into its sealed form, and slots that
+// move or go.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ struct KvWrite {
   std::int32_t position;
 };
 
-/// Writes tokens to open pages. No two writes name the same slot.
+/// Writes tokens to open pages, their columns to zero. No two writes name the same slot.
 struct WriteSlotsArgs {
   PageLayout layout;  // dtype kF32
   View<const KvWrite, 1> writes;
@@ -36,8 +37,30 @@ struct ClearPagesArgs {
 };
 void clear_pages(Exec& exec, const ClearPagesArgs& args);
 
-/// Converts whole pages between element types (rounding to nearest even); positions are copied.
-/// The layouts differ in dtype only. Source and target pages do not overlap.
+/// One slot of a page.
+struct SlotRef {
+  std::byte* page;
+  std::int32_t slot;  // in [0, P)
+};
+
+/// Copies slots, columns included, between pages of one layout. No slot is named twice, be it as
+/// source or as target.
+struct MoveSlotsArgs {
+  PageLayout layout;
+  View<const SlotRef, 1> from;  // [n]
+  View<const SlotRef, 1> to;    // [n]
+};
+void move_slots(Exec& exec, const MoveSlotsArgs& args);
+
+/// Takes the position from slots, so that no reader sees them.
+struct HideSlotsArgs {
+  PageLayout layout;
+  View<const SlotRef, 1> slots;
+};
+void hide_slots(Exec& exec, const HideSlotsArgs& args);
+
+/// Converts whole pages between element types (rounding to nearest even); positions and columns are
+/// copied. The layouts differ in dtype only. Source and target pages do not overlap.
 struct ConvertPagesArgs {
   PageLayout from_layout;
   PageLayout to_layout;
@@ -49,11 +72,15 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 namespace cpu {
 void write_slots(Exec& exec, const WriteSlotsArgs& args);
 void clear_pages(Exec& exec, const ClearPagesArgs& args);
+void move_slots(Exec& exec, const MoveSlotsArgs& args);
+void hide_slots(Exec& exec, const HideSlotsArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cpu
 namespace cuda {
 void write_slots(Exec& exec, const WriteSlotsArgs& args);
 void clear_pages(Exec& exec, const ClearPagesArgs& args);
+void move_slots(Exec& exec, const MoveSlotsArgs& args);
+void hide_slots(Exec& exec, const HideSlotsArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cuda
 

@@ -94,17 +94,19 @@ void Runtime::load(const RuntimeOptions& options) {
       {.num_layers = config_->num_layers, .num_shards = num_experts, .num_ranks = comm_.size()}));
   kv_map_ = std::make_unique<const ShardMap>(placement->place(
       {.num_layers = config_->num_layers, .num_shards = num_shards, .num_ranks = comm_.size()}));
+  const SchedulerNeeds needs = scheduler_->needs();
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,
                                                    .page_slots = options.page_slots,
+                                                   .columns = needs.columns,
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
   tap_ = std::make_unique<QueryTap>(exec_,
                                     QueryTap::Shape{.num_layers = config_->num_layers,
                                                     .num_heads = config_->num_heads,
                                                     .head_dim = config_->head_dim},
-                                    scheduler_->needs());
+                                    needs);
   decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,
                                                            .weights = *weights_,
                                                            .expert_map = *expert_map_,
@@ -113,6 +115,7 @@ void Runtime::load(const RuntimeOptions& options) {
                                                            .comm = comm_,
                                                            .gate = *gate_,
                                                            .kv_router = *kv_router_,
+                                                           .column_decay = needs.column_decay,
                                                            .tap = *tap_});
   scheduling_ = std::make_unique<SchedulingPass>(
       exec_, SchedulingParts{.model = *config_,
@@ -121,13 +124,13 @@ void Runtime::load(const RuntimeOptions& options) {
                              .tap = *tap_,
                              .comm = comm_,
                              .scheduler = *scheduler_,
-                             .budget = parse_budget(options.budget_text)});
+                             .budget = parse_budget(options.budget_text),
+                             .recorded = needs});
   engine_ = std::make_unique<Engine>(
       EngineParts{.model = *config_,
                   .decoder = *decoder_,
                   .cache = *cache_,
                   .comm = comm_,
-                  .scheduler = *scheduler_,
                   .tap = *tap_,
                   .scheduling = *scheduling_},
       EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});

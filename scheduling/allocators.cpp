@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "scheduling/scorer.hpp"
 
@@ -17,7 +16,9 @@ class Uniform final : public Allocator {
  public:
   void allocate(const SequenceScores& scores, const KvBudget& budget, const Protection&,
                 std::span<std::int64_t> counts) const override {
-    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = budget.of(size_of(scores.heads[i]));
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      counts[i] = budget.of(size_of(scores.heads[i]), scores.next_position);
+    }
   }
 };
 
@@ -86,7 +87,7 @@ class Ada final : public Allocator {
     std::vector<Candidate> candidates;
     std::int64_t left = 0;
     for (std::size_t h = 0; h < heads.size(); ++h) {
-      const std::int64_t share = budget.of(size_of(heads[h]));
+      const std::int64_t share = budget.of(size_of(heads[h]), next);
       left += share;
       // Protected slots come first in the order, and count as part of the floor.
       const std::vector<std::int32_t> order = ranked(heads[h], protection, next);
@@ -125,22 +126,6 @@ std::unique_ptr<const Allocator> make_pyramid_allocator(double beta, std::int64_
 
 std::unique_ptr<const Allocator> make_ada_allocator(double floor) {
   return std::make_unique<Ada>(floor);
-}
-
-std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
-                                 Position next) {
-  std::vector<std::int32_t> order(head.positions.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::sort(order, [&](std::int32_t a, std::int32_t b) {
-    const auto i = static_cast<std::size_t>(a);
-    const auto j = static_cast<std::size_t>(b);
-    const bool first = protection.covers(head.positions[i], next);
-    const bool second = protection.covers(head.positions[j], next);
-    if (first != second) return first;
-    if (head.scores[i] != head.scores[j]) return head.scores[i] > head.scores[j];
-    return a < b;
-  });
-  return order;
 }
 
 }  // namespace pikv::scheduling

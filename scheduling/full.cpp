@@ -1,7 +1,5 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include <numeric>
-
 #include "scheduling/makers.hpp"
 
 namespace pikv::scheduling {
@@ -11,15 +9,14 @@ class Full final : public Scheduler {
  public:
   [[nodiscard]] bool evicts() const override { return false; }
   [[nodiscard]] SchedulerNeeds needs() const override { return {}; }
-  [[nodiscard]] bool is_due(const ScheduleMoment&) const override { return false; }
+  [[nodiscard]] std::int64_t next_run(std::int64_t, std::int64_t, const KvBudget&) const override {
+    return kNever;
+  }
   void score(Exec&, const LayerSlots&, std::span<std::vector<float>>) const override {}
 
-  void select(const SequenceScores& scores, const KvBudget&,
-              std::span<std::vector<std::int32_t>> keep) const override {
-    for (std::size_t i = 0; i < keep.size(); ++i) {
-      keep[i].resize(scores.heads[i].positions.size());
-      std::iota(keep[i].begin(), keep[i].end(), 0);
-    }
+  void select(const SequenceScores&, const KvBudget&,
+              std::span<std::vector<std::int32_t>> evict) const override {
+    for (std::vector<std::int32_t>& head : evict) head.clear();
   }
 };
 

@@ -15,5 +15,11 @@ std::unique_ptr<const Scheduler> make_full(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_pyramidkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_chunkkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_adakv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head_avg(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head_std(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head_std_avg(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head_decay(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_h2o_head_decay_avg_std(PolicyOptions options);
 
 }  // namespace pikv::scheduling

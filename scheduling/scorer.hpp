@@ -4,6 +4,7 @@
 // The parts that schedulers are made of: what a slot is worth, and how a budget is spread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,6 +23,10 @@ struct Protection {
   [[nodiscard]] bool covers(Position position, Position next) const {
     return position < sinks || position >= next - recents;
   }
+  /// What either protects.
+  [[nodiscard]] Protection joined(const Protection& other) const {
+    return {std::max(sinks, other.sinks), std::max(recents, other.recents)};
+  }
 };
 
 /// The importance of slots; higher is kept.
@@ -30,8 +35,8 @@ class Scorer {
   virtual ~Scorer() = default;
 
   [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
-  /// What the method itself always keeps.
-  [[nodiscard]] virtual Protection protection() const { return {}; }
+  /// What the method itself always keeps, of a head that may keep `budget_slots`.
+  [[nodiscard]] virtual Protection protection(std::int64_t /*budget_slots*/) const { return {}; }
   /// scores[h][i] of slot i of KV head h; sized by the caller.
   virtual void score(Exec& exec, const LayerSlots& slots,
                      std::span<std::vector<float>> scores) const = 0;
@@ -64,13 +69,13 @@ class Allocator {
 /// heads, but the best `floor` of each head's own share stay.
 [[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
 
-/// Which slots those are: keep[l * Hkv + h] gets counts[l * Hkv + h] ascending subscripts.
+/// Which slots go: evict[l * Hkv + h] gets ascending subscripts of all but counts[l * Hkv + h].
 class Selector {
  public:
   virtual ~Selector() = default;
   virtual void select(const SequenceScores& scores, const Protection& protection,
                       std::span<const std::int64_t> counts,
-                      std::span<std::vector<std::int32_t>> keep) const = 0;
+                      std::span<std::vector<std::int32_t>> evict) const = 0;
 };
 
 [[nodiscard]] std::unique_ptr<const Selector> make_top_selector();
@@ -81,5 +86,8 @@ class Selector {
 /// Order of the slots of a head, best first: protected ones, then by score, then the older.
 [[nodiscard]] std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
                                                Position next);
+/// The last `count` of that order, ascending in subscript; in time O(n) where few are asked for.
+[[nodiscard]] std::vector<std::int32_t> worst(const HeadScores& head, const Protection& protection,
+                                              Position next, std::size_t count);
 
 }  // namespace pikv::scheduling

@@ -12,11 +12,11 @@ class Top final : public Selector {
  public:
   void select(const SequenceScores& scores, const Protection& protection,
               std::span<const std::int64_t> counts,
-              std::span<std::vector<std::int32_t>> keep) const override {
+              std::span<std::vector<std::int32_t>> evict) const override {
     for (std::size_t i = 0; i < counts.size(); ++i) {
-      keep[i] = ranked(scores.heads[i], protection, scores.next_position);
-      keep[i].resize(std::min(keep[i].size(), static_cast<std::size_t>(counts[i])));
-      std::ranges::sort(keep[i]);
+      const std::size_t n = scores.heads[i].positions.size();
+      evict[i] = worst(scores.heads[i], protection, scores.next_position,
+                       n - std::min(n, static_cast<std::size_t>(counts[i])));
     }
   }
 };
@@ -27,15 +27,15 @@ class Chunks final : public Selector {
 
   void select(const SequenceScores& scores, const Protection& protection,
               std::span<const std::int64_t> counts,
-              std::span<std::vector<std::int32_t>> keep) const override {
+              std::span<std::vector<std::int32_t>> evict) const override {
     const auto num_heads = static_cast<std::size_t>(scores.num_kv_heads);
     for (std::size_t first = 0; first < counts.size(); first += num_heads) {
       const std::span heads = std::span(scores.heads).subspan(first, num_heads);
       const std::vector<std::int64_t> order =
           chunks_by_worth(heads, protection, scores.next_position);
       for (std::size_t h = 0; h < num_heads; ++h) {
-        keep[first + h] = slots_of(order, heads[h], protection, scores.next_position,
-                                   static_cast<std::size_t>(counts[first + h]));
+        evict[first + h] = slots_after(order, heads[h], protection, scores.next_position,
+                                       static_cast<std::size_t>(counts[first + h]));
       }
     }
   }
@@ -76,19 +76,21 @@ class Chunks final : public Selector {
     return order;
   }
 
-  /// The first `count` slots of a head in the order of the chunks; inside one, the best first.
-  [[nodiscard]] std::vector<std::int32_t> slots_of(const std::vector<std::int64_t>& order,
-                                                   const HeadScores& head,
-                                                   const Protection& protection, Position next,
-                                                   std::size_t count) const {
+  /// All but the first `count` slots of a head in the order of the chunks; inside one, the best
+  /// come first.
+  [[nodiscard]] std::vector<std::int32_t> slots_after(const std::vector<std::int64_t>& order,
+                                                      const HeadScores& head,
+                                                      const Protection& protection, Position next,
+                                                      std::size_t count) const {
     std::map<std::int64_t, std::vector<std::int32_t>> members;
     for (const std::int32_t slot : ranked(head, protection, next)) {
       members[head.positions[static_cast<std::size_t>(slot)] / chunk_].push_back(slot);
     }
     std::vector<std::int32_t> slots;
+    std::size_t num_kept = 0;
     for (const std::int64_t chunk : order) {
       for (const std::int32_t slot : members[chunk]) {
-        if (slots.size() < count) slots.push_back(slot);
+        if (++num_kept > count) slots.push_back(slot);
       }
     }
     std::ranges::sort(slots);

@@ -16,7 +16,7 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       shard_map_(shard_map),
       codec_(codec),
       open_layout_(make_page_layout(config.page_slots, static_cast<std::int32_t>(config.head_dim),
-                                    DType::kF32)),
+                                    DType::kF32, config.columns)),
       sealed_layout_(codec.sealed_layout(open_layout_)),
       pool_(exec.device(), config.budget_bytes) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
@@ -54,6 +54,7 @@ void KvCache::release_pages(Stream& stream) {
   stream.sealed_pages.clear();
   stream.open_page = nullptr;
   stream.open_slots = 0;
+  stream.holes.clear();
 }
 
 std::size_t KvCache::stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const {
@@ -76,6 +77,10 @@ const KvCache::Streams& KvCache::streams_of(SequenceId sequence) const {
   const auto found = sequences_.find(sequence);
   require(found != sequences_.end(), "kv_cache", "there is no sequence ", index(sequence));
   return found->second;
+}
+
+Stream& KvCache::stream_of(const StreamId& id) {
+  return streams_of(id.sequence)[stream_index(id.layer, id.shard, index(id.kv_head))];
 }
 
 std::byte* KvCache::new_page(const PageLayout& layout) {
@@ -112,14 +117,14 @@ bool KvCache::make_room_for(const Entries& entries) {
   std::size_t opened = 0;
   std::size_t sealed = 0;
   for (const auto& [stream, gain] : gains) {
-    const std::int32_t slots = stream->open_slots + gain;
+    const auto filled = seals_in_place() ? static_cast<std::int32_t>(stream->holes.size()) : 0;
+    const std::int32_t slots = stream->open_slots + std::max(gain - filled, 0);
     sealed += static_cast<std::size_t>(slots / config_.page_slots);
     opened += static_cast<std::size_t>((slots + config_.page_slots - 1) / config_.page_slots) -
               (stream->open_page != nullptr ? 1 : 0);
   }
   // Open pages are released only after their content is sealed, so both count. Where the two
-  // differ, one open page more stays free, for keep_slots to rewrite a stream when the pool is
-  // full.
+  // differ, one open page more stays free, to rewrite a stream when the pool is full.
   if (!seals_in_place()) ++opened;
   return pool_.reserve({{open_layout_.page_bytes(), opened},
                         {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
@@ -140,27 +145,34 @@ AppendResult KvCache::append(const Entries& entries) {
     Streams& streams = streams_of(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
-      append_slot(streams[stream_index(entries.layer, entries.shards[i], head)],
-                  entries.keys.row(static_cast<std::int64_t>(i)) + offset,
-                  entries.values.row(static_cast<std::int64_t>(i)) + offset, entries.positions[i]);
+      Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
+      const kernels::SlotRef slot = take_slot(stream);
+      writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
+                         .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
+                         .page = slot.page,
+                         .slot = slot.slot,
+                         .position = entries.positions[i]});
+      stream.last_position = entries.positions[i];
     }
   }
   run_pending();
   return AppendResult::kAppended;
 }
 
-void KvCache::append_slot(Stream& stream, const float* key, const float* value, Position position) {
+/// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
+/// that this fills is sealed when the pending work runs.
+kernels::SlotRef KvCache::take_slot(Stream& stream) {
+  if (seals_in_place() && !stream.holes.empty()) {
+    const std::int32_t place = stream.holes.back();
+    stream.holes.pop_back();
+    return slot_at(stream, place);
+  }
   if (stream.open_page == nullptr) {
     stream.open_page = new_page(open_layout_);
     opened_.push_back(stream.open_page);
   }
-  writes_.push_back({.key = key,
-                     .value = value,
-                     .page = stream.open_page,
-                     .slot = stream.open_slots,
-                     .position = position});
-  stream.last_position = position;
-  if (++stream.open_slots < config_.page_slots) return;
+  const kernels::SlotRef slot{stream.open_page, stream.open_slots};
+  if (++stream.open_slots < config_.page_slots) return slot;
   if (seals_in_place()) {
     stream.sealed_pages.push_back(stream.open_page);
   } else {
@@ -170,6 +182,7 @@ void KvCache::append_slot(Stream& stream, const float* key, const float* value, 
   }
   stream.open_page = nullptr;
   stream.open_slots = 0;
+  return slot;
 }
 
 void KvCache::run_pending() {
@@ -177,6 +190,9 @@ void KvCache::run_pending() {
                        {.layout = open_layout_, .pages = view_of<std::byte* const>(opened_)});
   kernels::write_slots(
       exec_, {.layout = open_layout_, .writes = view_of<const kernels::KvWrite>(writes_)});
+  kernels::move_slots(exec_, {.layout = open_layout_,
+                              .from = view_of<const kernels::SlotRef>(moves_from_),
+                              .to = view_of<const kernels::SlotRef>(moves_to_)});
   if (!full_pages_.empty()) {
     codec_.seal(exec_, open_layout_, view_of<const std::byte* const>(full_pages_),
                 view_of<std::byte* const>(sealed_pages_));
@@ -185,6 +201,8 @@ void KvCache::run_pending() {
     pool_.release(const_cast<std::byte*>(page), open_layout_.page_bytes());
   }
   writes_.clear();
+  moves_from_.clear();
+  moves_to_.clear();
   opened_.clear();
   full_pages_.clear();
   sealed_pages_.clear();
@@ -243,13 +261,15 @@ std::vector<Position> KvCache::positions(const StreamId& id) const {
 
 std::vector<Position> KvCache::positions_of(const Stream& stream) const {
   std::vector<Position> positions;
+  const auto add = [&](const std::int32_t* first, std::int32_t count) {
+    std::copy_if(first, first + count, std::back_inserter(positions),
+                 [](Position p) { return p != kNoPosition; });
+  };
   for (const std::byte* page : stream.sealed_pages) {
-    const std::int32_t* first = positions_in(sealed_layout_, page);
-    positions.insert(positions.end(), first, first + config_.page_slots);
+    add(positions_in(sealed_layout_, page), config_.page_slots);
   }
   if (stream.open_page != nullptr) {
-    const std::int32_t* first = positions_in(open_layout_, stream.open_page);
-    positions.insert(positions.end(), first, first + stream.open_slots);
+    add(positions_in(open_layout_, stream.open_page), stream.open_slots);
   }
   return positions;
 }
@@ -269,7 +289,8 @@ CacheStats KvCache::stats() const {
   for (const auto& [sequence, streams] : sequences_) {
     stats.table_bytes += streams.capacity() * sizeof(Stream);
     for (const Stream& stream : streams) {
-      stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*);
+      stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*) +
+                           stream.holes.capacity() * sizeof(std::int32_t);
       stats.num_slots += stream.num_slots(config_.page_slots);
       stats.num_pages += static_cast<std::int64_t>(stream.sealed_pages.size()) +
                          (stream.open_page != nullptr ? 1 : 0);
@@ -297,18 +318,33 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 
 void KvCache::check_integrity() const {
   pool_.check_integrity();
-  ensure(writes_.empty() && opened_.empty() && full_pages_.empty() && sealed_pages_.empty(),
+  ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
+             sealed_pages_.empty(),
          "no append is half done");
   std::size_t bytes = 0;
   for (const auto& [sequence, streams] : sequences_) {
     for (const Stream& stream : streams) {
       bytes += bytes_of(stream);
       ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
-             "an open page holds at least one slot");
+             "an open page was written to");
       ensure(stream.open_slots < config_.page_slots, "a full page is sealed");
-      const std::vector<Position> positions = positions_of(stream);
-      ensure(std::ranges::adjacent_find(positions, std::greater_equal<>{}) == positions.end(),
-             "positions ascend strictly");
+      std::vector<Position> positions = positions_of(stream);
+      ensure(static_cast<std::int64_t>(positions.size()) == stream.num_slots(config_.page_slots),
+             "every place is a slot or a hole");
+      ensure(static_cast<std::int32_t>(stream.holes.size()) < config_.page_slots &&
+                 std::ranges::adjacent_find(stream.holes, std::greater_equal<>{}) ==
+                     stream.holes.end(),
+             "holes ascend and make up less than a page");
+      for (const std::int32_t place : stream.holes) {
+        const kernels::SlotRef slot = slot_at(stream, place);
+        const bool open = slot.page == stream.open_page;
+        ensure(
+            positions_in(open ? open_layout_ : sealed_layout_, slot.page)[slot.slot] == kNoPosition,
+            "a hole has no position");
+      }
+      std::ranges::sort(positions);
+      ensure(std::ranges::adjacent_find(positions) == positions.end(),
+             "no two slots have the same position");
       ensure(positions.empty() || positions.back() <= stream.last_position,
              "no slot is newer than the stream's newest");
       if (stream.open_page == nullptr) continue;

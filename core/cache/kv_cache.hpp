@@ -4,8 +4,9 @@
 // The keys and values that one rank holds: for every sequence, the streams of the shards that the
 // shard map gives to this rank.
 //
-// Entries are appended in ascending position within a stream and read by attention through stream
-// views. A full page is sealed by the codec. Not thread-safe.
+// Entries are appended in ascending position within a stream, to places that evicted slots left or
+// to the end, and read by attention through stream views. A full page is sealed by the codec. Not
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ namespace pikv {
 struct KvCacheConfig {
   std::int64_t num_kv_heads = 0;
   std::int64_t head_dim = 0;
-  std::int32_t page_slots = 16;  // a multiple of kLanes
+  std::int32_t page_slots = 16;   // a multiple of kLanes
+  AttentionColumns columns = {};  // what the slots keep account of
   std::optional<std::size_t> budget_bytes;
 };
 
@@ -78,18 +80,26 @@ class KvCache {
   [[nodiscard]] std::vector<StreamId> stream_ids() const;
   /// Those of one sequence.
   [[nodiscard]] std::vector<StreamId> stream_ids(SequenceId sequence) const;
-  /// Positions of the slots of a stream, ascending.
+  /// Positions of the slots of a stream, in the order in which they lie.
   [[nodiscard]] std::vector<Position> positions(const StreamId& stream) const;
   /// What this rank holds of one KV head, shard after shard, decoded.
   struct HeadContents {
+    struct Part {
+      ShardId shard;
+      std::int32_t num_slots;
+    };
+    std::vector<Part> parts;  // that hold a slot
     std::vector<Position> positions;
-    std::vector<float> keys;    // [n, D], or empty
-    std::vector<float> values;  // [n, D], or empty
+    std::vector<float> keys;     // [n, D], or empty
+    std::vector<float> values;   // [n, D], or empty
+    std::vector<float> columns;  // [n, C]
   };
   void read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
                   bool with_values, HeadContents& contents) const;
-  /// Keeps the slots with these subscripts (ascending) and frees the others; pages that become
-  /// empty go back to the pool. The newest position of the stream stays known.
+  /// Frees the slots with these subscripts (ascending, in the order of positions()). A stream keeps
+  /// less than a page more than its slots need. The newest position of the stream stays known.
+  void evict_slots(const StreamId& stream, std::span<const std::int32_t> evict);
+  /// Frees all others.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
 
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
@@ -109,11 +119,19 @@ class KvCache {
   [[nodiscard]] std::size_t stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const;
   [[nodiscard]] Streams& streams_of(SequenceId sequence);
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
+  [[nodiscard]] Stream& stream_of(const StreamId& id);
   [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
-  void append_slot(Stream& stream, const float* key, const float* value, Position position);
+  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
   void run_pending();
+  static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
+  [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
+                                                    std::span<const std::int32_t> subscripts) const;
+  [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
+  void hide(const Stream& stream, std::span<const std::int32_t> places);
+  void move_together(Stream& stream);
+  void rewrite(Stream& stream);
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
@@ -132,8 +150,9 @@ class KvCache {
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
   std::unordered_map<SequenceId, Streams> sequences_;
 
-  // Work of the append in progress.
+  // Work of the change in progress.
   std::vector<kernels::KvWrite> writes_;
+  std::vector<kernels::SlotRef> moves_from_, moves_to_;
   std::vector<std::byte*> opened_;
   std::vector<const std::byte*> full_pages_;
   std::vector<std::byte*> sealed_pages_;

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A stream: the ordered slots of one (sequence, layer, KV head, shard). The unit of storage, of
-// eviction and of length.
+// A stream: the slots of one (sequence, layer, KV head, shard). The unit of storage, of eviction
+// and of length.
 //
-// Invariants: positions ascend strictly from slot to slot; every sealed page is full; the open page
-// exists iff it holds at least one slot.
+// Invariants: no two slots have the same position; the open page exists iff a slot was written to
+// it; places below num_places() are slots or holes, and there are fewer holes than a page has
+// places.
 #pragma once
 
 #include <cstddef>
@@ -20,11 +21,15 @@ namespace pikv {
 struct Stream {
   std::vector<std::byte*> sealed_pages;
   std::byte* open_page = nullptr;
-  std::int32_t open_slots = 0;
-  Position last_position = -1;  // of the newest slot ever appended
+  std::int32_t open_slots = 0;      // written places of the open page, holes included
+  std::vector<std::int32_t> holes;  // places of evicted slots, counted over all pages, ascending
+  Position last_position = -1;      // of the newest slot ever appended
 
-  [[nodiscard]] std::int64_t num_slots(std::int32_t page_slots) const {
+  [[nodiscard]] std::int64_t num_places(std::int32_t page_slots) const {
     return static_cast<std::int64_t>(sealed_pages.size()) * page_slots + open_slots;
+  }
+  [[nodiscard]] std::int64_t num_slots(std::int32_t page_slots) const {
+    return num_places(page_slots) - static_cast<std::int64_t>(holes.size());
   }
   [[nodiscard]] bool empty() const { return sealed_pages.empty() && open_page == nullptr; }
   [[nodiscard]] kernels::StreamView view() const {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/base/ids.hpp"
@@ -19,9 +20,10 @@ struct ActiveSequence {
   SequenceId id;                // also the index of its request
   std::vector<TokenId> tokens;  // prompt and generated
   std::int64_t num_prompt = 0;
-  std::int64_t num_context = 0;   // a step ends there, for the cache to be scheduled
-  std::int64_t num_computed = 0;  // tokens whose keys and values are in the cache
-  bool stepped = false;           // had a part in the last step
+  std::int64_t num_context = 0;
+  std::int64_t next_run =
+      std::numeric_limits<std::int64_t>::max();  // see Scheduler; a step ends there
+  std::int64_t num_computed = 0;                 // tokens whose keys and values are in the cache
 
   [[nodiscard]] std::int64_t num_pending() const {
     return static_cast<std::int64_t>(tokens.size()) - num_computed;

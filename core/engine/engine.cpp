@@ -91,6 +91,7 @@ void Engine::admit(std::span<const Request> requests) {
                        .num_prompt = static_cast<std::int64_t>(request.prompt.size()),
                        .num_context = request.context_tokens.value_or(
                            static_cast<std::int64_t>(request.prompt.size()))});
+    active_.back().next_run = next_run(active_.back());
     parts_.cache.add_sequence(active_.back().id);
     ++num_admitted_;
   }
@@ -115,10 +116,8 @@ void Engine::step(std::span<const Request> requests) {
         sequence.tokens.size());
   }
   parts_.comm.all_reduce(std::span<std::int64_t>(sampled_), ReduceOp::kMax);
-  for (ActiveSequence& sequence : active_) sequence.stepped = false;
   for (const SequenceSlice& slice : plan.slices) {
     active_[slice.active_idx].num_computed = slice.end;
-    active_[slice.active_idx].stepped = true;
   }
 
   ++stats_.num_steps;
@@ -175,15 +174,20 @@ void Engine::advance(std::span<const Request> requests, const std::vector<std::i
   active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(kept), active_.end());
 }
 
+std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
+  if (!parts_.scheduling.scheduler().evicts()) return Scheduler::kNever;
+  return parts_.scheduling.scheduler().next_run(sequence.num_computed, sequence.num_context,
+                                                parts_.scheduling.budget());
+}
+
 void Engine::schedule() {
-  if (!parts_.scheduler.evicts()) return;
-  for (const ActiveSequence& sequence : active_) {
-    if (!sequence.stepped) continue;
-    if (!parts_.scheduler.is_due(
-            {.num_computed = sequence.num_computed, .num_context = sequence.num_context})) {
-      continue;
-    }
-    parts_.scheduling.run(sequence.id, static_cast<Position>(sequence.num_computed));
+  for (ActiveSequence& sequence : active_) {
+    if (sequence.num_computed < sequence.next_run) continue;
+    parts_.scheduling.run({.id = sequence.id,
+                           .num_computed = sequence.num_computed,
+                           .num_context = sequence.num_context},
+                          static_cast<std::int64_t>(active_.size()));
+    sequence.next_run = next_run(sequence);
   }
 }
 

@@ -18,7 +18,6 @@
 #include "core/engine/scheduling_pass.hpp"
 #include "core/model/decoder.hpp"
 #include "core/model/query_tap.hpp"
-#include "core/policy/scheduler.hpp"
 
 namespace pikv {
 
@@ -33,7 +32,6 @@ struct EngineParts {
   Decoder& decoder;
   KvCache& cache;
   Communicator& comm;
-  const Scheduler& scheduler;
   QueryTap& tap;
   SchedulingPass& scheduling;
 };
@@ -71,6 +69,7 @@ class Engine {
   void step(std::span<const Request> requests);
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                const TokenCallback& on_token);
+  [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
   void schedule();
   void forget_finished();
 

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a scheduler over the cache of one sequence: gathers each layer on one rank, scores it there,
-// shares the scores, selects on every rank alike and frees what is not kept.
+// shares the scores, selects on every rank alike and frees what goes.
 //
-// The layers are dealt out over the ranks, so each rank scores L / R of them. A pass moves the keys
-// and values that the scheduler asks for once, and one float and one position a slot to every rank.
+// Each rank scores L / R of the layers. A pass moves what the scheduler asks for of the slots once,
+// and one float and one position a slot to every rank.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/engine/slot_gather.hpp"
 #include "core/model/model_config.hpp"
 #include "core/model/query_tap.hpp"
 #include "core/model/weights.hpp"
@@ -29,6 +30,14 @@ struct SchedulingParts {
   Communicator& comm;
   const Scheduler& scheduler;
   KvBudget budget;
+  SchedulerNeeds recorded;  // what cache and tap keep: at least what the scheduler needs
+};
+
+/// A sequence whose cache is to be scheduled.
+struct ScheduledSequence {
+  SequenceId id;
+  std::int64_t num_computed;  // tokens that it has seen
+  std::int64_t num_context;
 };
 
 /// Sums over passes; slots are those of all ranks.
@@ -43,44 +52,51 @@ class SchedulingPass {
  public:
   SchedulingPass(Exec& exec, const SchedulingParts& parts);
 
-  /// A collective. `next`: the position that the sequence computes next.
-  void run(SequenceId sequence, Position next);
+  /// A collective. `num_sequences`: those in the cache, which share a budget of bytes.
+  void run(const ScheduledSequence& sequence, std::int64_t num_sequences);
+
+  [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
+  [[nodiscard]] const KvBudget& budget() const { return budget_; }
+  /// Schedules otherwise from now on; pages, columns and statistics stay. Throws InvalidArgument
+  /// for a scheduler that needs what is not recorded. `scheduler` must outlive the pass.
+  void switch_to(const Scheduler& scheduler, const KvBudget& budget);
 
   [[nodiscard]] const SchedulingStats& stats() const { return stats_; }
   /// What the last pass saw, for those who look into it: scores before selection.
   [[nodiscard]] const SequenceScores& last_scores() const { return scores_; }
+  /// [L, Hkv], what it evicted: ascending subscripts into those slots.
+  [[nodiscard]] const std::vector<std::vector<std::int32_t>>& last_evicted() const {
+    return evict_;
+  }
 
  private:
-  struct Head {
-    std::vector<Position> positions;
-    std::vector<float> keys;    // [n, D]
-    std::vector<float> values;  // [n, D]
-  };
-  /// One layer of one sequence, gathered.
-  struct Layer {
-    std::vector<Head> heads;
-    std::vector<Position> query_positions;
-    std::vector<float> queries;
-    std::vector<float> mean, covariance;
-    std::int64_t moment_count = 0;
-    std::vector<float> output_projection;
+  /// A layer that this rank scored.
+  struct Scored {
+    LayerId layer;
+    std::vector<std::vector<std::int64_t>> counts;  // [Hkv, R]
+    std::vector<HeadScores> heads;                  // [Hkv]
   };
 
-  void pack(SequenceId sequence, LayerId layer, Position next, Message& message) const;
-  [[nodiscard]] Layer unpack(LayerId layer);
-  void unpack_head(std::vector<class MessageFields>& messages, Head& head) const;
-  void score(SequenceId sequence, LayerId layer, Position next);
-  void share(LayerId layer, bool scored);
-  void apply(SequenceId sequence);
+  [[nodiscard]] KvBudget slots_from_bytes(std::int64_t num_sequences) const;
+  void score(SlotGather::Layer& layer, const KvBudget& budget, Scored& scored);
+  void check(const Scored& scored) const;
+  void share(std::size_t num_mine, std::int64_t first, std::int64_t last);
+  void take(Scored& scored);
+  void apply(const KvBudget& budget);
 
   Exec& exec_;
   SchedulingParts parts_;
+  const Scheduler* scheduler_ = nullptr;
+  KvBudget budget_;
   SchedulerNeeds needs_;
+  SlotGather gather_;
   std::vector<float> inverse_frequencies_;
+  std::vector<std::vector<float>> projections_;  // [L], output projections by head, as needed
   std::vector<Message> send_, received_;
+  std::vector<Scored> scored_;  // of the round
   SequenceScores scores_;
-  std::vector<std::vector<float>> layer_scores_;  // of the layer that this rank scored
-  std::vector<std::vector<Position>> layer_positions_;
+  std::vector<std::int64_t> first_slots_;  // [L, Hkv]: of this rank, among those of all
+  std::vector<std::vector<std::int32_t>> evict_;
   SchedulingStats stats_;
 };
 

@@ -33,6 +33,7 @@ struct DecoderParts {
   Communicator& comm;
   const Gate& gate;
   const KvRouter& kv_router;
+  float column_decay = 0;  // of the cache's decayed attention columns
   QueryTap& tap;
 };
 

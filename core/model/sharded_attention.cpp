@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/comm/message_fields.hpp"
+#include "kernels/attention_columns.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/merge_states.hpp"
 
@@ -33,6 +34,8 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
       received_(make_messages(comm)),
       replies_(make_messages(comm)),
       results_(make_messages(comm)),
+      totals_(make_messages(comm)),
+      received_totals_(make_messages(comm)),
       lse_(exec.device()) {}
 
 void ShardedAttention::run(const Args& args) {
@@ -51,12 +54,14 @@ void ShardedAttention::run(const Args& args) {
             .keys = args.k,
             .values = args.v});
     lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
-    attend(args.layer, args.window,
-           {.sequences = args.rows.sequences,
-            .positions = args.rows.positions,
-            .q = args.q,
-            .o = args.o,
-            .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}});
+    batches_.resize(1);
+    batches_[0].queries = {.sequences = args.rows.sequences,
+                           .positions = args.rows.positions,
+                           .q = args.q,
+                           .o = args.o,
+                           .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
+    attend(args.layer, args.window, batches_[0]);
+    if (keeps_account()) account(args.layer, args.window, batches_[0], batches_[0].queries.lse);
     return;
   }
   const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
@@ -67,6 +72,7 @@ void ShardedAttention::run(const Args& args) {
   answer(args);
   comm_.all_to_all_v(replies_, results_, "attention results");
   merge(args);
+  if (keeps_account()) exchange_totals(args, holders);
 }
 
 // The message to a rank: its header; sequence, position and query of every row; sequence, position,
@@ -115,11 +121,7 @@ void ShardedAttention::pack(const Args& args, int rank, bool has_shards) {
 }
 
 void ShardedAttention::answer(const Args& args) {
-  struct Request {
-    Queries queries;
-    KvCache::Entries entries;
-  };
-  std::vector<Request> requests;
+  batch_ranks_.clear();
   for (std::size_t rank = 0; rank < received_.size(); ++rank) {
     Message& message = received_[rank];
     Message& reply = replies_[rank];
@@ -137,7 +139,9 @@ void ShardedAttention::answer(const Args& args) {
     const auto kv_size = static_cast<std::size_t>(args.k.row_size());
     const auto num_heads = static_cast<std::size_t>(config_.num_heads);
 
-    Request& request = requests.emplace_back();
+    if (batches_.size() == batch_ranks_.size()) batches_.emplace_back();
+    Batch& request = batches_[batch_ranks_.size()];
+    batch_ranks_.push_back(rank);
     request.queries.sequences = fields.next<SequenceId>(num_rows);
     request.queries.positions = fields.next<Position>(num_rows);
     request.queries.q = {fields.next<float>(num_rows * q_size).data(),
@@ -157,8 +161,30 @@ void ShardedAttention::answer(const Args& args) {
     request.queries.lse = {out.next<float>(num_rows * num_heads).data(), {rows, config_.num_heads}};
   }
   // All entries before any query: a row may read what another rank's row brings in this step.
-  for (const Request& request : requests) append(request.entries);
-  for (const Request& request : requests) attend(args.layer, args.window, request.queries);
+  for (std::size_t i = 0; i < batch_ranks_.size(); ++i) append(batches_[i].entries);
+  for (std::size_t i = 0; i < batch_ranks_.size(); ++i) {
+    attend(args.layer, args.window, batches_[i]);
+  }
+}
+
+// Every rank that answered learns what its slots' weights are relative to.
+void ShardedAttention::exchange_totals(const Args& args, const std::vector<int>& holders) {
+  const auto floats = static_cast<std::size_t>(args.rows.size() * config_.num_heads);
+  for (std::size_t rank = 0; rank < totals_.size(); ++rank) {
+    const bool asked =
+        args.rows.size() > 0 && std::ranges::binary_search(holders, static_cast<int>(rank));
+    totals_[rank].resize_discard(asked ? field_bytes<float>(floats) : 0);
+    if (!asked) continue;
+    MessageFields fields(totals_[rank]);
+    std::copy_n(lse_.data(), floats, fields.next<float>(floats).begin());
+  }
+  comm_.all_to_all_v(totals_, received_totals_, "attention totals");
+  for (std::size_t i = 0; i < batch_ranks_.size(); ++i) {
+    MessageFields fields(received_totals_[batch_ranks_[i]]);
+    const auto extents = batches_[i].queries.lse.extents;
+    const auto count = static_cast<std::size_t>(extents[0] * extents[1]);
+    account(args.layer, args.window, batches_[i], {fields.next<float>(count).data(), extents});
+  }
 }
 
 void ShardedAttention::merge(const Args& args) {
@@ -189,15 +215,16 @@ void ShardedAttention::append(const KvCache::Entries& entries) {
                            comm_.rank(), ")"));
 }
 
-void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
-                              const Queries& queries) {
+void ShardedAttention::collect(LayerId layer, Batch& batch) {
   segments_.clear();
   streams_.clear();
-  const auto num_rows = static_cast<std::int32_t>(queries.sequences.size());
+  const auto num_rows = static_cast<std::int32_t>(batch.queries.sequences.size());
   for (std::int32_t row = 0; row < num_rows;) {
-    const SequenceId sequence = queries.sequences[static_cast<std::size_t>(row)];
+    const SequenceId sequence = batch.queries.sequences[static_cast<std::size_t>(row)];
     std::int32_t end = row + 1;
-    while (end < num_rows && queries.sequences[static_cast<std::size_t>(end)] == sequence) ++end;
+    while (end < num_rows && batch.queries.sequences[static_cast<std::size_t>(end)] == sequence) {
+      ++end;
+    }
     const auto first_stream = static_cast<std::int64_t>(streams_.size());
     const std::int32_t num_streams = cache_.collect_streams(layer, sequence, streams_);
     segments_.push_back({.row_begin = row,
@@ -206,9 +233,53 @@ void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
                          .num_streams = num_streams});
     row = end;
   }
+  if (!keeps_account()) return;
+  // Single rows leave their scores, so that the keys are not read twice.
+  const std::int64_t floats_per_page =
+      cache_.open_layout().num_slots * (config_.num_heads / config_.num_kv_heads);
+  std::size_t num_floats = 0;
+  std::vector<std::size_t> begins;
+  for (const kernels::AttentionSegment& segment : segments_) {
+    begins.push_back(num_floats);
+    if (segment.row_end - segment.row_begin != 1) continue;
+    for (std::int64_t i = 0; i < segment.num_streams * config_.num_kv_heads; ++i) {
+      const auto& view = streams_[static_cast<std::size_t>(segment.first_stream + i)];
+      num_floats += static_cast<std::size_t>(
+          (view.num_sealed_pages + (view.open_page != nullptr ? 1 : 0)) * floats_per_page);
+    }
+  }
+  batch.scores.resize(num_floats);
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    if (segments_[i].row_end - segments_[i].row_begin == 1) {
+      segments_[i].scores = batch.scores.data() + begins[i];
+    }
+  }
+}
+
+void ShardedAttention::account(LayerId layer, std::optional<std::int32_t> window, Batch& batch,
+                               View<const float, 2> lse) {
+  collect(layer, batch);
+  const Queries& queries = batch.queries;
+  kernels::attention_columns(
+      exec_, {.q = queries.q,
+              .positions = {queries.positions.data(), {queries.q.extent(0)}},
+              .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
+              .streams = {streams_.data(), {static_cast<std::int64_t>(streams_.size())}},
+              .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+              .sealed_layout = cache_.sealed_layout(),
+              .open_layout = cache_.open_layout(),
+              .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+              .window = window,
+              .lse = lse,
+              .decay = config_.column_decay});
+}
+
+void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window, Batch& batch) {
+  collect(layer, batch);
+  const Queries& queries = batch.queries;
   kernels::attention(exec_,
                      {.q = queries.q,
-                      .positions = {queries.positions.data(), {num_rows}},
+                      .positions = {queries.positions.data(), {queries.q.extent(0)}},
                       .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
                       .streams = {streams_.data(), {static_cast<std::int64_t>(streams_.size())}},
                       .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),

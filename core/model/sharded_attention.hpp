@@ -28,6 +28,7 @@ class ShardedAttention {
     std::int64_t num_heads;
     std::int64_t num_kv_heads;
     std::int64_t head_dim;
+    float column_decay = 0;  // of the cache's decayed attention columns
   };
 
   /// All references must outlive this object.
@@ -58,8 +59,20 @@ class ShardedAttention {
     View<float, 2> lse;
   };
 
+  /// A batch of queries with what this rank's cache holds for them.
+  struct Batch {
+    Queries queries;
+    KvCache::Entries entries;
+    std::vector<float> scores;  // of single rows, where slots keep account
+  };
+
   void append(const KvCache::Entries& entries);
-  void attend(LayerId layer, std::optional<std::int32_t> window, const Queries& queries);
+  void attend(LayerId layer, std::optional<std::int32_t> window, Batch& batch);
+  void collect(LayerId layer, Batch& batch);
+  void account(LayerId layer, std::optional<std::int32_t> window, Batch& batch,
+               View<const float, 2> lse);
+  void exchange_totals(const Args& args, const std::vector<int>& holders);
+  [[nodiscard]] bool keeps_account() const { return !cache_.open_layout().columns.empty(); }
   void pack(const Args& args, int rank, bool has_shards);
   void answer(const Args& args);
   void merge(const Args& args);
@@ -74,6 +87,9 @@ class ShardedAttention {
   std::vector<ShardId> owners_;             // of this rank's rows
   std::vector<Message> send_, received_;    // queries and entries
   std::vector<Message> replies_, results_;  // partial outputs
+  std::vector<Message> totals_, received_totals_;
+  std::vector<Batch> batches_;  // of the layer in progress, with the rank that each came from
+  std::vector<std::size_t> batch_ranks_;
   std::vector<kernels::AttentionSegment> segments_;
   std::vector<kernels::StreamView> streams_;
   DeviceBuffer<float> lse_;

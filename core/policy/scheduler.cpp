@@ -7,10 +7,12 @@
 
 namespace pikv {
 
-std::int64_t KvBudget::of(std::int64_t n) const {
+std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
   if (n == 0) return 0;
   std::int64_t kept = n;
-  if (fraction) kept = static_cast<std::int64_t>(std::floor(static_cast<double>(n) * *fraction));
+  if (fraction) {
+    kept = static_cast<std::int64_t>(std::floor(static_cast<double>(num_tokens) * *fraction));
+  }
   if (slots) kept = std::min(kept, *slots);
   return std::clamp<std::int64_t>(kept, 1, n);
 }

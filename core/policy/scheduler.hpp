@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A scheduler decides which slots of the cache are kept.
+// A scheduler decides which slots of the cache are evicted, and when.
 //
 // It works in two halves. score() sees one layer of one sequence whole, on one rank, in the order
 // of positions, however the slots are sharded. select() sees the scores of all layers, on every
@@ -10,11 +10,13 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "core/base/ids.hpp"
+#include "kernels/common/attention_columns.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
 
@@ -24,18 +26,23 @@ namespace pikv {
 struct SchedulerNeeds {
   std::int64_t query_rows = 0;  // queries of so many of the newest positions
   bool query_moments = false;
+  AttentionColumns columns = {};  // kept by the slots all the time, at a cost in every step
+  float column_decay = 0;         // of the decayed ones, in [0, 1)
   bool keys = false;
   bool values = false;
   bool output_projection = false;
+  bool in_order = true;  // slots of a head ascend in position; sorting them costs time
 };
 
-/// How much is kept of each KV head: a fraction of its slots, or a count of them.
+/// How much is kept: a fraction of the tokens that the sequence has seen, a count of slots of each
+/// KV head, or bytes of pages on each rank, shared by its sequences.
 struct KvBudget {
-  std::optional<double> fraction;
-  std::optional<std::int64_t> slots;
+  std::optional<double> fraction = {};
+  std::optional<std::int64_t> slots = {};
+  std::optional<std::uint64_t> bytes = {};  // turned into slots before a scheduler sees it
 
-  /// For a head of n slots: at least 1 where there is one, at most n.
-  [[nodiscard]] std::int64_t of(std::int64_t n) const;
+  /// For a head of n slots, after `num_tokens` tokens: at least 1 where there is one, at most n.
+  [[nodiscard]] std::int64_t of(std::int64_t n, std::int64_t num_tokens) const;
 };
 
 /// Mean and covariance of the queries of one layer before RoPE, over all positions from
@@ -47,19 +54,22 @@ struct QueryMoments {
 };
 inline constexpr Position kFirstMomentPosition = 4;
 
-/// The slots of one KV head, over all shards, ascending in position.
+/// The slots of one KV head, over all shards.
 struct HeadSlots {
   std::span<const Position> positions;  // [n]
   View<const float, 2> keys;            // [n, D], after RoPE
   View<const float, 2> values;          // [n, D]
+  View<const float, 2> columns = {};    // [n, C], see LayerSlots::columns
 };
 
 /// One layer of one sequence. Heads may have different lengths.
 struct LayerSlots {
   SequenceId sequence;
   LayerId layer;
-  Position next_position;                      // of the sequence
+  Position next_position;                      // of the sequence: the tokens that it has seen
+  std::int64_t num_context;                    // see Scheduler::next_run
   std::span<const HeadSlots> heads;            // [Hkv]
+  AttentionColumns columns;                    // which are there; at least those asked for
   View<const float, 3> queries;                // [w, H, D] after RoPE, the newest last
   std::span<const Position> query_positions;   // [w]
   QueryMoments moments;                        // where asked for
@@ -78,15 +88,9 @@ struct HeadScores {
 struct SequenceScores {
   SequenceId sequence;
   Position next_position;
-  std::int64_t num_kv_heads;
-  std::vector<HeadScores> heads;  // [L, Hkv]
-};
-
-/// Where a sequence stands after a step. Its context is what is to be compressed; a step always ends
-/// with it.
-struct ScheduleMoment {
-  std::int64_t num_computed;  // tokens in the cache, evicted ones included
   std::int64_t num_context;
+  std::int64_t num_kv_heads;
+  std::vector<HeadScores> heads;  // [L, Hkv], the slots in any order
 };
 
 class Scheduler {
@@ -98,17 +102,21 @@ class Scheduler {
 
   [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
 
-  /// Whether the cache of a sequence is scheduled now; asked after every step of it. The same on
-  /// every rank.
-  [[nodiscard]] virtual bool is_due(const ScheduleMoment& moment) const = 0;
+  /// After how many tokens of a sequence the scheduler runs next, more than `num_computed`; a step
+  /// ends there. The context is what is to be compressed: the prompt, or its part before a question.
+  /// The same on every rank.
+  [[nodiscard]] virtual std::int64_t next_run(std::int64_t num_computed, std::int64_t num_context,
+                                              const KvBudget& budget) const = 0;
+  static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
   /// One score a slot: scores[h] has as many as slots.heads[h].
   virtual void score(Exec& exec, const LayerSlots& slots,
                      std::span<std::vector<float>> scores) const = 0;
 
-  /// keep[l * Hkv + h]: ascending subscripts into the head's slots. A function of its arguments.
+  /// evict[l * Hkv + h] gets ascending subscripts into the head's slots. A function of its
+  /// arguments, and of the set of slots, not of their order.
   virtual void select(const SequenceScores& scores, const KvBudget& budget,
-                      std::span<std::vector<std::int32_t>> keep) const = 0;
+                      std::span<std::vector<std::int32_t>> evict) const = 0;
 };
 
 }  // namespace pikv

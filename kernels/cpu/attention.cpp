@@ -8,6 +8,7 @@
 #include "kernels/cpu/attention_tile.hpp"
 #include "kernels/cpu/merge_row.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/simd.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -61,10 +62,11 @@ class PageWalk {
     }
     const std::int64_t begin = num_pages * task.split / task.num_splits;
     const std::int64_t end = num_pages * (task.split + 1) / task.num_splits;
+    if (task.segment->scores != nullptr) scores_ = first_scores(task);
     std::int64_t base = 0;
     for (const StreamView& stream : streams) {
       const std::int64_t count = num_pages_of(stream);
-      walk(stream, std::max<std::int64_t>(begin - base, 0), std::min(end - base, count));
+      walk(stream, base, std::max<std::int64_t>(begin - base, 0), std::min(end - base, count));
       base += count;
     }
     tile_.flush();
@@ -77,7 +79,22 @@ class PageWalk {
                               : stream.open_page + args_.open_layout.position_offset());
   }
 
-  void walk(const StreamView& stream, std::int64_t begin, std::int64_t end) {
+  /// Where the scores of the task's KV head go: after those of the heads before it.
+  float* first_scores(const Task& task) const {
+    float* scores = task.segment->scores;
+    for (std::int64_t h = 0; h < task.kv_head; ++h) {
+      for (const StreamView& stream : streams_of(args_, *task.segment, h)) {
+        scores += num_pages_of(stream) * scores_per_page();
+      }
+    }
+    return scores;
+  }
+  [[nodiscard]] std::int64_t scores_per_page() const {
+    return args_.open_layout.num_slots * (args_.q.extent(1) / args_.num_kv_heads);
+  }
+
+  /// Pages [begin, end) of a stream whose first page is page `base` of the head.
+  void walk(const StreamView& stream, std::int64_t base, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const bool sealed = i < stream.num_sealed_pages;
       const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
@@ -86,16 +103,20 @@ class PageWalk {
           reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
       if (i + kPositionsAhead < num_pages_of(stream))
         prefetch_positions(stream, i + kPositionsAhead);
-      if (positions[0] > last_position_) return;  // positions ascend: nothing readable follows
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
-        const std::int32_t first = positions[lane];
-        const std::int32_t last = positions[lane + kLanes - 1];
-        if (first > last_position_) break;
-        if (args_.window && last != kNoPosition && last <= first_position_ - *args_.window)
-          continue;
+        const auto held = load_as<I32x16>(positions + lane);
+        const std::int32_t oldest = min(held);
+        const std::int32_t newest = max(held);  // kNoPosition where a slot holds nothing
+        if (oldest > last_position_) continue;
+        if (args_.window && newest <= first_position_ - *args_.window) continue;
         const bool whole =
-            last <= first_position_ && (!args_.window || first > last_position_ - *args_.window);
-        tile_.push(layout, page, lane, !whole);
+            newest <= first_position_ && (!args_.window || oldest > last_position_ - *args_.window);
+        float* scores = nullptr;
+        if (scores_ != nullptr) {
+          scores = scores_ + (base + i) * scores_per_page() +
+                   lane * scores_per_page() / layout.num_slots;
+        }
+        tile_.push(layout, page, lane, !whole, scores);
       }
     }
   }
@@ -104,6 +125,7 @@ class PageWalk {
   AttentionTile& tile_;
   std::int32_t first_position_;
   std::int32_t last_position_;
+  float* scores_ = nullptr;  // of the head's first page
 };
 
 void run_task(Exec& exec, const AttentionArgs& args, const Task& task, int thread_idx) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/score_block.hpp"
 #include "kernels/cpu/simd.hpp"
 
 namespace pikv::kernels::cpu {
@@ -19,26 +20,6 @@ constexpr std::int64_t kBf16Rows = 16;
 constexpr std::int64_t kPrefetchRows = 16;
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-/// scores[r, lane] += q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes.
-template <int kRows, int kLaneVectors, class T>
-void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
-                 std::int64_t key_stride, float* scores, std::int64_t score_stride) {
-  F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}] = {};
-  for (std::int64_t d = 0; d < head_dim; ++d) {
-    F32x16 k[std::size_t{kLaneVectors}];
-    for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
-    for (int r = 0; r < kRows; ++r) {
-      const F32x16 qv = broadcast(q[r * head_dim + d]);
-      for (int j = 0; j < kLaneVectors; ++j) acc[r][j] += qv * k[j];
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int j = 0; j < kLaneVectors; ++j) {
-      store(scores + r * score_stride + j * kLanes, acc[r][j]);
-    }
-  }
-}
 
 /// o[r, c...] += sum over slots of p[r, slot] * v[slot, c...], kVectors vectors of channels wide.
 template <int kRows, int kVectors, class T>
@@ -104,7 +85,7 @@ void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
 }
 
 void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
-                         bool masked) {
+                         bool masked, float* scores) {
   if (num_lanes_ == kMaxLanes || (num_lanes_ > 0 && layout.dtype != dtype_)) flush();
   dtype_ = layout.dtype;
   key_stride_ = layout.num_slots;
@@ -118,7 +99,8 @@ void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::i
       .values = page + layout.key_bytes() + lane * value_stride_ * size,
       .positions = positions,
       .num_slots = num_slots,
-      .masked = masked};
+      .masked = masked,
+      .scores = scores};
   if (num_rows_ <= kPrefetchRows) prefetch(lanes_[static_cast<std::size_t>(num_lanes_ - 1)]);
 }
 
@@ -140,6 +122,7 @@ void AttentionTile::flush() {
   dispatch_dtype(dtype_, [&]<class T>() {
     in_bf16_ ? score_bf16<T>() : score<T>();
     mask();
+    store_scores();
     update_softmax();
     in_bf16_ ? accumulate_bf16<T>() : accumulate<T>();
   });
@@ -154,24 +137,7 @@ void AttentionTile::score() {
     keys[static_cast<std::size_t>(j)] =
         reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].keys);
   }
-  std::int64_t row = 0;
-  const auto rows_of = [&]<int kRows>() {
-    const float* q = q_ + row * head_dim_;
-    float* scores = scores_ + row * kStride;
-    std::int64_t j = 0;
-    const auto lanes_of = [&]<int kLaneVectors>() {
-      score_block<kRows, kLaneVectors>(q, head_dim_, keys.data() + j, key_stride_,
-                                       scores + j * kLanes, kStride);
-      j += kLaneVectors;
-    };
-    while (j + 4 <= num_lanes_) lanes_of.template operator()<4>();
-    if (j + 2 <= num_lanes_) lanes_of.template operator()<2>();
-    if (j < num_lanes_) lanes_of.template operator()<1>();
-    row += kRows;
-  };
-  while (row + 6 <= num_rows_) rows_of.template operator()<6>();
-  if (row + 4 <= num_rows_) rows_of.template operator()<4>();
-  while (row < num_rows_) rows_of.template operator()<1>();
+  score_rows(q_, num_rows_, head_dim_, keys.data(), num_lanes_, key_stride_, scores_, kStride);
 }
 
 void AttentionTile::mask() {
@@ -185,6 +151,16 @@ void AttentionTile::mask() {
       if (window_) readable &= positions > p - *window_;
       float* scores = scores_ + (row * kMaxLanes + j) * kLanes;
       store(scores, readable ? load(scores) : broadcast(kMinusInfinity));
+    }
+  }
+}
+
+void AttentionTile::store_scores() const {
+  for (std::int64_t j = 0; j < num_lanes_; ++j) {
+    float* to = lanes_[static_cast<std::size_t>(j)].scores;
+    if (to == nullptr) continue;
+    for (std::int64_t row = 0; row < num_rows_; ++row) {
+      store(to + row * kLanes, load(scores_ + (row * kMaxLanes + j) * kLanes));
     }
   }
 }

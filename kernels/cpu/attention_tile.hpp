@@ -29,7 +29,9 @@ class AttentionTile {
   void set_query(std::int64_t row, const float* q, float scale, std::int32_t position);
 
   /// Adds kLanes slots of a page, starting at `lane`; `masked` when some row may not read them all.
-  void push(const PageLayout& layout, const std::byte* page, std::int32_t lane, bool masked);
+  /// Their scores [rows, kLanes] go to `scores` too, if it is not null.
+  void push(const PageLayout& layout, const std::byte* page, std::int32_t lane, bool masked,
+            float* scores);
 
   /// Works off what was pushed.
   void flush();
@@ -47,12 +49,14 @@ class AttentionTile {
     const std::int32_t* positions;
     std::int64_t num_slots;  // written ones, at the front
     bool masked;
+    float* scores;  // [rows, kLanes], or null
   };
 
   void prefetch(const Lanes& lanes) const;
   template <class T>
   void score();
   void mask();
+  void store_scores() const;
   void update_softmax();
   template <class T>
   void accumulate();

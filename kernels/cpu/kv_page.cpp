@@ -16,6 +16,12 @@ std::int32_t* positions_of(const PageLayout& layout, std::byte* page) {
   return reinterpret_cast<std::int32_t*>(page + layout.position_offset());
 }
 
+/// Column c of the layout, [P].
+float* column(const PageLayout& layout, std::byte* page, std::int32_t c) {
+  return reinterpret_cast<float*>(page + layout.columns_offset()) +
+         static_cast<std::ptrdiff_t>(c) * layout.num_slots;
+}
+
 void write_slot(const PageLayout& layout, const KvWrite& write) {
   auto* keys = reinterpret_cast<float*>(write.page);
   for (std::int32_t d = 0; d < layout.head_dim; ++d) {
@@ -25,6 +31,27 @@ void write_slot(const PageLayout& layout, const KvWrite& write) {
   std::copy_n(write.value, layout.head_dim,
               values + static_cast<std::ptrdiff_t>(write.slot) * layout.value_stride());
   positions_of(layout, write.page)[write.slot] = write.position;
+  for (std::int32_t c = 0; c < layout.columns.count(); ++c)
+    column(layout, write.page, c)[write.slot] = 0;
+}
+
+template <class T>
+void move_slot(const PageLayout& layout, const SlotRef& from, const SlotRef& to) {
+  const auto* from_keys = reinterpret_cast<const T*>(from.page) + from.slot;
+  auto* to_keys = reinterpret_cast<T*>(to.page) + to.slot;
+  for (std::int32_t d = 0; d < layout.head_dim; ++d) {
+    const std::ptrdiff_t channel = static_cast<std::ptrdiff_t>(d) * layout.num_slots;
+    to_keys[channel] = from_keys[channel];
+  }
+  const auto* from_values = reinterpret_cast<const T*>(from.page + layout.key_bytes());
+  auto* to_values = reinterpret_cast<T*>(to.page + layout.key_bytes());
+  std::copy_n(from_values + static_cast<std::ptrdiff_t>(from.slot) * layout.value_stride(),
+              layout.head_dim,
+              to_values + static_cast<std::ptrdiff_t>(to.slot) * layout.value_stride());
+  positions_of(layout, to.page)[to.slot] = positions_of(layout, from.page)[from.slot];
+  for (std::int32_t c = 0; c < layout.columns.count(); ++c) {
+    column(layout, to.page, c)[to.slot] = column(layout, from.page, c)[from.slot];
+  }
 }
 
 template <class From, class To>
@@ -51,6 +78,26 @@ void clear_pages(Exec& /*exec*/, const ClearPagesArgs& args) {
     std::byte* page = args.pages.data[i];
     std::memset(page, 0, args.layout.position_offset());
     std::fill_n(positions_of(args.layout, page), args.layout.num_slots, kNoPosition);
+    std::memset(page + args.layout.columns_offset(), 0,
+                args.layout.page_bytes() - args.layout.columns_offset());
+  }
+}
+
+void move_slots(Exec& exec, const MoveSlotsArgs& args) {
+  parallel_ranges(exec, args.from.extent(0), 1 + 512 / args.layout.head_dim,
+                  [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
+                    dispatch_dtype(args.layout.dtype, [&]<class T>() {
+                      for (std::int64_t i = begin; i < end; ++i) {
+                        move_slot<T>(args.layout, args.from.data[i], args.to.data[i]);
+                      }
+                    });
+                  });
+}
+
+void hide_slots(Exec& /*exec*/, const HideSlotsArgs& args) {
+  for (std::int64_t i = 0; i < args.slots.extent(0); ++i) {
+    const SlotRef& ref = args.slots.data[i];
+    positions_of(args.layout, ref.page)[ref.slot] = kNoPosition;
   }
 }
 
@@ -58,6 +105,7 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   const PageLayout& from_layout = args.from_layout;
   const PageLayout& to_layout = args.to_layout;
   const std::size_t count = from_layout.position_offset() / size_bytes(from_layout.dtype);
+  const auto num_columns = static_cast<std::size_t>(from_layout.columns.count());
   parallel_ranges(
       exec, args.from.extent(0), 16, [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
         dispatch_dtype(from_layout.dtype, [&]<class From>() {
@@ -66,8 +114,10 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
               const std::byte* from = args.from.data[i];
               std::byte* to = args.to.data[i];
               convert<From, To>(from, to, count);
+              // Positions and columns.
               std::memcpy(to + to_layout.position_offset(), from + from_layout.position_offset(),
-                          static_cast<std::size_t>(to_layout.num_slots) * sizeof(std::int32_t));
+                          static_cast<std::size_t>(to_layout.num_slots) *
+                              (sizeof(std::int32_t) + sizeof(float) * num_columns));
             }
           });
         });

@@ -108,6 +108,8 @@ inline void store_first(float* to, F32x16 v, std::int64_t n) {
   std::memcpy(to, &v, static_cast<std::size_t>(n) * sizeof(float));
 }
 
+inline I32x16 max(I32x16 a, I32x16 b) { return a > b ? a : b; }
+inline I32x16 min(I32x16 a, I32x16 b) { return a < b ? a : b; }
 inline F32x16 max(F32x16 a, F32x16 b) { return a > b ? a : b; }
 inline F32x16 min(F32x16 a, F32x16 b) { return a < b ? a : b; }
 
@@ -164,6 +166,24 @@ inline float max(F32x16 v) {
   const float x = b[0] > b[2] ? b[0] : b[2];
   const float y = b[1] > b[3] ? b[1] : b[3];
   return x > y ? x : y;
+}
+
+namespace detail {
+/// Folds the lanes of v by an operation that may take them in any order; all lanes hold the result.
+template <class Vector, class Op>
+inline Vector fold(Vector v, Op op) {
+  v = op(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = op(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+  v = op(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+  return op(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+}
+}  // namespace detail
+
+inline std::int32_t max(I32x16 v) {
+  return detail::fold(v, [](I32x16 a, I32x16 b) { return max(a, b); })[0];
+}
+inline std::int32_t min(I32x16 v) {
+  return detail::fold(v, [](I32x16 a, I32x16 b) { return min(a, b); })[0];
 }
 
 /// exp(x) to about 2 ulp; exactly 0 for x = -inf and below the smallest normal result. Range

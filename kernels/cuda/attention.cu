@@ -112,17 +112,13 @@ __device__ void attend_tile(const PageShape& shape, const std::byte* __restrict_
   }
 }
 
-/// False when the page and all that follow it in the stream are later than the query.
 template <class T, int kPerLane>
-__device__ bool attend_page(const PageShape& shape, const std::byte* __restrict__ page,
+__device__ void attend_page(const PageShape& shape, const std::byte* __restrict__ page,
                             const float* __restrict__ q, float scale, const Readable& readable,
                             int lane, WarpState<kPerLane>& state) {
-  const auto* slot_positions = reinterpret_cast<const std::int32_t*>(page + shape.position_bytes);
-  if (slot_positions[0] > readable.last) return false;
   for (std::int32_t slot = 0; slot < shape.num_slots; slot += kLanes) {
     attend_tile<T>(shape, page, slot, q, scale, readable, lane, state);
   }
-  return true;
 }
 
 /// Reads every kWarps-th page of the segment's streams of one KV head, counted over all of them, so
@@ -139,12 +135,13 @@ __device__ void attend_streams(const Params& params, const AttentionSegment& seg
     const StreamView stream = streams[s];
     const std::int32_t num_pages = stream.num_sealed_pages + (stream.open_page == nullptr ? 0 : 1);
     for (std::int32_t i = turn; i < num_pages; i += kWarps) {
-      const bool more = i < stream.num_sealed_pages
-                            ? attend_page<Sealed>(params.sealed_shape, stream.sealed_pages[i], q,
-                                                  params.scale, readable, lane, state)
-                            : attend_page<float>(params.open_shape, stream.open_page, q,
-                                                 params.scale, readable, lane, state);
-      if (!more) break;
+      if (i < stream.num_sealed_pages) {
+        attend_page<Sealed>(params.sealed_shape, stream.sealed_pages[i], q, params.scale, readable,
+                            lane, state);
+      } else {
+        attend_page<float>(params.open_shape, stream.open_page, q, params.scale, readable, lane,
+                           state);
+      }
     }
     turn = (turn + kWarps - num_pages % kWarps) % kWarps;
   }

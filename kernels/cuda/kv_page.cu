@@ -34,10 +34,63 @@ __global__ void __launch_bounds__(kBlockThreads) write_slots_kernel(const WriteP
       keys[std::int64_t{d} * shape.num_slots] = write.key[d];
       value[d] = write.value[d];
     }
-    if (lane == 0) {
-      reinterpret_cast<std::int32_t*>(write.page + shape.position_bytes)[write.slot] =
-          write.position;
+    auto* positions = reinterpret_cast<std::int32_t*>(write.page + shape.position_bytes);
+    auto* columns = reinterpret_cast<float*>(positions + shape.num_slots);
+    if (lane == 0) positions[write.slot] = write.position;
+    if (lane < shape.num_columns) columns[lane * shape.num_slots + write.slot] = 0.0f;
+  }
+}
+
+struct MoveParams {
+  const SlotRef* __restrict__ from;  // [num_slots]
+  const SlotRef* __restrict__ to;    // [num_slots]
+  std::int64_t num_moves;
+  PageShape shape;
+};
+
+/// One warp a slot.
+template <class T>
+__global__ void __launch_bounds__(kBlockThreads) move_slots_kernel(const MoveParams params) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const PageShape& shape = params.shape;
+  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; i < params.num_moves;
+       i += stride) {
+    const SlotRef from = params.from[i];
+    const SlotRef to = params.to[i];
+    const auto* from_keys = reinterpret_cast<const T*>(from.page) + from.slot;
+    auto* to_keys = reinterpret_cast<T*>(to.page) + to.slot;
+    const auto* from_value = reinterpret_cast<const T*>(from.page + shape.value_bytes) +
+                             std::int64_t{from.slot} * shape.value_stride;
+    auto* to_value = reinterpret_cast<T*>(to.page + shape.value_bytes) +
+                     std::int64_t{to.slot} * shape.value_stride;
+    for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
+      to_keys[std::int64_t{d} * shape.num_slots] = from_keys[std::int64_t{d} * shape.num_slots];
+      to_value[d] = from_value[d];
     }
+    // The positions and, after them, each column: rows of P words.
+    const auto* from_words =
+        reinterpret_cast<const std::int32_t*>(from.page + shape.position_bytes);
+    auto* to_words = reinterpret_cast<std::int32_t*>(to.page + shape.position_bytes);
+    if (lane <= shape.num_columns) {
+      to_words[lane * shape.num_slots + to.slot] = from_words[lane * shape.num_slots + from.slot];
+    }
+  }
+}
+
+struct HideParams {
+  const SlotRef* __restrict__ slots;  // [num_slots]
+  std::int64_t num_slots;
+  PageShape shape;
+};
+
+__global__ void __launch_bounds__(kBlockThreads) hide_slots_kernel(const HideParams params) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
+       i < params.num_slots; i += stride) {
+    const SlotRef ref = params.slots[i];
+    reinterpret_cast<std::int32_t*>(ref.page + params.shape.position_bytes)[ref.slot] = kNoPosition;
   }
 }
 
@@ -47,14 +100,17 @@ struct ClearParams {
   PageShape shape;
 };
 
-/// One block a page, four bytes a step: P is a multiple of kLanes, so K and V are whole words.
+/// One block a page, four bytes a step: P is a multiple of kLanes, so K and V are whole words, and
+/// positions and columns rows of P words.
 __global__ void __launch_bounds__(kBlockThreads) clear_pages_kernel(const ClearParams params) {
   const std::int64_t num_zeros = params.shape.position_bytes / 4;
-  const std::int64_t num_words = num_zeros + params.shape.num_slots;
+  const std::int64_t columns = num_zeros + params.shape.num_slots;
+  const std::int64_t num_words =
+      columns + std::int64_t{params.shape.num_columns} * params.shape.num_slots;
   for (std::int64_t page = blockIdx.x; page < params.num_pages; page += gridDim.x) {
     auto* words = reinterpret_cast<std::int32_t*>(params.pages[page]);
     for (std::int64_t i = threadIdx.x; i < num_words; i += kBlockThreads) {
-      words[i] = i < num_zeros ? 0 : kNoPosition;
+      words[i] = i < num_zeros || i >= columns ? 0 : kNoPosition;
     }
   }
 }
@@ -82,7 +138,9 @@ __global__ void __launch_bounds__(kBlockThreads) convert_pages_kernel(const Conv
     const auto* from_positions =
         reinterpret_cast<const std::int32_t*>(from + params.from_shape.position_bytes);
     auto* to_positions = reinterpret_cast<std::int32_t*>(to + params.to_shape.position_bytes);
-    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < params.to_shape.num_slots;
+    // The columns follow the positions.
+    const std::int32_t num_words = params.to_shape.num_slots * (1 + params.to_shape.num_columns);
+    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < num_words;
          i += kBlockThreads) {
       to_positions[i] = from_positions[i];
     }
@@ -109,6 +167,30 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args) {
   clear_pages_kernel<<<num_blocks(params.num_pages, 1), kBlockThreads, 0, stream_of(exec)>>>(
       params);
   check_launch("clear_pages");
+}
+
+void move_slots(Exec& exec, const MoveSlotsArgs& args) {
+  if (args.from.size() == 0) return;
+  const MoveParams params{.from = args.from.data,
+                          .to = args.to.data,
+                          .num_moves = args.from.extent(0),
+                          .shape = page_shape(args.layout)};
+  const unsigned blocks = num_blocks(params.num_moves, kWarpsPerBlock);
+  const cudaStream_t stream = stream_of(exec);
+  dispatch_dtype(args.layout.dtype, [&]<class T>() {
+    move_slots_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
+  });
+  check_launch("move_slots");
+}
+
+void hide_slots(Exec& exec, const HideSlotsArgs& args) {
+  if (args.slots.size() == 0) return;
+  const HideParams params{.slots = args.slots.data,
+                          .num_slots = args.slots.extent(0),
+                          .shape = page_shape(args.layout)};
+  hide_slots_kernel<<<num_blocks(params.num_slots, kBlockThreads), kBlockThreads, 0,
+                      stream_of(exec)>>>(params);
+  check_launch("hide_slots");
 }
 
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {

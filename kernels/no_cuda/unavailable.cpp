@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "kernels/attention.hpp"
+#include "kernels/attention_columns.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/elementwise.hpp"
@@ -40,6 +41,7 @@ bool is_built() { return false; }
 namespace kernels::cuda {
 
 void attention(Exec&, const AttentionArgs&) { not_built("attention"); }
+void attention_columns(Exec&, const AttentionColumnsArgs&) { not_built("attention_columns"); }
 void silu_mul(Exec&, const SiluMulArgs&) { not_built("silu_mul"); }
 void add(Exec&, const AddArgs&) { not_built("add"); }
 void sigmoid_gated_add(Exec&, const SigmoidGatedAddArgs&) { not_built("sigmoid_gated_add"); }
@@ -47,6 +49,8 @@ void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
 void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
 void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
 void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }
+void move_slots(Exec&, const MoveSlotsArgs&) { not_built("move_slots"); }
+void hide_slots(Exec&, const HideSlotsArgs&) { not_built("hide_slots"); }
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
 void linear(Exec&, const LinearArgs&) { not_built("linear"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }

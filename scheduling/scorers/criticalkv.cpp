@@ -24,7 +24,9 @@ class CriticalKv final : public Scorer {
     needs.output_projection = true;
     return needs;
   }
-  [[nodiscard]] Protection protection() const override { return base_->protection(); }
+  [[nodiscard]] Protection protection(std::int64_t budget_slots) const override {
+    return base_->protection(budget_slots);
+  }
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
@@ -36,14 +38,14 @@ class CriticalKv final : public Scorer {
       const HeadSlots& head = slots.heads[h];
       const auto n = static_cast<std::int64_t>(scores[h].size());
       const std::vector<std::int32_t> order =
-          ranked({{head.positions.begin(), head.positions.end()}, scores[h]}, base_->protection(),
-                 slots.next_position);
+          ranked({{head.positions.begin(), head.positions.end()}, scores[h]},
+                 base_->protection(slots.budget.of(n, slots.next_position)), slots.next_position);
       projected_norms(exec, slots, h, group, norms);
       for (std::size_t i = 0; i < norms.size(); ++i) {
         scores[h][i] = (scores[h][i] + kEpsilon) * norms[i];
       }
-      const auto forced =
-          static_cast<std::size_t>(first_stage_ * static_cast<double>(slots.budget.of(n)));
+      const auto forced = static_cast<std::size_t>(
+          first_stage_ * static_cast<double>(slots.budget.of(n, slots.next_position)));
       // Above everything, in the order of the base.
       const float top = n > 0 ? std::ranges::max(scores[h]) : 0.0f;
       for (std::size_t i = 0; i < forced; ++i) {

@@ -21,7 +21,9 @@ class ExpectedAttention final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.query_moments = true, .keys = true, .values = true};
   }
-  [[nodiscard]] Protection protection() const override { return {.sinks = sinks_, .recents = 0}; }
+  [[nodiscard]] Protection protection(std::int64_t) const override {
+    return {.sinks = sinks_, .recents = 0};
+  }
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {

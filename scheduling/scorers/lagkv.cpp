@@ -17,7 +17,9 @@ class LagKv final : public Scorer {
  public:
   LagKv(std::int64_t sinks, std::int64_t lag) : sinks_(sinks), lag_(lag) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {.keys = true, .values = true}; }
-  [[nodiscard]] Protection protection() const override { return {.sinks = sinks_, .recents = 0}; }
+  [[nodiscard]] Protection protection(std::int64_t) const override {
+    return {.sinks = sinks_, .recents = 0};
+  }
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) score_head(slots.heads[h], scores[h]);

@@ -20,6 +20,11 @@ std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_tova(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_expected_attention(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_leverage(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_h2o(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_observed_attention(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_lru(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_lru_plus(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_lfu(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
 
 }  // namespace pikv::scheduling

@@ -12,7 +12,7 @@ class Recency final : public Scorer {
  public:
   explicit Recency(const Protection& protection) : protection_(protection) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {}; }
-  [[nodiscard]] Protection protection() const override { return protection_; }
+  [[nodiscard]] Protection protection(std::int64_t) const override { return protection_; }
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {

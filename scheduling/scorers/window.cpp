@@ -67,7 +67,9 @@ class SnapKv final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.query_rows = window_, .keys = true};
   }
-  [[nodiscard]] Protection protection() const override { return {.sinks = 0, .recents = window_}; }
+  [[nodiscard]] Protection protection(std::int64_t) const override {
+    return {.sinks = 0, .recents = window_};
+  }
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
@@ -93,7 +95,9 @@ class SnapKv final : public Scorer {
 class Tova final : public Scorer {
  public:
   [[nodiscard]] SchedulerNeeds needs() const override { return {.query_rows = 1, .keys = true}; }
-  [[nodiscard]] Protection protection() const override { return {.sinks = 0, .recents = 1}; }
+  [[nodiscard]] Protection protection(std::int64_t) const override {
+    return {.sinks = 0, .recents = 1};
+  }
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/attention_columns.hpp"
 #include "kernels/common/dispatch.hpp"
 
 namespace pikv::reference {
@@ -14,8 +15,9 @@ namespace pikv::reference {
 AttentionCase::AttentionCase(testing_support::Random& random, const AttentionShape& shape,
                              const std::vector<AttentionSequence>& sequences)
     : shape_(shape),
-      sealed_layout_(make_page_layout(shape.num_slots, shape.head_dim, shape.sealed)),
-      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32)),
+      sealed_layout_(
+          make_page_layout(shape.num_slots, shape.head_dim, shape.sealed, shape.columns)),
+      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)),
       // Keys and queries are normal, so scores before scaling have a deviation of sqrt(D).
       scale_(shape.largest_logit / 3.0f / std::sqrt(static_cast<float>(shape.head_dim))) {
   std::int32_t row = 0;
@@ -40,6 +42,12 @@ AttentionCase::AttentionCase(testing_support::Random& random, const AttentionSha
       }
       std::vector<Slot>& all = slots_.emplace_back();
       for (std::vector<Slot>& slots : streams) {
+        // Eviction fills holes with later slots, so slots lie in any order.
+        for (std::size_t i = 1; shape.evict_one_in > 0 && i < slots.size(); ++i) {
+          std::swap(
+              slots[i],
+              slots[static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(i)))]);
+        }
         append_stream(random, slots);
         all.insert(all.end(), slots.begin(), slots.end());
       }
@@ -65,7 +73,7 @@ void AttentionCase::append_stream(testing_support::Random& random, std::vector<S
   streams_.push_back(std::move(stream));
 }
 
-const std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> slots) {
+std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> slots) {
   std::byte* page = pages_.emplace_back(Device::kCpu, layout.page_bytes()).data();
   std::memset(page, 0, layout.page_bytes());
   std::vector<std::int32_t> positions(static_cast<std::size_t>(layout.num_slots), kNoPosition);
@@ -90,14 +98,29 @@ const std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<
   return page;
 }
 
-AttentionCase::Result AttentionCase::run(Exec& exec) const {
+AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores) {
   const auto rows = static_cast<std::int64_t>(positions_.size());
   const std::int64_t heads = std::int64_t{shape_.num_kv_heads} * shape_.group;
-  std::vector<kernels::StreamView> views;
+  views_.clear();
+  std::size_t num_pages = 0;
   for (const Stream& stream : streams_) {
-    views.push_back({.sealed_pages = stream.sealed.data(),
-                     .num_sealed_pages = static_cast<std::int32_t>(stream.sealed.size()),
-                     .open_page = stream.open});
+    views_.push_back({.sealed_pages = stream.sealed.data(),
+                      .num_sealed_pages = static_cast<std::int32_t>(stream.sealed.size()),
+                      .open_page = stream.open});
+    num_pages += stream.sealed.size() + (stream.open != nullptr ? 1 : 0);
+  }
+  if (store_scores) {
+    const std::size_t per_page = static_cast<std::size_t>(shape_.group * shape_.num_slots);
+    scores_ = testing_support::poisoned(static_cast<std::int64_t>(num_pages * per_page));
+    float* next = scores_.data();
+    for (kernels::AttentionSegment& segment : segments_) {
+      segment.scores = next;
+      const auto first = static_cast<std::size_t>(segment.first_stream);
+      const auto count = static_cast<std::size_t>(segment.num_streams * shape_.num_kv_heads);
+      for (std::size_t i = first; i < first + count; ++i) {
+        next += per_page * (streams_[i].sealed.size() + (streams_[i].open != nullptr ? 1 : 0));
+      }
+    }
   }
   Result result{.o = testing_support::poisoned(rows * heads * shape_.head_dim),
                 .lse = testing_support::poisoned(rows * heads)};
@@ -105,7 +128,7 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
                      {.q = {q_.data(), {rows, heads, shape_.head_dim}},
                       .positions = {positions_.data(), {rows}},
                       .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
-                      .streams = {views.data(), {static_cast<std::int64_t>(views.size())}},
+                      .streams = {views_.data(), {static_cast<std::int64_t>(views_.size())}},
                       .num_kv_heads = shape_.num_kv_heads,
                       .sealed_layout = sealed_layout_,
                       .open_layout = open_layout_,
@@ -114,6 +137,116 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
                       .o = {result.o.data(), {rows, heads, shape_.head_dim}},
                       .lse = {result.lse.data(), {rows, heads}}});
   return result;
+}
+
+void AttentionCase::add_columns(Exec& exec, const Result& result, float decay) {
+  const auto rows = static_cast<std::int64_t>(positions_.size());
+  const std::int64_t heads = std::int64_t{shape_.num_kv_heads} * shape_.group;
+  lse_ = result.lse;
+  kernels::attention_columns(
+      exec, {.q = {q_.data(), {rows, heads, shape_.head_dim}},
+             .positions = {positions_.data(), {rows}},
+             .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
+             .streams = {views_.data(), {static_cast<std::int64_t>(views_.size())}},
+             .num_kv_heads = shape_.num_kv_heads,
+             .sealed_layout = sealed_layout_,
+             .open_layout = open_layout_,
+             .scale = scale_,
+             .window = shape_.window,
+             .lse = {result.lse.data(), {rows, heads}},
+             .decay = decay});
+}
+
+AttentionCase::Columns AttentionCase::expected_columns(std::size_t segment, std::size_t kv_head,
+                                                       const Slot& slot, int rounds,
+                                                       double decay) const {
+  const auto group = static_cast<std::size_t>(shape_.group);
+  const auto head_dim = static_cast<std::size_t>(shape_.head_dim);
+  const std::size_t heads = group * static_cast<std::size_t>(shape_.num_kv_heads);
+  Columns columns;
+  const auto at = [&](AttentionColumn column) -> double& {
+    return columns.values[static_cast<std::size_t>(column)];
+  };
+  for (int round = 0; round < rounds; ++round) {
+    for (auto row = static_cast<std::size_t>(segments_[segment].row_begin);
+         row < static_cast<std::size_t>(segments_[segment].row_end); ++row) {
+      const std::int32_t asks = positions_[row];
+      const bool reads =
+          slot.position <= asks && (!shape_.window || slot.position > asks - *shape_.window);
+      double mean = 0;
+      for (std::size_t g = 0; g < group && reads; ++g) {
+        const std::size_t head = row * heads + kv_head * group + g;
+        double score = 0;
+        for (std::size_t d = 0; d < head_dim; ++d) {
+          score += static_cast<double>(q_[head * head_dim + d]) * static_cast<double>(slot.key[d]);
+        }
+        const double weight =
+            std::exp(score * static_cast<double>(scale_) - static_cast<double>(lse_[head]));
+        mean += weight / static_cast<double>(group);
+        if (asks % 16 == 15 && asks - slot.position >= 32) {
+          at(AttentionColumn::kLargestFar) = std::max(at(AttentionColumn::kLargestFar), weight);
+        }
+      }
+      double& decayed = at(AttentionColumn::kDecayed);
+      decayed = decayed * decay + mean * (1 - decay);
+      at(AttentionColumn::kSum) += mean;
+      at(AttentionColumn::kSquareSum) += mean * mean;
+      at(AttentionColumn::kDecayedSum) += decayed;
+      at(AttentionColumn::kDecayedSquareSum) += decayed * decayed;
+      const double shares = mean * (asks + 1.0);
+      if (shares >= 1) {
+        at(AttentionColumn::kLastUse) = asks;
+        at(AttentionColumn::kNumUses) += 1;
+      }
+      columns.near_tie = columns.near_tie || std::abs(shares - 1) < 1e-3;
+    }
+  }
+  return columns;
+}
+
+void AttentionCase::expect_columns(int rounds, double decay) const {
+  std::size_t stream_idx = 0;
+  for (std::size_t s = 0; s < segments_.size(); ++s) {
+    for (std::size_t h = 0; h < static_cast<std::size_t>(shape_.num_kv_heads); ++h) {
+      const auto& all = slots_[s * static_cast<std::size_t>(shape_.num_kv_heads) + h];
+      std::size_t slot_idx = 0;
+      for (std::int32_t i = 0; i < segments_[s].num_streams; ++i) {
+        const Stream& stream = streams_[stream_idx++];
+        std::vector<std::pair<const PageLayout*, const std::byte*>> pages;
+        for (const std::byte* page : stream.sealed) pages.emplace_back(&sealed_layout_, page);
+        if (stream.open != nullptr) pages.emplace_back(&open_layout_, stream.open);
+        for (const auto& [layout, page] : pages) {
+          for (std::int32_t place = 0; place < layout->num_slots; ++place) {
+            std::int32_t position = 0;
+            std::memcpy(&position,
+                        page + layout->position_offset() +
+                            static_cast<std::size_t>(place) * sizeof(position),
+                        sizeof(position));
+            if (position == kNoPosition) continue;
+            const Slot& slot = all[slot_idx++];
+            ASSERT_EQ(slot.position, position);
+            const Columns expected = expected_columns(s, h, slot, rounds, decay);
+            for (int c = 0; c < kNumAttentionColumns; ++c) {
+              const auto column = static_cast<AttentionColumn>(c);
+              if (!shape_.columns.has(column)) continue;
+              float value = 0;
+              std::memcpy(&value,
+                          page + layout->column_offset(column) +
+                              static_cast<std::size_t>(place) * sizeof(value),
+                          sizeof(value));
+              SCOPED_TRACE(testing::Message() << "position " << position << ", column " << c);
+              const double wanted = expected.values[static_cast<std::size_t>(c)];
+              const bool counts_uses =
+                  column == AttentionColumn::kLastUse || column == AttentionColumn::kNumUses;
+              if (counts_uses && expected.near_tie) continue;
+              ASSERT_NEAR(static_cast<double>(value), wanted,
+                          counts_uses ? 0 : 1e-6 + 1e-4 * wanted);
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 void AttentionCase::expect_correct(const Result& result, double epsilon) const {

@@ -6,6 +6,7 @@
 // element by element, without the page operations, each in its own memory.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct AttentionShape {
   std::optional<std::int32_t> window = std::nullopt;
   float largest_logit = 4.0f;     // about
   std::int32_t evict_one_in = 0;  // each slot is missing with this probability; 0: all are there
+  AttentionColumns columns = {};
 };
 
 /// The last `num_rows` of `num_positions` ask.
@@ -47,20 +49,31 @@ class AttentionCase {
     std::vector<float> lse;  // [T, H]
     [[nodiscard]] bool operator==(const Result&) const = default;
   };
-  [[nodiscard]] Result run(Exec& exec) const;
+  /// `store_scores`: for add_columns, of sequences that ask with one row.
+  [[nodiscard]] Result run(Exec& exec, bool store_scores = false);
+  /// Adds what run() found to the columns of the slots, which start at 0.
+  void add_columns(Exec& exec, const Result& result, float decay);
 
   /// Fails unless every row and head is what the reference says. `epsilon`: of the arithmetic under
   /// test.
   void expect_correct(const Result& result, double epsilon = kEpsilon) const;
+  /// Fails unless the columns are those of `rounds` times the same queries.
+  void expect_columns(int rounds, double decay) const;
 
  private:
   struct Stream {
-    std::vector<const std::byte*> sealed;
-    const std::byte* open = nullptr;
+    std::vector<std::byte*> sealed;
+    std::byte* open = nullptr;
   };
 
   void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
-  const std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
+  std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
+  struct Columns {
+    std::array<double, kNumAttentionColumns> values{};
+    bool near_tie = false;  // of a weight and an even share: a use or none, by rounding
+  };
+  [[nodiscard]] Columns expected_columns(std::size_t segment, std::size_t kv_head, const Slot& slot,
+                                         int rounds, double decay) const;
 
   AttentionShape shape_;
   PageLayout sealed_layout_;
@@ -71,6 +84,9 @@ class AttentionCase {
   std::vector<kernels::AttentionSegment> segments_;
   std::vector<std::vector<Slot>> slots_;  // [segments, Hkv], as the pages hold them
   std::vector<Stream> streams_;
+  std::vector<kernels::StreamView> views_;
+  std::vector<float> scores_;
+  std::vector<float> lse_;  // [T, H], as run() found it
   std::vector<DeviceBuffer<std::byte>> pages_;
 };
 

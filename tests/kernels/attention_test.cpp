@@ -24,7 +24,7 @@ class Attention : public testing::TestWithParam<int> {
                  << "D = " << shape.head_dim << ", G = " << shape.group
                  << ", P = " << shape.num_slots << ", " << name(shape.sealed) << ", streams "
                  << shape.num_streams << ", window " << shape.window.value_or(0));
-    const AttentionCase batch(random_, shape, sequences);
+    AttentionCase batch(random_, shape, sequences);
     batch.expect_correct(batch.run(exec_));
   }
 
@@ -108,7 +108,7 @@ TEST_P(Attention, ProductsInBf16AreWithinItsRounding) {
     for (const DType sealed : reference::kDTypes) {
       for (const std::int32_t num_streams : {1, 3}) {
         SCOPED_TRACE(testing::Message() << "D = " << head_dim << ", " << name(sealed));
-        const AttentionCase batch(
+        AttentionCase batch(
             random_,
             {.head_dim = head_dim, .group = 4, .num_streams = num_streams, .sealed = sealed},
             {{64, 141}, {5, 37}, {70, 70}, {1, 200}});
@@ -129,7 +129,7 @@ TEST_P(Attention, AQueryThatMayReadNothingGetsZeroAndNoWeight) {
   past.ask_from({39, 48, 1000});
   past.expect_correct(past.run(exec_));
 
-  const AttentionCase nothing(random_, {.num_streams = 3, .evict_one_in = 1}, {{2, 40}});
+  AttentionCase nothing(random_, {.num_streams = 3, .evict_one_in = 1}, {{2, 40}});
   const AttentionCase::Result result = nothing.run(exec_);
   EXPECT_EQ(result.o, std::vector<float>(result.o.size(), 0.0f));
   EXPECT_EQ(result.lse,
@@ -142,7 +142,7 @@ TEST_P(Attention, ASegmentWithoutStreamsAndABatchWithoutRowsAreLegal) {
 }
 
 TEST_P(Attention, EqualRunsAreEqualBitForBit) {
-  const AttentionCase batch(random_, {.num_streams = 2}, {{1, 900}, {5, 77}});
+  AttentionCase batch(random_, {.num_streams = 2}, {{1, 900}, {5, 77}});
   EXPECT_EQ(batch.run(exec_), batch.run(exec_));
 }
 
@@ -187,14 +187,14 @@ TEST(AttentionSplit, ALongStreamOnManyThreadsIsCorrectToo) {
   Random random(92);
   for (const std::int32_t num_streams : {1, 4}) {
     for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {300}}) {
-      const AttentionCase batch(random,
-                                {.head_dim = 24,
-                                 .num_kv_heads = 1,
-                                 .group = 3,
-                                 .num_streams = num_streams,
-                                 .sealed = DType::kF16,
-                                 .window = window},
-                                {{2, 3001}});
+      AttentionCase batch(random,
+                          {.head_dim = 24,
+                           .num_kv_heads = 1,
+                           .group = 3,
+                           .num_streams = num_streams,
+                           .sealed = DType::kF16,
+                           .window = window},
+                          {{2, 3001}});
       for (const int threads : {1, 3, 8}) {
         SCOPED_TRACE(testing::Message() << threads << " threads, " << num_streams << " streams");
         Exec exec = Exec::cpu(threads);

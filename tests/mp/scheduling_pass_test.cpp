@@ -35,8 +35,8 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
 
   struct Outcome {
     std::vector<TokenId> tokens;
-    std::vector<std::vector<std::int32_t>> keep;  // [L, Hkv]
-    std::size_t page_bytes;                       // of all ranks, after eviction
+    std::vector<std::vector<Position>> keep;  // [L, Hkv], by the last pass
+    std::size_t page_bytes;                   // of all ranks, after eviction
   };
   [[nodiscard]] Outcome run(Communicator& comm) const {
     launch::Runtime runtime(comm, options_);
@@ -45,15 +45,23 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
     outcome.tokens = runtime.engine().run({&request_, 1})[0].tokens;
     const SequenceScores& scores = runtime.scheduling().last_scores();
     outcome.keep.resize(scores.heads.size());
-    make_policy("scheduler", scheduling::schedulers(), GetParam())
-        ->select(scores, launch::parse_budget(options_.budget_text), outcome.keep);
+    for (std::size_t i = 0; i < scores.heads.size(); ++i) {
+      const std::vector<std::int32_t>& evicted = runtime.scheduling().last_evicted()[i];
+      for (std::size_t slot = 0; slot < scores.heads[i].positions.size(); ++slot) {
+        if (std::ranges::binary_search(evicted, static_cast<std::int32_t>(slot))) continue;
+        outcome.keep[i].push_back(scores.heads[i].positions[slot]);
+      }
+      std::ranges::sort(outcome.keep[i]);
+    }
     runtime.cache().check_integrity();
     auto slots = runtime.cache().stats().num_slots;
     comm.all_reduce(std::span(&slots, 1), ReduceOp::kSum);
     std::size_t expected = 0;
     for (const auto& head : outcome.keep) expected += head.size();
-    // The tokens after the context: all that were generated but the last, in every head.
-    expected += (outcome.tokens.size() - 1) * outcome.keep.size();
+    // What came after the last pass: the last token that was generated is not in the cache.
+    const std::size_t num_computed = request_.prompt.size() + outcome.tokens.size() - 1;
+    expected +=
+        (num_computed - static_cast<std::size_t>(scores.next_position)) * outcome.keep.size();
     EXPECT_EQ(static_cast<std::size_t>(slots), expected) << "what was not kept is gone";
     return outcome;
   }
@@ -71,7 +79,7 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   std::size_t common = 0;
   for (std::size_t i = 0; i < outcome.keep.size(); ++i) {
     EXPECT_EQ(outcome.keep[i].size(), expected.keep[i].size()) << "head " << i;
-    std::vector<std::int32_t> both;
+    std::vector<Position> both;
     std::ranges::set_intersection(outcome.keep[i], expected.keep[i], std::back_inserter(both));
     kept += expected.keep[i].size();
     common += both.size();

@@ -78,7 +78,8 @@ class Numbers {
     for (std::int64_t h = 0; h < kKvHeads; ++h) {
       heads.push_back({.positions = positions_,
                        .keys = {keys_.data() + h * kLength * kDim, {kLength, kDim}},
-                       .values = {values_.data() + h * kLength * kDim, {kLength, kDim}}});
+                       .values = {values_.data() + h * kLength * kDim, {kLength, kDim}},
+                       .columns = {}});
       scores.emplace_back(static_cast<std::size_t>(kLength));
     }
     const std::int64_t rows = scheduler.needs().query_rows;
@@ -87,7 +88,9 @@ class Numbers {
         {.sequence = SequenceId{0},
          .layer = LayerId{0},
          .next_position = kLength,
+         .num_context = kLength,
          .heads = heads,
+         .columns = {},
          .queries = {queries_.data() + (kLength - rows) * kHeads * kDim, {rows, kHeads, kDim}},
          .query_positions = std::span(positions_).last(static_cast<std::size_t>(rows)),
          .moments = {.count = kLength - kFirstMomentPosition,
@@ -97,11 +100,18 @@ class Numbers {
          .output_projection = {projection_.data(), {kHeads, kHidden, kDim}},
          .budget = budget},
         scores);
-    SequenceScores all{
-        .sequence = SequenceId{0}, .next_position = kLength, .num_kv_heads = kKvHeads, .heads = {}};
+    SequenceScores all{.sequence = SequenceId{0},
+                       .next_position = kLength,
+                       .num_context = kLength,
+                       .num_kv_heads = kKvHeads,
+                       .heads = {}};
     for (const auto& head : scores) all.heads.push_back({positions_, head});
+    std::vector<std::vector<std::int32_t>> evict(all.heads.size());
+    scheduler.select(all, budget, evict);
     std::vector<std::vector<std::int32_t>> result(all.heads.size());
-    scheduler.select(all, budget, result);
+    for (std::size_t h = 0; h < evict.size(); ++h) {
+      std::ranges::set_difference(positions_, evict[h], std::back_inserter(result[h]));
+    }
     return result;
   }
 
@@ -151,8 +161,7 @@ class GoldenCases : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenCases, KeepThePublishedPositions) {
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(), GetParam().scheduler);
-  const auto keep =
-      Numbers().keep(*scheduler, {.fraction = GetParam().fraction, .slots = std::nullopt});
+  const auto keep = Numbers().keep(*scheduler, {.fraction = GetParam().fraction});
   for (std::size_t h = 0; h < keep.size(); ++h) {
     EXPECT_EQ(keep[h], parse(GetParam().kept[h])) << "head " << h;
   }

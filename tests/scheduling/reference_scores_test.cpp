@@ -66,10 +66,6 @@ TEST_P(ReferenceScores, KeepTheSameSlots) {
 
   const SequenceScores& scores = runtime.scheduling().last_scores();
   ASSERT_EQ(scores.next_position, static_cast<Position>(request.prompt.size()));
-  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), options.scheduler);
-  std::vector<std::vector<std::int32_t>> keep(scores.heads.size());
-  scheduler->select(scores, launch::parse_budget(options.budget_text), keep);
-
   const std::vector<float> reference = to_floats(file.tensor(GetParam().reference + ".scores"));
   const std::vector<std::int64_t> kept = to_integers(file.tensor(GetParam().reference + ".kept"));
   const std::size_t num_slots = request.prompt.size();
@@ -80,11 +76,15 @@ TEST_P(ReferenceScores, KeepTheSameSlots) {
                                     << i % static_cast<std::size_t>(scores.num_kv_heads));
     const std::span<const float> theirs = std::span(reference).subspan(i * num_slots, num_slots);
     const auto count = static_cast<std::size_t>(kept[layer]);
-    EXPECT_EQ(keep[i].size(), count);
+    const std::vector<std::int32_t>& evicted = runtime.scheduling().last_evicted()[i];
+    EXPECT_EQ(num_slots - evicted.size(), count);
     const std::vector<std::size_t> order = order_of(theirs);
-    std::vector<bool> they(num_slots), we(num_slots);
+    std::vector<bool> they(num_slots), we(num_slots, true);
     for (std::size_t k = 0; k < count; ++k) they[order[k]] = true;
-    for (const std::int32_t slot : keep[i]) we[static_cast<std::size_t>(slot)] = true;
+    for (const std::int32_t slot : evicted) {
+      we[static_cast<std::size_t>(scores.heads[i].positions[static_cast<std::size_t>(slot)])] =
+          false;
+    }
     const float cut = theirs[order[count - 1]];
     std::size_t differing = 0;
     for (std::size_t slot = 0; slot < num_slots; ++slot) {

@@ -82,7 +82,6 @@ AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
         slots.push_back({.position = row.position,
                          .key = {key, key + shape_.head_dim},
                          .value = {value, value + shape_.head_dim}});
-        seal_full_pages(slots);
         key += shape_.head_dim;
         value += shape_.head_dim;
       }
@@ -93,27 +92,23 @@ AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
 }
 
 void CacheModel::keep(const StreamId& id, const std::vector<std::int32_t>& keep) {
+  const std::vector<Position> positions = cache_->positions(id);
+  std::set<Position> kept;
+  for (const std::int32_t i : keep) kept.insert(positions[static_cast<std::size_t>(i)]);
   cache_->keep_slots(id, keep);
   std::vector<Slot>& slots = streams_.at({id.sequence, id.layer, id.shard, id.kv_head});
-  std::vector<Slot> kept;
-  for (const std::int32_t i : keep) kept.push_back(slots[static_cast<std::size_t>(i)]);
-  num_evicted_ += static_cast<std::int64_t>(slots.size() - kept.size());
-  slots = kept;
-  seal_full_pages(slots);
+  num_evicted_ += static_cast<std::int64_t>(
+      std::erase_if(slots, [&](const Slot& slot) { return !kept.contains(slot.position); }));
   if (slots.empty()) streams_.erase({id.sequence, id.layer, id.shard, id.kv_head});
   expect_equal();
 }
 
-/// Slots of full pages are rounded to the sealed type.
-void CacheModel::seal_full_pages(std::vector<Slot>& slots) const {
-  const std::size_t sealed =
-      slots.size() - slots.size() % static_cast<std::size_t>(shape_.page_slots);
+/// What the sealed type makes of numbers.
+std::vector<float> CacheModel::rounded(std::vector<float> numbers) const {
   dispatch_dtype(cache_->sealed_layout().dtype, [&]<class T>() {
-    for (std::size_t i = 0; i < sealed; ++i) {
-      for (float& x : slots[i].key) x = to_float(from_float<T>(x));
-      for (float& x : slots[i].value) x = to_float(from_float<T>(x));
-    }
+    for (float& x : numbers) x = to_float(from_float<T>(x));
   });
+  return numbers;
 }
 
 void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
@@ -141,28 +136,48 @@ void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
   });
 }
 
-std::vector<CacheModel::Slot> CacheModel::read(const kernels::StreamView& view) const {
-  std::vector<Slot> slots;
+/// Slots of a stream hold what was appended, rounded once their page was sealed.
+void CacheModel::expect_slots(const kernels::StreamView& view,
+                              const std::vector<Slot>& expected) const {
+  std::vector<Slot> sealed;
   for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
-    read_page(cache_->sealed_layout(), view.sealed_pages[i], slots);
+    read_page(cache_->sealed_layout(), view.sealed_pages[i], sealed);
   }
-  if (view.open_page != nullptr) read_page(cache_->open_layout(), view.open_page, slots);
-  return slots;
+  std::vector<Slot> open;
+  if (view.open_page != nullptr) read_page(cache_->open_layout(), view.open_page, open);
+  ASSERT_EQ(sealed.size() + open.size(), expected.size());
+  for (const auto* slots : {&sealed, &open}) {
+    for (const Slot& slot : *slots) {
+      const auto found = std::ranges::find(expected, slot.position, &Slot::position);
+      ASSERT_NE(found, expected.end()) << "position " << slot.position;
+      const Slot round{slot.position, rounded(found->key), rounded(found->value)};
+      ASSERT_TRUE(slot == round || (slots == &open && slot == *found));
+    }
+  }
 }
 
-std::size_t CacheModel::bytes_of(const std::vector<Slot>& slots) const {
+/// A stream takes less than a page more than its slots need.
+void CacheModel::expect_pages(const kernels::StreamView& view, std::size_t num_slots) const {
   const auto page_slots = static_cast<std::size_t>(shape_.page_slots);
-  return slots.size() / page_slots * cache_->sealed_layout().page_bytes() +
-         (slots.size() % page_slots != 0 ? cache_->open_layout().page_bytes() : 0);
+  const std::size_t num_pages =
+      static_cast<std::size_t>(view.num_sealed_pages) + (view.open_page != nullptr ? 1 : 0);
+  ASSERT_GE(num_pages * page_slots, num_slots);
+  ASSERT_LE(num_pages, (num_slots + 2 * page_slots - 2) / page_slots);
+}
+
+std::size_t CacheModel::bytes_of(const kernels::StreamView& view) const {
+  return static_cast<std::size_t>(view.num_sealed_pages) * cache_->sealed_layout().page_bytes() +
+         (view.open_page != nullptr ? cache_->open_layout().page_bytes() : 0);
 }
 
 void CacheModel::expect_equal() const {
   ASSERT_NO_THROW(cache_->check_integrity());
-  expect_equal_contents();
-  expect_equal_account();
+  Account account;
+  expect_equal_contents(account);
+  expect_equal_account(account);
 }
 
-void CacheModel::expect_equal_contents() const {
+void CacheModel::expect_equal_contents(Account& account) const {
   for (const auto& [sequence, there] : sequences_) {
     for (std::int64_t l = 0; l < shape_.num_layers; ++l) {
       const auto layer = id_from<LayerId>(l);
@@ -181,7 +196,13 @@ void CacheModel::expect_equal_contents() const {
           const auto found = streams_.find({sequence, layer, shard, id_from<HeadId>(head)});
           const std::vector<Slot> expected =
               found == streams_.end() ? std::vector<Slot>{} : found->second;
-          ASSERT_EQ(read(*view++), expected);
+          expect_slots(*view, expected);
+          expect_pages(*view, expected.size());
+          ShardUsage& usage = account.usage[{layer, shard}];
+          usage.num_slots += static_cast<std::int64_t>(expected.size());
+          usage.page_bytes += bytes_of(*view);
+          account.num_pages += view->num_sealed_pages + (view->open_page != nullptr ? 1 : 0);
+          ++view;
         }
       }
     }
@@ -193,25 +214,24 @@ void CacheModel::expect_equal_contents() const {
     ASSERT_NE(found, streams_.end());
     std::vector<Position> expected;
     for (const Slot& slot : found->second) expected.push_back(slot.position);
-    ASSERT_EQ(cache_->positions(id), expected);
+    std::vector<Position> positions = cache_->positions(id);
+    std::ranges::sort(positions);
+    ASSERT_EQ(positions, expected);
   }
 }
 
-void CacheModel::expect_equal_account() const {
+void CacheModel::expect_equal_account(const Account& account) const {
   const CacheStats stats = cache_->stats();
   std::size_t bytes = 0;
   std::int64_t num_slots = 0;
-  std::int64_t num_pages = 0;
-  for (const auto& [key, slots] : streams_) {
-    const auto count = static_cast<std::int64_t>(slots.size());
-    bytes += bytes_of(slots);
-    num_slots += count;
-    num_pages += (count + shape_.page_slots - 1) / shape_.page_slots;
+  for (const auto& [shard, usage] : account.usage) {
+    bytes += usage.page_bytes;
+    num_slots += usage.num_slots;
   }
   ASSERT_EQ(stats.page_bytes, bytes);
   ASSERT_EQ(cache_->page_bytes(), bytes);
   ASSERT_EQ(stats.num_slots, num_slots);
-  ASSERT_EQ(stats.num_pages, num_pages);
+  ASSERT_EQ(stats.num_pages, account.num_pages);
   ASSERT_EQ(stats.num_evicted_slots, num_evicted_);
   ASSERT_EQ(stats.num_sequences, static_cast<std::int64_t>(sequences_.size()));
   ASSERT_EQ(stats.bf16_bytes, static_cast<std::size_t>(num_slots * shape_.head_dim) * 4);
@@ -225,12 +245,8 @@ void CacheModel::expect_equal_account() const {
     const std::vector<ShardUsage> usage = cache_->shard_usage(layer);
     ASSERT_EQ(usage.size(), map_.shards_of(layer, 0).size());
     for (const ShardUsage& row : usage) {
-      ShardUsage expected{.shard = row.shard};
-      for (const auto& [key, slots] : streams_) {
-        if (std::get<1>(key) != layer || std::get<2>(key) != row.shard) continue;
-        expected.num_slots += static_cast<std::int64_t>(slots.size());
-        expected.page_bytes += bytes_of(slots);
-      }
+      const auto found = account.usage.find({layer, row.shard});
+      const ShardUsage expected = found == account.usage.end() ? ShardUsage{} : found->second;
       ASSERT_EQ(row.num_slots, expected.num_slots);
       ASSERT_EQ(row.page_bytes, expected.page_bytes);
     }

@@ -40,6 +40,7 @@ class CacheModel {
   AppendResult append(LayerId layer, const std::vector<Row>& rows);
   void add_sequence(SequenceId sequence);
   void remove_sequence(SequenceId sequence);
+  /// By subscripts into cache().positions(stream).
   void keep(const StreamId& stream, const std::vector<std::int32_t>& keep);
 
   [[nodiscard]] KvCache& cache() { return *cache_; }
@@ -57,12 +58,19 @@ class CacheModel {
   };
   using Key = std::tuple<SequenceId, LayerId, ShardId, HeadId>;
 
-  void seal_full_pages(std::vector<Slot>& slots) const;
-  [[nodiscard]] std::vector<Slot> read(const kernels::StreamView& view) const;
+  /// What the views of the streams add up to.
+  struct Account {
+    std::map<std::pair<LayerId, ShardId>, ShardUsage> usage;
+    std::int64_t num_pages = 0;
+  };
+
+  [[nodiscard]] std::vector<float> rounded(std::vector<float> numbers) const;
   void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
-  [[nodiscard]] std::size_t bytes_of(const std::vector<Slot>& slots) const;
-  void expect_equal_contents() const;
-  void expect_equal_account() const;
+  void expect_slots(const kernels::StreamView& view, const std::vector<Slot>& expected) const;
+  void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;
+  [[nodiscard]] std::size_t bytes_of(const kernels::StreamView& view) const;
+  void expect_equal_contents(Account& account) const;
+  void expect_equal_account(const Account& account) const;
 
   Random& random_;
   CacheShape shape_;

@@ -28,15 +28,18 @@ class SinksAndRecents final : public Scheduler {
  public:
   [[nodiscard]] bool evicts() const override { return true; }
   [[nodiscard]] SchedulerNeeds needs() const override { return {}; }
-  [[nodiscard]] bool is_due(const ScheduleMoment&) const override { return true; }
+  [[nodiscard]] std::int64_t next_run(std::int64_t num_computed, std::int64_t,
+                                      const KvBudget&) const override {
+    return num_computed + 1;
+  }
   void score(Exec&, const LayerSlots&, std::span<std::vector<float>>) const override {}
   void select(const SequenceScores& scores, const KvBudget&,
-              std::span<std::vector<std::int32_t>> keep) const override {
-    for (std::size_t h = 0; h < keep.size(); ++h) {
+              std::span<std::vector<std::int32_t>> evict) const override {
+    for (std::size_t h = 0; h < evict.size(); ++h) {
       for (std::size_t i = 0; i < scores.heads[h].positions.size(); ++i) {
         const Position position = scores.heads[h].positions[i];
-        if (position < kSinks || position >= scores.next_position - kRecents) {
-          keep[h].push_back(static_cast<std::int32_t>(i));
+        if (position >= kSinks && position < scores.next_position - kRecents) {
+          evict[h].push_back(static_cast<std::int32_t>(i));
         }
       }
     }
@@ -66,14 +69,14 @@ class EngineTest : public testing::Test {
                                      .tap = parts.tap(),
                                      .comm = parts.comm(),
                                      .scheduler = scheduler_,
-                                     .budget = {}}) {}
+                                     .budget = {},
+                                     .recorded = {}}) {}
 
     [[nodiscard]] EngineParts engine_parts() {
       return {.model = parts_.model(),
               .decoder = parts_.decoder(),
               .cache = parts_.cache(),
               .comm = parts_.comm(),
-              .scheduler = scheduler_,
               .tap = parts_.tap(),
               .scheduling = scheduling_};
     }

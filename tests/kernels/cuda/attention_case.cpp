@@ -6,13 +6,16 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/attention_columns.hpp"
+
 namespace pikv::test {
 
 AttentionCase::AttentionCase(Random& random, const AttentionShape& shape,
                              const std::vector<Sequence>& sequences)
     : shape_(shape),
-      sealed_layout_(make_page_layout(shape.num_slots, shape.head_dim, shape.sealed)),
-      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32)) {
+      sealed_layout_(
+          make_page_layout(shape.num_slots, shape.head_dim, shape.sealed, shape.columns)),
+      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)) {
   std::int32_t row = 0;
   for (const Sequence& sequence : sequences) {
     segments_.push_back({.row_begin = row,
@@ -79,6 +82,7 @@ std::size_t AttentionCase::append_page(Random& random, const PageLayout& layout,
   std::memcpy(pages_.data() + offset, bytes.data(), bytes.size());
   std::memcpy(pages_.data() + offset + layout.position_offset(), slot_positions.data(),
               num_slots * sizeof(std::int32_t));
+  column_offsets_.push_back(offset + layout.columns_offset());
   return offset;
 }
 
@@ -93,13 +97,13 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
   Array<kernels::AttentionSegment> segments(exec, segments_);
   Array<std::byte> pages(exec, pages_);
 
-  std::vector<const std::byte*> page_pointers;
+  std::vector<std::byte*> page_pointers;
   for (const Stream& stream : streams_) {
     for (const std::size_t offset : stream.sealed_offsets) {
       page_pointers.push_back(pages.data() + offset);
     }
   }
-  Array<const std::byte*> pointers(exec, page_pointers);
+  Array<std::byte*> pointers(exec, page_pointers);
   std::vector<kernels::StreamView> views;
   std::size_t first_page = 0;
   for (const Stream& stream : streams_) {
@@ -113,18 +117,40 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
 
   Array<float> o(exec, poisoned(num_rows * shape_.num_heads * shape_.head_dim));
   Array<float> lse(exec, poisoned(num_rows * shape_.num_heads));
-  kernels::attention(exec, {.q = q.view(num_rows, shape_.num_heads, shape_.head_dim),
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
+  const View<const float, 3> q_view = q.view(num_rows, shape_.num_heads, shape_.head_dim);
+  kernels::attention(exec, {.q = q_view,
                             .positions = positions.view(num_rows),
                             .segments = segments.view(segments_.size()),
                             .streams = streams.view(views.size()),
                             .num_kv_heads = shape_.num_kv_heads,
                             .sealed_layout = sealed_layout_,
                             .open_layout = open_layout_,
-                            .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)),
+                            .scale = scale,
                             .window = shape_.window,
                             .o = o.view(num_rows, shape_.num_heads, shape_.head_dim),
                             .lse = lse.view(num_rows, shape_.num_heads)});
-  return {o.host(), lse.host()};
+  Result result{o.host(), lse.host(), {}};
+  if (shape_.columns.empty()) return result;
+  kernels::attention_columns(exec, {.q = q_view,
+                                    .positions = positions.view(num_rows),
+                                    .segments = segments.view(segments_.size()),
+                                    .streams = streams.view(views.size()),
+                                    .num_kv_heads = shape_.num_kv_heads,
+                                    .sealed_layout = sealed_layout_,
+                                    .open_layout = open_layout_,
+                                    .scale = scale,
+                                    .window = shape_.window,
+                                    .lse = lse.view(num_rows, shape_.num_heads),
+                                    .decay = 0.9f});
+  const std::vector<std::byte> after = pages.host();
+  const auto count = static_cast<std::size_t>(shape_.num_slots * shape_.columns.count());
+  for (const std::size_t offset : column_offsets_) {
+    const std::size_t begin = result.columns.size();
+    result.columns.resize(begin + count);
+    std::memcpy(result.columns.data() + begin, after.data() + offset, count * sizeof(float));
+  }
+  return result;
 }
 
 }  // namespace pikv::test

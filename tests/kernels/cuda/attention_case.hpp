@@ -21,6 +21,7 @@ struct AttentionShape {
   std::int32_t num_streams = 3;  // a KV head and sequence; with more than one, the first is empty
   DType sealed = DType::kF32;
   std::optional<std::int32_t> window = std::nullopt;
+  AttentionColumns columns = {};
 };
 
 /// The last `num_rows` positions of a context ask.
@@ -36,8 +37,9 @@ class AttentionCase {
                 const std::vector<Sequence>& sequences);
 
   struct Result {
-    std::vector<float> o;    // [T, H, D]
-    std::vector<float> lse;  // [T, H]
+    std::vector<float> o;        // [T, H, D]
+    std::vector<float> lse;      // [T, H]
+    std::vector<float> columns;  // of all pages, after attention_columns
   };
   [[nodiscard]] Result run(Exec& exec) const;
 
@@ -62,6 +64,7 @@ class AttentionCase {
   std::vector<kernels::AttentionSegment> segments_;
   std::vector<Stream> streams_;
   std::vector<std::byte> pages_;
+  std::vector<std::size_t> column_offsets_;  // in pages_, of each page
 };
 
 }  // namespace pikv::test

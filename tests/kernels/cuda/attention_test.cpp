@@ -14,6 +14,7 @@ namespace pikv::test {
 namespace {
 
 constexpr Tolerance kUnitSums{2e-5, 1e-5};
+constexpr Tolerance kColumnSums{1e-4, 1e-4};
 
 class AttentionCuda : public CudaParity {
  protected:
@@ -22,6 +23,7 @@ class AttentionCuda : public CudaParity {
     const AttentionCase::Result expected = batch.run(cpu());
     expect_close(cuda.o, expected.o, kUnitSums);
     expect_close(cuda.lse, expected.lse, kUnitSums);
+    expect_close(cuda.columns, expected.columns, kColumnSums);
   }
 };
 
@@ -46,6 +48,21 @@ TEST_F(AttentionCuda, AgreesAtContextsAroundAPage) {
       const AttentionShape shape{.num_streams = num_streams, .sealed = DType::kBf16};
       expect_same(AttentionCase(random_, shape, {{1, num_positions}}));
       expect_same(AttentionCase(random_, shape, {{num_positions, num_positions}}));
+    }
+  }
+}
+
+TEST_F(AttentionCuda, SlotsKeepTheSameAccountOfTheirAttention) {
+  // Uses are comparisons that rounding may tip, so they are left to the CPU's own test.
+  const AttentionColumns columns(AttentionColumn::kSum, AttentionColumn::kSquareSum,
+                                 AttentionColumn::kDecayed, AttentionColumn::kDecayedSum,
+                                 AttentionColumn::kDecayedSquareSum, AttentionColumn::kLargestFar);
+  for (const DType dtype : kDTypes) {
+    for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {40}}) {
+      expect_same(AttentionCase(
+          random_,
+          {.num_slots = 32, .num_heads = 6, .sealed = dtype, .window = window, .columns = columns},
+          {{1, 1}, {1, 331}, {37, 113}}));
     }
   }
 }

@@ -150,6 +150,41 @@ TEST_F(KvPageCuda, WritesEachTokenToItsSlotAndNothingElse) {
   }
 }
 
+TEST_F(KvPageCuda, MovesAndHidesSlotsWithTheirColumns) {
+  for (const DType dtype : kDTypes) {
+    for (const std::int32_t num_slots : kSlots) {
+      for (const std::int32_t head_dim : kHeadDims) {
+        const PageLayout layout =
+            make_page_layout(num_slots, head_dim, dtype,
+                             AttentionColumns(AttentionColumn::kSum, AttentionColumn::kNumUses));
+        const std::int64_t num_pages = 4;
+        const std::vector<std::byte> source = poisoned_pages(layout, num_pages);
+        const auto change = [&](Exec& exec) {
+          Pages pages(exec, layout, source);
+          const auto slot = [&](std::int64_t i) {
+            return kernels::SlotRef{pages.page(i / num_slots),
+                                    static_cast<std::int32_t>(i % num_slots)};
+          };
+          std::vector<kernels::SlotRef> from, to, hidden;
+          for (std::int64_t i = 0; i < num_slots; i += 2) {
+            from.push_back(slot(3 * num_slots + i));
+            to.push_back(slot(num_slots + (i * 7) % num_slots));
+            hidden.push_back(slot(2 * num_slots + i));
+          }
+          Array<kernels::SlotRef> from_array(exec, from), to_array(exec, to),
+              hidden_array(exec, hidden);
+          kernels::move_slots(exec, {.layout = layout,
+                                     .from = from_array.view(from.size()),
+                                     .to = to_array.view(to.size())});
+          kernels::hide_slots(exec, {.layout = layout, .slots = hidden_array.view(hidden.size())});
+          return pages.host();
+        };
+        expect_equal(layout, change(gpu()), change(cpu()));
+      }
+    }
+  }
+}
+
 TEST_F(KvPageCuda, ConvertsBetweenAllTypesWithTheSameRounding) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   // Overflow, the last finite halves, subnormals, and ties of both 16-bit types.

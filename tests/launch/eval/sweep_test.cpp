@@ -40,13 +40,15 @@ TEST(Sweep, ABudgetIsAFractionOrACount) {
 }
 
 TEST(Sweep, BudgetsOfAHead) {
-  const KvBudget half{.fraction = 0.5, .slots = std::nullopt};
-  EXPECT_EQ(half.of(0), 0);
-  EXPECT_EQ(half.of(1), 1) << "one slot stays";
-  EXPECT_EQ(half.of(7), 3);
-  const KvBudget ten{.fraction = std::nullopt, .slots = 10};
-  EXPECT_EQ(ten.of(7), 7);
-  EXPECT_EQ(ten.of(700), 10);
+  const KvBudget half{.fraction = 0.5};
+  EXPECT_EQ(half.of(0, 0), 0);
+  EXPECT_EQ(half.of(1, 1), 1) << "one slot stays";
+  EXPECT_EQ(half.of(7, 7), 3);
+  EXPECT_EQ(half.of(7, 10), 5) << "of the tokens seen, not of those left";
+  EXPECT_EQ(half.of(7, 100), 7);
+  const KvBudget ten{.slots = 10};
+  EXPECT_EQ(ten.of(7, 7), 7);
+  EXPECT_EQ(ten.of(700, 700), 10);
 }
 
 TEST(Sweep, EveryCombinationIsACellAndFullIsOneAMode) {

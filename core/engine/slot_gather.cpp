@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/slot_gather.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/comm/message_fields.hpp"
+
+namespace pikv {
+namespace {
+
+template <class T>
+void put(MessageFields& fields, const std::vector<T>& items) {
+  std::ranges::copy(items, fields.next<T>(items.size()).begin());
+}
+
+template <class T>
+void append(MessageFields& fields, std::size_t count, std::vector<T>& to) {
+  const auto items = fields.next<T>(count);
+  to.insert(to.end(), items.begin(), items.end());
+}
+
+}  // namespace
+
+SlotGather::SlotGather(const ModelConfig& model, const KvCache& cache, const QueryTap& tap,
+                       Communicator& comm)
+    : model_(model),
+      cache_(cache),
+      tap_(tap),
+      comm_(comm),
+      send_(make_messages(comm.size())),
+      received_(make_messages(comm.size())),
+      parts_(static_cast<std::size_t>(model.num_layers * model.num_kv_heads)) {}
+
+std::span<const KvCache::HeadContents::Part> SlotGather::parts(LayerId layer,
+                                                               std::size_t kv_head) const {
+  return parts_[index(layer) * static_cast<std::size_t>(model_.num_kv_heads) + kv_head];
+}
+
+std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
+                                             const SchedulerNeeds& needs, std::int64_t first,
+                                             std::int64_t last) {
+  shares_.resize(std::max(shares_.size(), static_cast<std::size_t>(last - first)));
+  std::size_t num_mine = 0;
+  for (std::int64_t layer = first; layer < last; ++layer) {
+    read(sequence, next, needs, id_from<LayerId>(layer),
+         shares_[static_cast<std::size_t>(layer - first)]);
+    if (rank_of(layer) == comm_.rank()) ++num_mine;
+  }
+  layers_.resize(std::max(layers_.size(), num_mine));
+  std::vector<MessageFields> messages;
+  if (comm_.size() > 1) {
+    exchange(first, last);
+    for (Message& message : received_) messages.emplace_back(message);
+  }
+  auto mine = layers_.begin();
+  for (std::int64_t layer = first; layer < last; ++layer) {
+    if (rank_of(layer) != comm_.rank()) continue;
+    mine->layer = id_from<LayerId>(layer);
+    mine->heads.resize(static_cast<std::size_t>(model_.num_kv_heads));
+    Share& share = shares_[static_cast<std::size_t>(layer - first)];
+    if (comm_.size() > 1) {
+      share.rows = {};
+      share.moment_sums.clear();
+      add_share(messages, needs, *mine, share.rows, share.moment_sums);
+    } else {
+      for (std::size_t h = 0; h < mine->heads.size(); ++h) {
+        std::swap(mine->heads[h].slots, share.heads[h]);
+        mine->heads[h].counts.assign(
+            1, static_cast<std::int64_t>(mine->heads[h].slots.positions.size()));
+      }
+    }
+    add_queries(share.rows, *mine);
+    add_moments(share.moment_sums, *mine);
+    ++mine;
+  }
+  return {layers_.data(), num_mine};
+}
+
+void SlotGather::read(SequenceId sequence, Position next, const SchedulerNeeds& needs,
+                      LayerId layer, Share& share) {
+  share.heads.resize(static_cast<std::size_t>(model_.num_kv_heads));
+  for (std::size_t h = 0; h < share.heads.size(); ++h) {
+    cache_.read_slots(sequence, layer, id_from<HeadId>(h), needs.keys, needs.values,
+                      share.heads[h]);
+    parts_[index(layer) * share.heads.size() + h] = share.heads[h].parts;
+  }
+  share.rows = {};
+  share.moment_sums.clear();
+  if (needs.query_rows > 0) {
+    share.rows = tap_.rows(sequence, layer, next - static_cast<Position>(needs.query_rows));
+  }
+  if (needs.query_moments) share.moment_sums = tap_.moment_sums(sequence, layer);
+}
+
+std::size_t SlotGather::bytes_of(const Share& share) {
+  std::size_t bytes = 0;
+  for (const KvCache::HeadContents& head : share.heads) {
+    bytes += field_bytes<std::uint64_t>(1) + field_bytes<Position>(head.positions.size()) +
+             field_bytes<float>(head.keys.size()) + field_bytes<float>(head.values.size()) +
+             field_bytes<float>(head.columns.size());
+  }
+  return bytes + field_bytes<std::uint64_t>(1) +
+         field_bytes<Position>(share.rows.positions.size()) +
+         field_bytes<float>(share.rows.queries.size()) +
+         field_bytes<double>(share.moment_sums.size());
+}
+
+// The message to a rank: layer by layer, for each KV head a count and that many positions, keys,
+// values and columns; a count and that many positions and queries; the sums of the moments.
+void SlotGather::exchange(std::int64_t first, std::int64_t last) {
+  for (int rank = 0; rank < comm_.size(); ++rank) {
+    const auto for_each = [&](const auto& f) {
+      for (std::int64_t layer = first; layer < last; ++layer) {
+        if (rank_of(layer) == rank) f(shares_[static_cast<std::size_t>(layer - first)]);
+      }
+    };
+    std::size_t bytes = 0;
+    for_each([&](const Share& share) { bytes += bytes_of(share); });
+    Message& message = send_[static_cast<std::size_t>(rank)];
+    message.resize_discard(bytes);
+    MessageFields fields(message);
+    for_each([&](const Share& share) {
+      for (const KvCache::HeadContents& head : share.heads) {
+        fields.next<std::uint64_t>(1)[0] = head.positions.size();
+        put(fields, head.positions);
+        put(fields, head.keys);
+        put(fields, head.values);
+        put(fields, head.columns);
+      }
+      fields.next<std::uint64_t>(1)[0] = share.rows.positions.size();
+      put(fields, share.rows.positions);
+      put(fields, share.rows.queries);
+      put(fields, share.moment_sums);
+    });
+  }
+  comm_.all_to_all_v(send_, received_, "slots to score");
+}
+
+/// The next layer of every rank's message.
+void SlotGather::add_share(std::vector<MessageFields>& messages, const SchedulerNeeds& needs,
+                           Layer& layer, QueryTap::Rows& rows,
+                           std::vector<double>& moment_sums) const {
+  const auto head_dim = static_cast<std::size_t>(model_.head_dim);
+  const auto num_heads = static_cast<std::size_t>(model_.num_heads);
+  const auto num_columns = static_cast<std::size_t>(cache_.open_layout().columns.count());
+  for (Head& head : layer.heads) head = {};
+  for (MessageFields& fields : messages) {
+    for (Head& head : layer.heads) {
+      const auto count = static_cast<std::size_t>(fields.next<std::uint64_t>(1)[0]);
+      head.counts.push_back(static_cast<std::int64_t>(count));
+      append(fields, count, head.slots.positions);
+      append(fields, needs.keys ? count * head_dim : 0, head.slots.keys);
+      append(fields, needs.values ? count * head_dim : 0, head.slots.values);
+      append(fields, count * num_columns, head.slots.columns);
+    }
+    const auto count = static_cast<std::size_t>(fields.next<std::uint64_t>(1)[0]);
+    append(fields, count, rows.positions);
+    append(fields, count * num_heads * head_dim, rows.queries);
+    if (!needs.query_moments) continue;
+    const auto more = fields.next<double>(1 + num_heads * head_dim * (1 + head_dim));
+    moment_sums.resize(more.size());
+    for (std::size_t i = 0; i < more.size(); ++i) moment_sums[i] += more[i];
+  }
+}
+
+void SlotGather::add_queries(const QueryTap::Rows& rows, Layer& layer) const {
+  const auto row_size = static_cast<std::ptrdiff_t>(model_.num_heads * model_.head_dim);
+  std::vector<std::size_t> order(rows.positions.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return rows.positions[i]; });
+  layer.query_positions.clear();
+  layer.queries.clear();
+  for (const std::size_t i : order) {
+    layer.query_positions.push_back(rows.positions[i]);
+    const auto begin = rows.queries.begin() + static_cast<std::ptrdiff_t>(i) * row_size;
+    layer.queries.insert(layer.queries.end(), begin, begin + row_size);
+  }
+}
+
+void SlotGather::add_moments(const std::vector<double>& sums, Layer& layer) const {
+  layer.moment_count = 0;
+  layer.mean.clear();
+  layer.covariance.clear();
+  if (sums.empty() || sums[0] == 0) return;
+  const auto num_heads = static_cast<std::size_t>(model_.num_heads);
+  const auto head_dim = static_cast<std::size_t>(model_.head_dim);
+  layer.moment_count = static_cast<std::int64_t>(sums[0]);
+  const double* mean = sums.data() + 1;
+  const double* products = mean + num_heads * head_dim;
+  for (std::size_t i = 0; i < num_heads * head_dim; ++i) {
+    layer.mean.push_back(static_cast<float>(mean[i] / sums[0]));
+  }
+  for (std::size_t h = 0; h < num_heads; ++h) {
+    const double* m = mean + h * head_dim;
+    for (std::size_t i = 0; i < head_dim; ++i) {
+      for (std::size_t j = 0; j < head_dim; ++j) {
+        const double second = products[(h * head_dim + i) * head_dim + j] / sums[0];
+        layer.covariance.push_back(static_cast<float>(second - m[i] / sums[0] * (m[j] / sums[0])));
+      }
+    }
+  }
+}
+
+}  // namespace pikv

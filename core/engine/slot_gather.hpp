@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Brings what a scheduler looks at together: each layer of a sequence whole on one rank, layer l on
+// rank l mod R, whatever the shards of its slots.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/comm/communicator.hpp"
+#include "core/model/model_config.hpp"
+#include "core/model/query_tap.hpp"
+#include "core/policy/scheduler.hpp"
+
+namespace pikv {
+
+class SlotGather {
+ public:
+  /// All references must outlive this object.
+  SlotGather(const ModelConfig& model, const KvCache& cache, const QueryTap& tap,
+             Communicator& comm);
+
+  struct Head {
+    std::vector<std::int64_t> counts;  // [R], slots of each rank
+    KvCache::HeadContents slots;       // rank after rank
+  };
+  struct Layer {
+    LayerId layer;
+    std::vector<Head> heads;                // [Hkv]
+    std::vector<Position> query_positions;  // [w], ascending
+    std::vector<float> queries;             // [w, H, D]
+    std::int64_t moment_count = 0;
+    std::vector<float> mean, covariance;  // [H, D], [H, D, D]
+  };
+
+  /// A collective: the layers of [first, last) that fall to this rank. `next`: the position that
+  /// the sequence computes next. Valid until the next call.
+  [[nodiscard]] std::span<Layer> run(SequenceId sequence, Position next,
+                                     const SchedulerNeeds& needs, std::int64_t first,
+                                     std::int64_t last);
+
+  [[nodiscard]] int rank_of(std::int64_t layer) const {
+    return static_cast<int>(layer % comm_.size());
+  }
+  /// How this rank's slots of a head, in the order of Head::slots, divide into streams. Of the
+  /// layers of the last run and of those before it.
+  [[nodiscard]] std::span<const KvCache::HeadContents::Part> parts(LayerId layer,
+                                                                   std::size_t kv_head) const;
+
+ private:
+  /// What this rank holds of a layer.
+  struct Share {
+    std::vector<KvCache::HeadContents> heads;
+    QueryTap::Rows rows;
+    std::vector<double> moment_sums;
+  };
+
+  void read(SequenceId sequence, Position next, const SchedulerNeeds& needs, LayerId layer,
+            Share& share);
+  [[nodiscard]] static std::size_t bytes_of(const Share& share);
+  void exchange(std::int64_t first, std::int64_t last);
+  void add_share(std::vector<class MessageFields>& messages, const SchedulerNeeds& needs,
+                 Layer& layer, QueryTap::Rows& rows, std::vector<double>& moment_sums) const;
+  void add_queries(const QueryTap::Rows& rows, Layer& layer) const;
+  void add_moments(const std::vector<double>& sums, Layer& layer) const;
+
+  const ModelConfig& model_;
+  const KvCache& cache_;
+  const QueryTap& tap_;
+  Communicator& comm_;
+  std::vector<Message> send_, received_;
+  std::vector<Share> shares_;  // of the round
+  std::vector<Layer> layers_;
+  std::vector<std::vector<KvCache::HeadContents::Part>> parts_;  // [L, Hkv]
+};
+
+}  // namespace pikv

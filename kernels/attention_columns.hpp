@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Adds the attention that slots receive to their columns (common/attention_columns.hpp), after the
+// fact: with the log-sum-exp of each row over all that it read, on whatever ranks, the weight of a
+// slot is exp(scale * q . k - lse). No more than a tile of weights exists at a time.
+//
+// Cost: 2 T H D flops a slot, a second product of queries and keys; nothing of it where attention
+// already stored the scores (AttentionSegment::scores), as it can for single rows. CPU: the same
+// for any number of threads.
+#pragma once
+
+#include <optional>
+
+#include "kernels/attention.hpp"
+
+namespace pikv::kernels {
+
+struct AttentionColumnsArgs {
+  View<const float, 3> q;                    // [T, H, D]
+  View<const std::int32_t, 1> positions;     // [T]
+  View<const AttentionSegment, 1> segments;  // as attention had them
+  View<const StreamView, 1> streams;         // their columns are changed
+  std::int32_t num_kv_heads;
+  PageLayout sealed_layout;
+  PageLayout open_layout;
+  float scale;
+  std::optional<std::int32_t> window;
+  View<const float, 2> lse;  // [T, H], over all shards
+  float decay = 0;           // of the decayed columns, in [0, 1)
+};
+
+/// Rows of one segment count in their order. Throws NotBuilt on a GPU without CUDA,
+/// InvalidArgument where the layouts have no columns.
+void attention_columns(Exec& exec, const AttentionColumnsArgs& args);
+
+namespace cpu {
+void attention_columns(Exec& exec, const AttentionColumnsArgs& args);
+}
+namespace cuda {
+void attention_columns(Exec& exec, const AttentionColumnsArgs& args);
+}
+
+}  // namespace pikv::kernels

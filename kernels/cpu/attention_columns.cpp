@@ -1,0 +1,249 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/attention_columns.hpp"
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <vector>
+
+#include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/score_block.hpp"
+
+namespace pikv::kernels::cpu {
+namespace {
+
+// Pages a task, and vectors of slots that share one pass over the rows.
+constexpr std::int64_t kPagesPerTask = 16;
+constexpr std::int64_t kMaxLanes = 8;
+// Rows, times heads of the group, whose weights exist at a time.
+constexpr std::int64_t kBlockRows = 48;
+
+/// One KV head of a segment, and some of its pages.
+struct Task {
+  std::span<const std::int32_t> rows;  // of the segment, those that matter
+  std::int64_t kv_head;
+  const StreamView* stream;
+  std::int64_t page_begin, page_end;  // of the stream
+  const float* scores;                // of the first page, where attention stored them
+};
+
+/// kLanes slots of a page.
+struct Lanes {
+  const std::byte* keys;
+  I32x16 positions;
+  float* columns;  // the first column of these slots; the next one is P floats on
+  const float* scores;
+};
+
+/// The columns of kLanes slots while rows are added to them.
+class ColumnSums {
+ public:
+  ColumnSums(const PageLayout& layout, float* columns, float decay)
+      : columns_(columns), stride_(layout.num_slots), set_(layout.columns), decay_(decay) {
+    for_each([&](F32x16& sum, const float* at) { sum = load(at); });
+  }
+  ~ColumnSums() {
+    for_each([&](const F32x16& sum, float* at) { store(at, sum); });
+  }
+  ColumnSums(const ColumnSums&) = delete;
+  ColumnSums& operator=(const ColumnSums&) = delete;
+
+  /// Mean and largest weight over the group, of the query at `position`; `largest` is 0 for slots
+  /// that are not far from it.
+  void add(F32x16 mean, F32x16 largest, std::int32_t position) {
+    if (has(AttentionColumn::kSum)) sum(AttentionColumn::kSum) += mean;
+    if (has(AttentionColumn::kSquareSum)) sum(AttentionColumn::kSquareSum) += mean * mean;
+    if (has(AttentionColumn::kLargestFar) && is_sampled_query(position)) {
+      sum(AttentionColumn::kLargestFar) = max(sum(AttentionColumn::kLargestFar), largest);
+    }
+    if (decays_) {
+      F32x16& decayed = sum(AttentionColumn::kDecayed);
+      decayed = decayed * decay_ + mean * (1 - decay_);
+      if (has(AttentionColumn::kDecayedSum)) sum(AttentionColumn::kDecayedSum) += decayed;
+      if (has(AttentionColumn::kDecayedSquareSum)) {
+        sum(AttentionColumn::kDecayedSquareSum) += decayed * decayed;
+      }
+    }
+    if (counts_uses_) {
+      const auto position_f = static_cast<float>(position);
+      const I32x16 used = mean >= broadcast(1.0f / (position_f + 1));
+      F32x16& last_use = sum(AttentionColumn::kLastUse);
+      last_use = used ? broadcast(position_f) : last_use;
+      sum(AttentionColumn::kNumUses) += used ? broadcast(1.0f) : F32x16{};
+    }
+  }
+
+ private:
+  [[nodiscard]] bool has(AttentionColumn column) const { return set_.has(column); }
+  [[nodiscard]] F32x16& sum(AttentionColumn column) {
+    return sums_[static_cast<std::size_t>(column)];
+  }
+  template <class F>
+  void for_each(const F& f) {
+    std::int32_t place = 0;
+    for (int c = 0; c < kNumAttentionColumns; ++c) {
+      if (!has(static_cast<AttentionColumn>(c))) continue;
+      f(sums_[static_cast<std::size_t>(c)], columns_ + place++ * stride_);
+    }
+  }
+
+  float* columns_;
+  std::int64_t stride_;
+  AttentionColumns set_;
+  float decay_;
+  bool decays_ = has(AttentionColumn::kDecayed);
+  bool counts_uses_ = has(AttentionColumn::kLastUse) || has(AttentionColumn::kNumUses);
+  std::array<F32x16, kNumAttentionColumns> sums_{};
+};
+
+class Columns {
+ public:
+  Columns(Exec& exec, const AttentionColumnsArgs& args, const Task& task, int thread_idx)
+      : args_(args),
+        task_(task),
+        group_(args.q.extent(1) / args.num_kv_heads),
+        rows_per_block_(std::max<std::int64_t>(1, kBlockRows / group_)) {
+    const std::int64_t block = rows_per_block_ * group_;
+    scores_ = exec.scratch(
+        thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + args.q.extent(2))));
+    q_ = scores_ + block * kMaxLanes * kLanes;
+  }
+
+  void run() {
+    for (std::int64_t i = task_.page_begin; i < task_.page_end; ++i) {
+      const bool sealed = i < task_.stream->num_sealed_pages;
+      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
+      std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
+      if (layout.dtype != dtype_) flush();
+      dtype_ = layout.dtype;
+      for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+        if (num_lanes_ == kMaxLanes) flush();
+        const auto* positions =
+            reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
+        Lanes& lanes = lanes_[static_cast<std::size_t>(num_lanes_++)];
+        lanes = {.keys = page + static_cast<std::size_t>(lane) * size_bytes(layout.dtype),
+                 .positions = load_as<I32x16>(positions + lane),
+                 .columns = reinterpret_cast<float*>(page + layout.columns_offset()) + lane,
+                 .scores = scores_of(i, lane)};
+      }
+    }
+    flush();
+  }
+
+ private:
+  [[nodiscard]] const float* scores_of(std::int64_t page, std::int32_t lane) const {
+    if (task_.scores == nullptr) return nullptr;
+    return task_.scores + ((page - task_.page_begin) * args_.open_layout.num_slots + lane) * group_;
+  }
+
+  void flush() {
+    if (num_lanes_ == 0) return;
+    std::int32_t oldest = kNoPosition;
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      oldest = std::min(oldest, min(lanes_[static_cast<std::size_t>(j)].positions));
+    }
+    const std::span<const std::int32_t> rows = task_.rows;
+    const auto step = static_cast<std::size_t>(rows_per_block_);
+    for (std::size_t begin = 0; begin < rows.size(); begin += step) {
+      const auto block = rows.subspan(begin, std::min(step, rows.size() - begin));
+      // Nothing was gathered yet for slots that are later than all these rows.
+      if (args_.positions.data[block.back()] < oldest) continue;
+      if (task_.scores == nullptr) score(block);
+      for (std::int64_t j = 0; j < num_lanes_; ++j) add_rows(block, j);
+    }
+    num_lanes_ = 0;
+  }
+
+  /// scores_[row * G + g, lane], as attention would compute them.
+  void score(std::span<const std::int32_t> rows) {
+    const std::int64_t head_dim = args_.q.extent(2);
+    float* q = q_;
+    for (const std::int32_t row : rows) {
+      const float* from = args_.q.row(row) + task_.kv_head * group_ * head_dim;
+      for (std::int64_t i = 0; i < group_ * head_dim; ++i) *q++ = from[i] * args_.scale;
+    }
+    dispatch_dtype(dtype_, [&]<class T>() {
+      std::array<const T*, kMaxLanes> keys{};
+      for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+        keys[j] = reinterpret_cast<const T*>(lanes_[j].keys);
+      }
+      score_rows(q_, static_cast<std::int64_t>(rows.size()) * group_, head_dim, keys.data(),
+                 num_lanes_, args_.open_layout.num_slots, scores_, kMaxLanes * kLanes);
+    });
+  }
+
+  void add_rows(std::span<const std::int32_t> rows, std::int64_t j) {
+    const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
+    ColumnSums sums(args_.open_layout, lanes.columns, args_.decay);
+    const float share = 1.0f / static_cast<float>(group_);
+    const float* scores = scores_ + j * kLanes;
+    for (const std::int32_t row : rows) {
+      const std::int32_t position = args_.positions.data[row];
+      I32x16 readable = lanes.positions <= position;
+      if (args_.window) readable &= lanes.positions > position - *args_.window;
+      const float* lse = args_.lse.row(row) + task_.kv_head * group_;
+      F32x16 total{};
+      F32x16 largest{};
+      for (std::int64_t g = 0; g < group_; ++g) {
+        const F32x16 score = load(lanes.scores != nullptr ? lanes.scores + g * kLanes : scores);
+        scores += kMaxLanes * kLanes;
+        const F32x16 weight = exp(score - lse[g]);
+        total += weight;
+        largest = max(largest, weight);
+      }
+      // A row that read nothing has no weights, and its lse is no number to subtract.
+      const I32x16 far = readable & (lanes.positions <= position - kFarDistance);
+      sums.add(readable ? total * share : F32x16{}, far ? largest : F32x16{}, position);
+    }
+  }
+
+  const AttentionColumnsArgs& args_;
+  const Task& task_;
+  std::int64_t group_;
+  std::int64_t rows_per_block_;
+  DType dtype_ = DType::kF32;
+  std::array<Lanes, kMaxLanes> lanes_{};
+  std::int64_t num_lanes_ = 0;
+  float* scores_;
+  float* q_;
+};
+
+}  // namespace
+
+void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
+  const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
+  const bool sampled = args.open_layout.columns == AttentionColumns(AttentionColumn::kLargestFar);
+  std::vector<std::int32_t> rows;
+  rows.reserve(static_cast<std::size_t>(args.q.extent(0)));  // tasks point into it
+  std::vector<Task> tasks;
+  for (std::int64_t s = 0; s < args.segments.extent(0); ++s) {
+    const AttentionSegment& segment = args.segments.data[s];
+    const std::size_t first_row = rows.size();
+    for (std::int32_t row = segment.row_begin; row < segment.row_end; ++row) {
+      if (!sampled || is_sampled_query(args.positions.data[row])) rows.push_back(row);
+    }
+    const auto mine = std::span<const std::int32_t>(rows).subspan(first_row);
+    if (mine.empty()) continue;
+    const float* scores = segment.scores;
+    for (std::int64_t h = 0; h < args.num_kv_heads; ++h) {
+      for (std::int64_t i = 0; i < segment.num_streams; ++i) {
+        const StreamView& stream =
+            args.streams.data[segment.first_stream + h * segment.num_streams + i];
+        const std::int64_t num_pages =
+            stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
+        for (std::int64_t begin = 0; begin < num_pages; begin += kPagesPerTask) {
+          const std::int64_t end = std::min(begin + kPagesPerTask, num_pages);
+          tasks.push_back({mine, h, &stream, begin, end, scores});
+          if (scores != nullptr) scores += (end - begin) * args.open_layout.num_slots * group;
+        }
+      }
+    }
+  }
+  parallel_for(exec, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i, int thread_idx) {
+    Columns(exec, args, tasks[static_cast<std::size_t>(i)], thread_idx).run();
+  });
+}
+
+}  // namespace pikv::kernels::cpu

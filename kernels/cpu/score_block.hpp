@@ -1,0 +1,58 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products of query rows with the keys of a few vectors of slots, in blocks that stay in registers.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/common/page_layout.hpp"
+#include "kernels/cpu/simd.hpp"
+
+namespace pikv::kernels::cpu {
+
+/// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes.
+template <int kRows, int kLaneVectors, class T>
+void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
+                 std::int64_t key_stride, float* scores, std::int64_t score_stride) {
+  F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}] = {};
+  for (std::int64_t d = 0; d < head_dim; ++d) {
+    F32x16 k[std::size_t{kLaneVectors}];
+    for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
+    for (int r = 0; r < kRows; ++r) {
+      const F32x16 qv = broadcast(q[r * head_dim + d]);
+      for (int j = 0; j < kLaneVectors; ++j) acc[r][j] += qv * k[j];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int j = 0; j < kLaneVectors; ++j) {
+      store(scores + r * score_stride + j * kLanes, acc[r][j]);
+    }
+  }
+}
+
+/// scores[r, lane] = q[r, :] . k[:, lane] for any number of rows [num_rows, D] and of vectors of
+/// lanes; channel d of vector j at keys[j] + d * key_stride.
+template <class T>
+void score_rows(const float* q, std::int64_t num_rows, std::int64_t head_dim, const T* const* keys,
+                std::int64_t num_lanes, std::int64_t key_stride, float* scores,
+                std::int64_t score_stride) {
+  std::int64_t row = 0;
+  const auto rows_of = [&]<int kRows>() {
+    std::int64_t j = 0;
+    const auto lanes_of = [&]<int kLaneVectors>() {
+      score_block<kRows, kLaneVectors>(q + row * head_dim, head_dim, keys + j, key_stride,
+                                       scores + row * score_stride + j * kLanes, score_stride);
+      j += kLaneVectors;
+    };
+    while (j + 4 <= num_lanes) lanes_of.template operator()<4>();
+    if (j + 2 <= num_lanes) lanes_of.template operator()<2>();
+    if (j < num_lanes) lanes_of.template operator()<1>();
+    row += kRows;
+  };
+  while (row + 6 <= num_rows) rows_of.template operator()<6>();
+  if (row + 4 <= num_rows) rows_of.template operator()<4>();
+  while (row < num_rows) rows_of.template operator()<1>();
+}
+
+}  // namespace pikv::kernels::cpu

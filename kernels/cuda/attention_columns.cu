@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// One block a segment and KV head; its warps take the pages in turn, kLanes slots at a time, and go
+// through the rows in their order with the columns in registers. The form before tuning.
+#include "kernels/attention_columns.hpp"
+#include "kernels/common/dispatch.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/page.cuh"
+
+namespace pikv::kernels::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kBlockThreads = kWarps * kWarpThreads;
+constexpr int kHalves = 2;
+static_assert(kLanes * kHalves == kWarpThreads);
+
+/// The columns of one slot, in the order of the enumeration.
+struct Sums {
+  float sum;
+  float square_sum;
+  float decayed;
+  float decayed_sum;
+  float decayed_square_sum;
+  float largest_far;
+  float last_use;
+  float num_uses;
+};
+static_assert(sizeof(Sums) == kNumAttentionColumns * sizeof(float));
+
+struct Params {
+  const float* __restrict__ q;                    // [T, H, D]
+  const std::int32_t* __restrict__ positions;     // [T]
+  const AttentionSegment* __restrict__ segments;  // [num_segments]
+  const StreamView* __restrict__ streams;
+  const float* __restrict__ lse;  // [T, H]
+  std::int64_t num_segments;
+  std::int32_t num_heads;
+  std::int32_t num_kv_heads;
+  std::int32_t group_size;
+  std::int64_t window;  // larger than any position if unbounded
+  float scale;
+  float decay;
+  PageShape sealed_shape;
+  PageShape open_shape;
+  std::int32_t place[kNumAttentionColumns];  // of each column in a page; -1: it has none
+};
+
+__device__ void add_weights(Sums& sums, float mean, float largest_far, std::int32_t position,
+                            float decay) {
+  sums.sum += mean;
+  sums.square_sum += mean * mean;
+  sums.decayed = sums.decayed * decay + mean * (1.0f - decay);
+  sums.decayed_sum += sums.decayed;
+  sums.decayed_square_sum += sums.decayed * sums.decayed;
+  sums.largest_far = fmaxf(sums.largest_far, largest_far);
+  const auto t = static_cast<float>(position);
+  if (mean >= 1.0f / (t + 1.0f)) {
+    sums.last_use = t;
+    sums.num_uses += 1.0f;
+  }
+}
+
+/// Adds all rows of a segment to kLanes slots of a page. The halves of the warp divide the
+/// channels.
+template <class T>
+__device__ void add_tile(const Params& params, const PageShape& shape, std::byte* page,
+                         std::int32_t first_slot, const AttentionSegment& segment,
+                         std::int32_t kv_head, int lane) {
+  const int half = lane / kLanes;
+  const std::int32_t slot = first_slot + lane % kLanes;
+  const auto* slot_positions = reinterpret_cast<const std::int32_t*>(page + shape.position_bytes);
+  const std::int64_t held = slot_positions[slot];
+  const T* __restrict__ key = reinterpret_cast<const T*>(page) + slot;
+  auto* columns = reinterpret_cast<float*>(page + shape.position_bytes) + shape.num_slots + slot;
+
+  Sums sums{};
+  auto* items = reinterpret_cast<float*>(&sums);
+#pragma unroll
+  for (int c = 0; c < kNumAttentionColumns; ++c) {
+    if (params.place[c] >= 0) items[c] = columns[params.place[c] * shape.num_slots];
+  }
+  for (std::int32_t row = segment.row_begin; row < segment.row_end; ++row) {
+    const std::int32_t position = params.positions[row];
+    const bool reads = held <= position && held > position - params.window;
+    float total = 0.0f;
+    float largest = 0.0f;
+    for (std::int32_t g = 0; g < params.group_size; ++g) {
+      const std::int64_t at =
+          std::int64_t{row} * params.num_heads + kv_head * params.group_size + g;
+      const float* __restrict__ q = params.q + at * shape.head_dim;
+      float score = 0.0f;
+      for (std::int32_t d = half; d < shape.head_dim; d += kHalves) {
+        score = fmaf(q[d], widen(key[std::int64_t{d} * shape.num_slots]), score);
+      }
+      score += __shfl_xor_sync(kWholeWarp, score, kLanes);
+      const float weight = reads ? expf(score * params.scale - params.lse[at]) : 0.0f;
+      total += weight;
+      largest = fmaxf(largest, weight);
+    }
+    const bool far = position % kSampledQueries == kSampledQueries - 1 &&
+                     held <= std::int64_t{position} - kFarDistance;
+    add_weights(sums, total / static_cast<float>(params.group_size), far ? largest : 0.0f, position,
+                params.decay);
+  }
+  if (half != 0) return;
+#pragma unroll
+  for (int c = 0; c < kNumAttentionColumns; ++c) {
+    if (params.place[c] >= 0) columns[params.place[c] * shape.num_slots] = items[c];
+  }
+}
+
+template <class Sealed>
+__global__ void __launch_bounds__(kBlockThreads) attention_columns_kernel(const Params params) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const std::int64_t num_tasks = params.num_segments * params.num_kv_heads;
+  for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
+    const AttentionSegment& segment = params.segments[task / params.num_kv_heads];
+    const auto kv_head = static_cast<std::int32_t>(task % params.num_kv_heads);
+    const StreamView* __restrict__ streams =
+        params.streams + segment.first_stream + std::int64_t{kv_head} * segment.num_streams;
+    int turn = warp_idx;  // pages until this warp's next one
+    for (std::int32_t s = 0; s < segment.num_streams; ++s) {
+      const StreamView stream = streams[s];
+      const std::int32_t num_pages =
+          stream.num_sealed_pages + (stream.open_page == nullptr ? 0 : 1);
+      for (std::int32_t i = turn; i < num_pages; i += kWarps) {
+        for (std::int32_t slot = 0; slot < params.open_shape.num_slots; slot += kLanes) {
+          if (i < stream.num_sealed_pages) {
+            add_tile<Sealed>(params, params.sealed_shape, stream.sealed_pages[i], slot, segment,
+                             kv_head, lane);
+          } else {
+            add_tile<float>(params, params.open_shape, stream.open_page, slot, segment, kv_head,
+                            lane);
+          }
+        }
+      }
+      turn = (turn + kWarps - num_pages % kWarps) % kWarps;
+    }
+  }
+}
+
+}  // namespace
+
+void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
+  if (args.lse.size() == 0) return;
+  const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
+  Params params{.q = args.q.data,
+                .positions = args.positions.data,
+                .segments = args.segments.data,
+                .streams = args.streams.data,
+                .lse = args.lse.data,
+                .num_segments = args.segments.extent(0),
+                .num_heads = num_heads,
+                .num_kv_heads = args.num_kv_heads,
+                .group_size = num_heads / args.num_kv_heads,
+                .window = args.window ? *args.window : std::int64_t{2} << 32,
+                .scale = args.scale,
+                .decay = args.decay,
+                .sealed_shape = page_shape(args.sealed_layout),
+                .open_shape = page_shape(args.open_layout),
+                .place = {}};
+  for (int c = 0; c < kNumAttentionColumns; ++c) {
+    const auto column = static_cast<AttentionColumn>(c);
+    const AttentionColumns& columns = args.open_layout.columns;
+    params.place[c] = columns.has(column) ? columns.place(column) : -1;
+  }
+  const cudaStream_t stream = stream_of(exec);
+  dispatch_dtype(args.sealed_layout.dtype, [&]<class Sealed>() {
+    attention_columns_kernel<Sealed>
+        <<<num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, stream>>>(
+            params);
+  });
+  check_launch("attention_columns");
+}
+
+}  // namespace pikv::kernels::cuda
