@@ -20,6 +20,12 @@ std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_tova(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_expected_attention(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_leverage(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_noncausal(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_compactor(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
 
+// Scorers that are a part of one method.
+
+/// Leverage with the published sketch of 48 channels unless the options say otherwise.
+std::unique_ptr<const Scorer> make_sketched_leverage(PolicyOptions& options);
 }  // namespace pikv::scheduling

@@ -19,6 +19,8 @@ constexpr std::array kScorers = {
     ScorerRow{"tova", make_tova},
     ScorerRow{"expected_attention", make_expected_attention},
     ScorerRow{"leverage", make_leverage},
+    ScorerRow{"noncausal", make_noncausal},
+    ScorerRow{"compactor", make_compactor},
 };
 
 }  // namespace

@@ -81,7 +81,7 @@ class Numbers {
                        .values = {values_.data() + h * kLength * kDim, {kLength, kDim}}});
       scores.emplace_back(static_cast<std::size_t>(kLength));
     }
-    const std::int64_t rows = scheduler.needs().query_rows;
+    const std::int64_t rows = std::min(kLength, scheduler.needs().query_rows);
     scheduler.score(
         exec,
         {.sequence = SequenceId{0},
@@ -189,6 +189,10 @@ INSTANTIATE_TEST_SUITE_P(
              0.5,
              {"0-3 5 7 8 10-12 15 22 25 26 28 30 34-37",
               "0-3 8 12 16 17 19 20 22 24-27 31 32 35 38 39"}},
+        Case{"NonCausal",
+             "noncausal:block=16,padded=1",
+             0.5,
+             {"6-13 18-21 31-38", "2 3 9 13-15 18-23 25-27 32 35-38"}},
         Case{"AdaKvHalf", "adakv:window=4", 0.5, {"4-12 16-21 23-25 36-39", "1-3 8 9 24-32 36-39"}},
         Case{
             "AdaKvThirty", "adakv:window=4", 0.3, {"4-6 8 20 23 24 36-39", "2 8 9 25-29 31 36-39"}},
