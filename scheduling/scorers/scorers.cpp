@@ -21,6 +21,8 @@ constexpr std::array kScorers = {
     ScorerRow{"leverage", make_leverage},
     ScorerRow{"noncausal", make_noncausal},
     ScorerRow{"compactor", make_compactor},
+    ScorerRow{"cur", make_cur},
+    ScorerRow{"capkv", make_capkv},
 };
 
 }  // namespace
