@@ -177,6 +177,47 @@ TEST_P(SchedulerContract, ABudgetOfEverythingKeepsEverything) {
   EXPECT_EQ(kept, slots.size());
 }
 
+TEST_P(SchedulerContract, KeepsWhatTheUserProtects) {
+  if (!scheduler_->evicts()) GTEST_SKIP() << "keeps everything";
+  // Where a method itself protects as much as it keeps, the best of all that is protected stay.
+  if (GetParam() == "simlayerkv") GTEST_SKIP() << "its ends are longer than this sequence";
+  if (GetParam() == "pyramidkv") GTEST_SKIP() << "its last layer keeps just its window";
+  Random random(203);
+  const auto scheduler =
+      make_policy("scheduler", scheduling::schedulers(), GetParam() + ":keep_first=7,keep_last=5");
+  for (const bool equal_keys : {false, true}) {
+    const SomeSlots slots(random, 400, equal_keys);
+    const KvBudget budget{.fraction = 0.5, .slots = std::nullopt};
+    const SequenceScores scores = slots.score(*scheduler, exec_, budget);
+    std::vector<std::vector<std::int32_t>> keep(scores.heads.size());
+    scheduler->select(scores, budget, keep);
+    for (std::size_t h = 0; h < keep.size(); ++h) {
+      const std::vector<Position>& positions = scores.heads[h].positions;
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        if (positions[i] >= 7 && positions[i] < 400 - 5) continue;
+        EXPECT_TRUE(std::ranges::binary_search(keep[h], static_cast<std::int32_t>(i)))
+            << "head " << h << ", position " << positions[i];
+      }
+    }
+  }
+}
+
+TEST_P(SchedulerContract, KeepsNothingOfAnEmptyHeadAndOneOfTheOthers) {
+  const Position next = 9;
+  SequenceScores scores{.sequence = SequenceId{1},
+                        .next_position = next,
+                        .num_kv_heads = kKvHeads,
+                        .heads = std::vector<HeadScores>(kLayers * kKvHeads)};
+  for (std::size_t h = 0; h < scores.heads.size(); h += 2) {
+    scores.heads[h] = {{1, 4, 8}, {0.5f, 0.5f, 0.5f}};
+  }
+  const auto keep = select(scores, {.fraction = std::nullopt, .slots = 1});
+  for (std::size_t h = 0; h < keep.size(); ++h) {
+    const std::size_t whole = scores.heads[h].positions.size();
+    EXPECT_EQ(keep[h].size(), scheduler_->evicts() ? std::min<std::size_t>(whole, 1) : whole);
+  }
+}
+
 TEST_P(SchedulerContract, EvictsAtTheEndOfTheContextUnlessToldOtherwise) {
   EXPECT_EQ(scheduler_->is_due({.num_computed = 100, .num_context = 100}), scheduler_->evicts());
   EXPECT_FALSE(scheduler_->is_due({.num_computed = 50, .num_context = 100}));
