@@ -15,5 +15,10 @@ std::unique_ptr<const Scheduler> make_full(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_pyramidkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_chunkkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_adakv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_global(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_headkv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_lookup(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_duo_attention(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_simlayerkv(PolicyOptions options);
 
 }  // namespace pikv::scheduling

@@ -202,6 +202,12 @@ INSTANTIATE_TEST_SUITE_P(
              0.5,
              {"0-3 5 8 10 12 13 15 18 19 26-28 33 34 36 37 39",
               "0-3 5 7-9 17 19 22 25 27 31 34-39"}},
+        // The published sum is 0.338444.
+        Case{"SimLayerKvLazy",
+             "simlayerkv:recent=8,threshold=0.3384",
+             1.0,
+             {"0-3 32-39", "0-3 32-39"}},
+        Case{"SimLayerKvNotLazy", "simlayerkv:recent=8,threshold=0.3385", 1.0, {"0-39", "0-39"}},
         Case{"AdaKvHalf", "adakv:window=4", 0.5, {"4-12 16-21 23-25 36-39", "1-3 8 9 24-32 36-39"}},
         Case{
             "AdaKvThirty", "adakv:window=4", 0.3, {"4-6 8 20 23 24 36-39", "2 8 9 25-29 31 36-39"}},
