@@ -19,6 +19,7 @@ namespace pikv::scheduling {
 namespace {
 
 constexpr std::string_view kBlank = " \t\r";
+constexpr std::int64_t kMostHeads = 1 << 20;  // and layers
 
 struct Bounds {
   double low;
@@ -96,7 +97,7 @@ HeadTable from_json(std::string_view text, const std::string& source, const Boun
     std::string_view rest = key;
     const std::optional<std::int64_t> layer = parse<std::int64_t>(take(rest, "-"));
     const std::optional<std::int64_t> head = parse<std::int64_t>(rest);
-    if (!layer || !head || *layer < 0 || *head < 0) {
+    if (!layer || !head || *layer < 0 || *head < 0 || *layer >= kMostHeads || *head >= kMostHeads) {
       object.fail(fmt::format("entry '{}' is not named layer-head", key));
     }
     const nlohmann::json* member = object.member(key);

@@ -81,7 +81,8 @@ TEST(HeadTable, AMalformedFileIsAnErrorThatNamesThePlace) {
   reason(R"({"0-0": 1, "0-1": null})", "entry '0-1' is not a number or a list of numbers");
   reason(R"({"0-0": 1, "0-1": 1, "1-1": 1})", "entry '1-0' is missing in a table of 2 layers x 2");
   reason(R"({"0-0": 1, "0-1": 1, "1-0": 1})", "entry '1-1' is missing in a table of 2 layers x 2");
-  reason(R"({"4000000000-4000000000": 1})", "entry '0-0' is missing");
+  reason(R"({"1000000-1000000": 1})", "entry '0-0' is missing");
+  reason(R"({"9223372036854775807-0": 1})", "is not named layer-head");
   expect_bad_file([&] { (void)HeadTable::from_file(folder.path() / "absent", 0, 1); }, "absent",
                   "");
 }
