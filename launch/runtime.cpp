@@ -40,15 +40,28 @@ std::optional<Number> parse_whole(std::string_view text) {
   return value;
 }
 
+/// Lets a scheduler see the model's layers and heads, without a slot, so that one with a table for
+/// another model says so before the first token.
+void select_from_nothing(const Scheduler& scheduler, const ModelConfig& model) {
+  const auto num_heads = static_cast<std::size_t>(model.num_layers * model.num_kv_heads);
+  std::vector<std::vector<std::int32_t>> evict(num_heads);
+  scheduler.select({.sequence = SequenceId{0},
+                    .next_position = 0,
+                    .num_context = 0,
+                    .num_kv_heads = model.num_kv_heads,
+                    .heads = std::vector<HeadScores>(num_heads)},
+                   {}, evict);
+}
+
 }  // namespace
 
 KvBudget parse_budget(std::string_view text) {
   if (const auto slots = parse_whole<std::int64_t>(text); slots && *slots > 0) {
-    return {.fraction = std::nullopt, .slots = *slots};
+    return {.slots = *slots};
   }
   const auto fraction = parse_whole<double>(text);
   if (fraction && *fraction > 0 && *fraction <= 1) {
-    return {.fraction = *fraction, .slots = std::nullopt};
+    return {.fraction = *fraction};
   }
   throw InvalidArgument(fmt::format(
       "budget: '{}' is neither a fraction in (0, 1] nor a positive count of slots", text));
@@ -102,6 +115,7 @@ void Runtime::load(const RuntimeOptions& options) {
                                                    .columns = needs.columns,
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
+  select_from_nothing(*scheduler_, *config_);
   tap_ = std::make_unique<QueryTap>(exec_,
                                     QueryTap::Shape{.num_layers = config_->num_layers,
                                                     .num_heads = config_->num_heads,

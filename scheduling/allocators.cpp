@@ -85,10 +85,11 @@ class Ada final : public Allocator {
       std::size_t head;
     };
     std::vector<Candidate> candidates;
-    std::int64_t left = 0;
+    // Of the layer, so that what a head gave up once others may still use later.
+    const std::int64_t whole_share = budget.of(next, next);
+    std::int64_t left = static_cast<std::int64_t>(heads.size()) * whole_share;
     for (std::size_t h = 0; h < heads.size(); ++h) {
-      const std::int64_t share = budget.of(size_of(heads[h]), next);
-      left += share;
+      const std::int64_t share = std::min(whole_share, size_of(heads[h]));
       // Protected slots come first in the order, and count as part of the floor.
       const std::vector<std::int32_t> order = ranked(heads[h], protection, next);
       const auto num_protected = std::ranges::count_if(

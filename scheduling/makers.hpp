@@ -21,5 +21,10 @@ std::unique_ptr<const Scheduler> make_h2o_head_std(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_h2o_head_std_avg(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_h2o_head_decay(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_h2o_head_decay_avg_std(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_global(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_headkv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_lookup(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_duo_attention(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_simlayerkv(PolicyOptions options);
 
 }  // namespace pikv::scheduling

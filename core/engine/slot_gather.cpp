@@ -89,7 +89,8 @@ void SlotGather::read(SequenceId sequence, Position next, const SchedulerNeeds& 
   share.rows = {};
   share.moment_sums.clear();
   if (needs.query_rows > 0) {
-    share.rows = tap_.rows(sequence, layer, next - static_cast<Position>(needs.query_rows));
+    const std::int64_t first = std::max<std::int64_t>(next - needs.query_rows, 0);
+    share.rows = tap_.rows(sequence, layer, static_cast<Position>(first));
   }
   if (needs.query_moments) share.moment_sums = tap_.moment_sums(sequence, layer);
 }

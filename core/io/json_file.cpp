@@ -56,6 +56,12 @@ const Json* JsonObject::find(Keys keys) const {
   return nullptr;
 }
 
+std::vector<std::string> JsonObject::keys() const {
+  std::vector<std::string> result;
+  for (const auto& [key, value] : value_->items()) result.push_back(key);
+  return result;
+}
+
 bool JsonObject::has(std::string_view key) const { return find({key}) != nullptr; }
 
 std::optional<std::int64_t> JsonObject::optional_integer(Keys keys) const {

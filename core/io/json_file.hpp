@@ -45,6 +45,9 @@ class JsonObject {
   /// Members that are strings, in the file's key order by name.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> string_members() const;
 
+  /// Of all members, sorted.
+  [[nodiscard]] std::vector<std::string> keys() const;
+
   /// The value of a key as it is, for formats where it has several types; null when missing.
   [[nodiscard]] const nlohmann::json* member(std::string_view key) const { return find({key}); }
 

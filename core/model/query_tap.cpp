@@ -27,11 +27,11 @@ void QueryTap::record_rows(LayerId layer, const StepRows& rows, View<const float
   const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {
     LayerRecord& to = record(rows.sequences[r], layer);
-    if (to.positions.empty()) {
-      to.positions.assign(width, -1);
-      to.queries.resize(width * row_size);
-    }
     const std::size_t place = static_cast<std::size_t>(rows.positions[r]) % width;
+    if (place >= to.positions.size()) {
+      to.positions.resize(place + 1, -1);
+      to.queries.resize((place + 1) * row_size);
+    }
     to.positions[place] = rows.positions[r];
     std::copy_n(q.row(static_cast<std::int64_t>(r)), row_size,
                 to.queries.begin() + static_cast<std::ptrdiff_t>(place * row_size));

@@ -48,9 +48,10 @@ class QueryTap {
 
  private:
   struct LayerRecord {
-    std::vector<Position> positions;  // [w], the row of position p at p % w; -1: none
-    std::vector<float> queries;       // [w, H, D]
-    std::vector<double> sums;         // 1 + H * D + H * D * D
+    // Up to w rows, as many as positions have come: that of position p at p % w; -1: none.
+    std::vector<Position> positions;
+    std::vector<float> queries;  // [n, H, D]
+    std::vector<double> sums;    // 1 + H * D + H * D * D
   };
   [[nodiscard]] LayerRecord& record(SequenceId sequence, LayerId layer);
   [[nodiscard]] const LayerRecord* find(SequenceId sequence, LayerId layer) const;

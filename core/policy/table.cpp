@@ -55,6 +55,11 @@ std::string PolicyOptions::choice(std::string_view key, std::string_view fallbac
   return *text;
 }
 
+std::optional<std::string> PolicyOptions::text(std::string_view key) {
+  const std::string* text = take(key);
+  return text == nullptr ? std::nullopt : std::optional(*text);
+}
+
 void PolicyOptions::finish() const {
   for (const auto& [key, value] : values_) {
     if (std::ranges::find(known_, key) == known_.end()) {

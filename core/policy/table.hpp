@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,8 @@ class PolicyOptions {
   /// One of `allowed`.
   [[nodiscard]] std::string choice(std::string_view key, std::string_view fallback,
                                    std::span<const std::string_view> allowed);
+  /// Any text without a comma, such as the path of a file; nothing when the user did not give it.
+  [[nodiscard]] std::optional<std::string> text(std::string_view key);
   /// Throws InvalidArgument if the user gave an option that nobody read. A maker calls it last.
   void finish() const;
 

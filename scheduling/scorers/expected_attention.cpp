@@ -10,6 +10,7 @@
 
 #include "kernels/linear.hpp"
 #include "scheduling/scorers/makers.hpp"
+#include "scheduling/scorers/rotation.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -31,7 +32,8 @@ class ExpectedAttention final : public Scorer {
     const std::int64_t num_heads = slots.moments.mean.extent(0);
     const std::int64_t dim = slots.moments.mean.extent(1);
     const std::int64_t group = num_heads / static_cast<std::int64_t>(slots.heads.size());
-    const Rotation rotation = average_rotation(slots);
+    const Rotation rotation =
+        average_rotation(slots.inverse_frequencies, slots.next_position, future_);
     std::vector<float> mean(static_cast<std::size_t>(dim));
     std::vector<float> covariance(static_cast<std::size_t>(dim * dim));
     std::vector<float> products;
@@ -67,43 +69,6 @@ class ExpectedAttention final : public Scorer {
   }
 
  private:
-  /// The mean of the rotations by several positions; channels d and d + D / 2 are a pair.
-  struct Rotation {
-    std::vector<float> cos, sin;  // [D / 2]
-
-    /// Turns `columns` vectors whose channels lie `stride` apart.
-    void turn(float* x, std::int64_t stride, std::int64_t columns) const {
-      const auto half = static_cast<std::int64_t>(cos.size());
-      for (std::int64_t d = 0; d < half; ++d) {
-        const auto i = static_cast<std::size_t>(d);
-        for (std::int64_t c = 0; c < columns; ++c) {
-          float& low = x[d * stride + c];
-          float& high = x[(d + half) * stride + c];
-          const float turned = cos[i] * low - sin[i] * high;
-          high = cos[i] * high + sin[i] * low;
-          low = turned;
-        }
-      }
-    }
-  };
-
-  [[nodiscard]] Rotation average_rotation(const LayerSlots& slots) const {
-    Rotation rotation;
-    for (const float frequency : slots.inverse_frequencies) {
-      double cos = 0;
-      double sin = 0;
-      for (std::int64_t i = 0; i < future_; ++i) {
-        const double angle =
-            static_cast<double>(frequency) * static_cast<double>(slots.next_position + i);
-        cos += std::cos(angle);
-        sin += std::sin(angle);
-      }
-      rotation.cos.push_back(static_cast<float>(cos / static_cast<double>(future_)));
-      rotation.sin.push_back(static_cast<float>(sin / static_cast<double>(future_)));
-    }
-    return rotation;
-  }
-
   /// Softmax over the slots after the sinks; the sinks get 0.
   void expected_weights(const HeadSlots& head, const std::vector<float>& mean,
                         const std::vector<float>& products, std::vector<float>& weights) const {

@@ -25,6 +25,20 @@ std::unique_ptr<const Scorer> make_observed_attention(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_lru(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_lru_plus(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_lfu(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_noncausal(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_compactor(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_cur(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_capkv(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
+
+// Scorers that are a part of one method.
+
+/// Leverage with the published sketch of 48 channels unless the options say otherwise.
+std::unique_ptr<const Scorer> make_sketched_leverage(PolicyOptions& options);
+/// How near a slot is to the nearer end, in units of what that end keeps: the first sinks + recents
+/// slots in this order are just those, and any other count takes from both ends in proportion.
+std::unique_ptr<const Scorer> make_ends(std::int64_t sinks, std::int64_t recents);
+/// The attention of the newest query, averaged over the heads, with `kept` protected.
+std::unique_ptr<const Scorer> make_newest_attention(const Protection& kept);
 
 }  // namespace pikv::scheduling

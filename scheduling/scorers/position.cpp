@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Scores that look at positions alone.
+#include <algorithm>
+
 #include "core/base/random.hpp"
 #include "scheduling/scorers/makers.hpp"
 
@@ -46,7 +48,32 @@ class Random final : public Scorer {
   std::uint64_t seed_;
 };
 
+class Ends final : public Scorer {
+ public:
+  Ends(std::int64_t sinks, std::int64_t recents)
+      : sinks_(static_cast<float>(sinks)), recents_(static_cast<float>(recents)) {}
+  [[nodiscard]] SchedulerNeeds needs() const override { return {}; }
+
+  void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
+    for (std::size_t h = 0; h < scores.size(); ++h) {
+      for (std::size_t i = 0; i < scores[h].size(); ++i) {
+        const Position position = slots.heads[h].positions[i];
+        scores[h][i] = -std::min(static_cast<float>(position + 1) / sinks_,
+                                 static_cast<float>(slots.next_position - position) / recents_);
+      }
+    }
+  }
+
+ private:
+  float sinks_;
+  float recents_;
+};
+
 }  // namespace
+
+std::unique_ptr<const Scorer> make_ends(std::int64_t sinks, std::int64_t recents) {
+  return std::make_unique<Ends>(sinks, recents);
+}
 
 std::unique_ptr<const Scorer> make_recency(PolicyOptions& options) {
   const std::int64_t sinks = options.integer("sinks", 0, 0, 1 << 20);

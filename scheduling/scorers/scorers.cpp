@@ -21,6 +21,10 @@ constexpr std::array kScorers = {
     ScorerRow{"leverage", make_leverage},
     ScorerRow{"h2o", make_h2o},
     ScorerRow{"observed_attention", make_observed_attention},
+    ScorerRow{"noncausal", make_noncausal},
+    ScorerRow{"compactor", make_compactor},
+    ScorerRow{"cur", make_cur},
+    ScorerRow{"capkv", make_capkv},
 };
 
 }  // namespace

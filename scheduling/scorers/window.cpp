@@ -94,10 +94,9 @@ class SnapKv final : public Scorer {
 /// of the layer.
 class Tova final : public Scorer {
  public:
+  explicit Tova(const Protection& protection) : protection_(protection) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {.query_rows = 1, .keys = true}; }
-  [[nodiscard]] Protection protection(std::int64_t) const override {
-    return {.sinks = 0, .recents = 1};
-  }
+  [[nodiscard]] Protection protection(std::int64_t) const override { return protection_; }
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
@@ -119,6 +118,9 @@ class Tova final : public Scorer {
       }
     }
   }
+
+ private:
+  Protection protection_;
 };
 
 }  // namespace
@@ -130,6 +132,12 @@ std::unique_ptr<const Scorer> make_snapkv(PolicyOptions& options) {
   return std::make_unique<SnapKv>(window, kernel);
 }
 
-std::unique_ptr<const Scorer> make_tova(PolicyOptions&) { return std::make_unique<Tova>(); }
+std::unique_ptr<const Scorer> make_tova(PolicyOptions&) {
+  return make_newest_attention({.sinks = 0, .recents = 1});
+}
+
+std::unique_ptr<const Scorer> make_newest_attention(const Protection& kept) {
+  return std::make_unique<Tova>(kept);
+}
 
 }  // namespace pikv::scheduling

@@ -179,7 +179,9 @@ TEST_P(SchedulerContract, EvictsAscendingSlotsBeyondTheBudget) {
         if (!scheduler_->evicts()) {
           EXPECT_EQ(kept, static_cast<std::int64_t>(slots.size())) << "who never evicts keeps all";
         } else if (!counts_otherwise()) {
-          EXPECT_EQ(kept, allowed);
+          // Heads that hold less than their share leave the rest to others, or to nobody.
+          EXPECT_GE(kept, allowed);
+          EXPECT_LE(kept, budget.of(next, next) * static_cast<std::int64_t>(evict.size()));
         }
       }
     }
@@ -217,6 +219,47 @@ TEST_P(SchedulerContract, ABudgetOfEverythingKeepsEverything) {
   const KvBudget all{.fraction = 1.0};
   for (const auto& head : select(slots.score(*scheduler_, exec_, all), all)) {
     EXPECT_TRUE(head.empty());
+  }
+}
+
+TEST_P(SchedulerContract, KeepsWhatTheUserProtects) {
+  if (!scheduler_->evicts()) GTEST_SKIP() << "keeps everything";
+  // Where a method itself protects as much as it keeps, the best of all that is protected stay.
+  if (is_easykv()) GTEST_SKIP() << "it protects by its own rule";
+  if (GetParam() == "simlayerkv") GTEST_SKIP() << "its ends are longer than this sequence";
+  if (GetParam() == "pyramidkv") GTEST_SKIP() << "its last layer keeps just its window";
+  Random random(203);
+  const auto scheduler =
+      make_policy("scheduler", scheduling::schedulers(), GetParam() + ":keep_first=7,keep_last=5");
+  for (const bool equal_keys : {false, true}) {
+    const SomeSlots slots(random, 400, equal_keys);
+    const KvBudget budget{.fraction = 0.5};
+    const SequenceScores scores = slots.score(*scheduler, exec_, budget);
+    std::vector<std::vector<std::int32_t>> evict(scores.heads.size());
+    scheduler->select(scores, budget, evict);
+    for (std::size_t h = 0; h < evict.size(); ++h) {
+      for (const std::int32_t i : evict[h]) {
+        const Position position = scores.heads[h].positions[static_cast<std::size_t>(i)];
+        EXPECT_TRUE(position >= 7 && position < 400 - 5) << "head " << h << ", " << position;
+      }
+    }
+  }
+}
+
+TEST_P(SchedulerContract, KeepsOneOfEveryHeadThatHoldsSlots) {
+  const Position next = 9;
+  SequenceScores scores{.sequence = SequenceId{1},
+                        .next_position = next,
+                        .num_context = next,
+                        .num_kv_heads = kKvHeads,
+                        .heads = std::vector<HeadScores>(kLayers * kKvHeads)};
+  for (std::size_t h = 0; h < scores.heads.size(); h += 2) {
+    scores.heads[h] = {{1, 4, 8}, {0.5f, 0.5f, 0.5f}};
+  }
+  const auto evict = select(scores, {.slots = 1});
+  for (std::size_t h = 0; h < evict.size(); ++h) {
+    const std::size_t whole = scores.heads[h].positions.size();
+    EXPECT_LE(evict[h].size(), whole > 0 ? whole - 1 : 0);
   }
 }
 

@@ -82,7 +82,7 @@ class Numbers {
                        .columns = {}});
       scores.emplace_back(static_cast<std::size_t>(kLength));
     }
-    const std::int64_t rows = scheduler.needs().query_rows;
+    const std::int64_t rows = std::min(kLength, scheduler.needs().query_rows);
     scheduler.score(
         exec,
         {.sequence = SequenceId{0},
@@ -198,6 +198,25 @@ INSTANTIATE_TEST_SUITE_P(
              0.5,
              {"0-3 5 7 8 10-12 15 22 25 26 28 30 34-37",
               "0-3 8 12 16 17 19 20 22 24-27 31 32 35 38 39"}},
+        Case{"NonCausal",
+             "noncausal:block=16,padded=1",
+             0.5,
+             {"6-13 18-21 31-38", "2 3 9 13-15 18-23 25-27 32 35-38"}},
+        Case{"Cur",
+             "cur",
+             0.5,
+             {"0-3 7 8 11 12 25 26 28 30 32-39", "0-3 8 12 19 20 22 25 27 31-39"}},
+        Case{"CapKv",
+             "capkv:future=16",
+             0.5,
+             {"0-3 5 8 10 12 13 15 18 19 26-28 33 34 36 37 39",
+              "0-3 5 7-9 17 19 22 25 27 31 34-39"}},
+        // The published sum is 0.338444.
+        Case{"SimLayerKvLazy",
+             "simlayerkv:recent=8,threshold=0.3384",
+             1.0,
+             {"0-3 32-39", "0-3 32-39"}},
+        Case{"SimLayerKvNotLazy", "simlayerkv:recent=8,threshold=0.3385", 1.0, {"0-39", "0-39"}},
         Case{"AdaKvHalf", "adakv:window=4", 0.5, {"4-12 16-21 23-25 36-39", "1-3 8 9 24-32 36-39"}},
         Case{
             "AdaKvThirty", "adakv:window=4", 0.3, {"4-6 8 20 23 24 36-39", "2 8 9 25-29 31 36-39"}},

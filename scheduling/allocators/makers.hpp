@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Allocators that look at more than one layer, or at a table of heads.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "scheduling/head_table.hpp"
+#include "scheduling/scorer.hpp"
+
+namespace pikv::scheduling {
+
+/// One threshold over all layers and heads: the budgets of all heads go to the best slots of all,
+/// ties by layer, head and position, but each head keeps one slot and what is protected, as far as
+/// its own budget goes.
+[[nodiscard]] std::unique_ptr<const Allocator> make_global_allocator();
+
+/// HeadKV (Fu et al. 2024, 2410.19258): each head gives 1 / beta of its budget to a pool that is
+/// shared out by the importance of the heads; without a table equally.
+[[nodiscard]] std::unique_ptr<const Allocator> make_headkv_allocator(std::optional<HeadTable> table,
+                                                                     double beta);
+
+/// The fraction of each head that a table states, rounded, at least one slot. The budget is a
+/// ceiling: where they are more in total, all shrink in proportion. Without a table, the budget
+/// alone.
+[[nodiscard]] std::unique_ptr<const Allocator> make_lookup_allocator(
+    std::optional<HeadTable> table);
+
+/// Whole heads or their ends (DuoAttention, Xiao et al. 2024, 2410.10819): `streaming` of the
+/// heads, those of lowest score in the table, keep `ends` slots, the others all. The budget is a
+/// ceiling: where it is exceeded, more heads go down to their ends, the next lowest first and those
+/// of equal score together; where ends alone exceed it, all heads shrink alike. Without a table all
+/// heads are of equal score.
+[[nodiscard]] std::unique_ptr<const Allocator> make_duo_allocator(std::optional<HeadTable> table,
+                                                                  double streaming,
+                                                                  std::int64_t ends);
+
+/// SimLayerKV (Zhang et al. 2024, 2410.13846): a layer is lazy when the newest query, averaged over
+/// the heads, gives more than `threshold` of its attention, which the scores are, to the first
+/// `initial` and the last `recent` positions before its own. Heads of a lazy layer keep `initial` +
+/// `recent` slots, the others all; the budget is a ceiling as above, the laziest layers first.
+[[nodiscard]] std::unique_ptr<const Allocator> make_lazy_layer_allocator(double threshold,
+                                                                         std::int64_t initial,
+                                                                         std::int64_t recent);
+
+}  // namespace pikv::scheduling

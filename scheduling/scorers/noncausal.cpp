@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention without a causal mask, block by block (Compactor, Chari et al. 2025, 2507.08143): each
+// query of a block looks at all keys of the block, softmax(q . k) without 1 / sqrt(D) as published;
+// a key gets the sum of what it receives, averaged over the group, times the norm of its value,
+// smoothed over neighbours. In contrast to causal attention, early keys have no more readers than
+// late ones.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/common/error.hpp"
+#include "kernels/linear.hpp"
+#include "scheduling/scorers/makers.hpp"
+#include "scheduling/scorers/standardize.hpp"
+#include "scheduling/smoothing.hpp"
+
+namespace pikv::scheduling {
+namespace {
+
+class NonCausal final : public Scorer {
+ public:
+  struct Options {
+    std::int64_t block;
+    std::int64_t kernel;
+    bool padded;
+  };
+  explicit NonCausal(const Options& options) : options_(options) {}
+
+  /// The query of every slot: as many bytes as the keys of all query heads.
+  [[nodiscard]] SchedulerNeeds needs() const override {
+    return {.query_rows = std::numeric_limits<Position>::max(), .keys = true, .values = true};
+  }
+
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
+    Buffers buffers;
+    for (std::size_t h = 0; h < scores.size(); ++h) {
+      const auto n = static_cast<std::int64_t>(scores[h].size());
+      for (std::int64_t begin = 0; begin < n; begin += options_.block) {
+        const std::int64_t count = std::min(options_.block, n - begin);
+        add_received(exec, slots, h, begin, buffers,
+                     std::span(scores[h]).subspan(static_cast<std::size_t>(begin),
+                                                  static_cast<std::size_t>(count)));
+      }
+      const View<const float, 2>& values = slots.heads[h].values;
+      for (std::int64_t i = 0; i < n; ++i) {
+        float squares = 0;
+        for (std::int64_t d = 0; d < values.extent(1); ++d) {
+          squares += values.row(i)[d] * values.row(i)[d];
+        }
+        scores[h][static_cast<std::size_t>(i)] *= std::sqrt(squares);
+      }
+      smooth(scores[h], options_.kernel);
+    }
+    standardize(scores);
+  }
+
+ private:
+  struct Buffers {
+    std::vector<float> queries;  // [w * G, D], w <= block
+    std::vector<float> logits;   // [w * G, count]
+  };
+
+  /// received[i]: what slot begin + i of a KV head gets from the queries of its block. Slots whose
+  /// query is not known ask nothing.
+  void add_received(Exec& exec, const LayerSlots& slots, std::size_t kv_head, std::int64_t begin,
+                    Buffers& buffers, std::span<float> received) const {
+    const HeadSlots& head = slots.heads[kv_head];
+    const auto count = static_cast<std::int64_t>(received.size());
+    const std::int64_t dim = head.keys.extent(1);
+    const std::int64_t group =
+        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
+    buffers.queries.clear();
+    for (const Position p :
+         head.positions.subspan(static_cast<std::size_t>(begin), received.size())) {
+      const auto found = std::ranges::lower_bound(slots.query_positions, p);
+      if (found == slots.query_positions.end() || *found != p) continue;
+      const float* row = slots.queries.row(found - slots.query_positions.begin()) +
+                         static_cast<std::int64_t>(kv_head) * group * dim;
+      buffers.queries.insert(buffers.queries.end(), row, row + group * dim);
+    }
+    const auto rows = static_cast<std::int64_t>(buffers.queries.size()) / dim;
+    buffers.logits.resize(static_cast<std::size_t>(rows * count));
+    kernels::linear(exec, {.x = {buffers.queries.data(), {rows, dim}},
+                           .weight = {head.keys.row(begin), DType::kF32, count, dim},
+                           .y = {buffers.logits.data(), {rows, count}}});
+    const std::int64_t num_padded = options_.padded ? options_.block - count : 0;
+    std::ranges::fill(received,
+                      static_cast<float>(num_padded) / static_cast<float>(options_.block));
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float* row = buffers.logits.data() + r * count;
+      float largest = *std::max_element(row, row + count);
+      if (num_padded > 0) largest = std::max(largest, 0.0f);
+      float total = static_cast<float>(num_padded) * std::exp(-largest);
+      for (std::int64_t i = 0; i < count; ++i) total += row[i] = std::exp(row[i] - largest);
+      const float share = 1.0f / (total * static_cast<float>(group));
+      for (std::int64_t i = 0; i < count; ++i) {
+        received[static_cast<std::size_t>(i)] += row[i] * share;
+      }
+    }
+  }
+
+  Options options_;
+};
+
+}  // namespace
+
+std::unique_ptr<const Scorer> make_noncausal(PolicyOptions& options) {
+  const std::int64_t block = options.integer("block", 256, 1, 1 << 16);
+  const std::int64_t kernel = options.integer("kernel", 3, 1, 1 << 10);
+  require(kernel % 2 == 1, "noncausal", "kernel = ", kernel, " is not odd");
+  // kvpress 0.5.4 fills the last block with zero keys and queries, which attend and are attended
+  // to.
+  const bool padded = options.integer("padded", 0, 0, 1) != 0;
+  return std::make_unique<NonCausal>(
+      NonCausal::Options{.block = block, .kernel = kernel, .padded = padded});
+}
+
+}  // namespace pikv::scheduling
