@@ -165,6 +165,7 @@ void Engine::advance(std::span<const Request> requests, const std::vector<std::i
       }
     }
     if (done) {
+      completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
       finished_.push_back(sequence.id);
       if (!keep_finished_) forget_finished();
       continue;

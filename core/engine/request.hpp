@@ -4,6 +4,7 @@
 // What goes into the engine and what comes out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -48,6 +49,7 @@ enum class FinishReason : std::uint8_t {
 struct Completion {
   std::vector<TokenId> tokens;  // generated, without the stop token
   FinishReason reason = FinishReason::kMaxTokens;
+  std::size_t kv_bytes = 0;  // pages of the sequence on this rank when it ended
 };
 
 /// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode.

@@ -202,6 +202,15 @@ TEST_F(EngineTest, TheCallbackSeesEveryTokenAndMayEndTheText) {
   EXPECT_EQ(completions[0].reason, FinishReason::kStopped);
 }
 
+TEST_F(EngineTest, ACompletionSaysWhatItsSequenceHeld) {
+  const std::vector<Request> requests = {request(40, 3), request(10, 5)};
+  const auto parts = runtime();
+  parts->engine().keep_finished_sequences(true);
+  const auto completions = parts->engine().run(requests);
+  EXPECT_GT(completions[0].kv_bytes, completions[1].kv_bytes);
+  EXPECT_EQ(completions[0].kv_bytes + completions[1].kv_bytes, parts->cache().page_bytes());
+}
+
 TEST_F(EngineTest, TheEndOfTheContextEndsTheText) {
   // The last token that fits is computed at position 255; what it predicts is still given.
   const Completion completion = run_alone(request(250, 100));
