@@ -6,12 +6,13 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
 
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
+#include "launch/eval/cell_runner.hpp"
+#include "launch/eval/plots/plots.hpp"
+#include "launch/eval/report.hpp"
 #include "launch/eval/results.hpp"
 #include "launch/eval/sweep.hpp"
 #include "launch/eval/tasks.hpp"
@@ -53,7 +54,11 @@ class Eval final : public Program {
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
-    app.add_flag("--json", json_, "Print a JSON line for each cell");
+    CLI::Option* json = app.add_flag("--json", json_, "Print a JSON line for each cell");
+    app.add_flag("--csv", csv_, "Print the table as CSV, a line for each group of each cell")
+        ->excludes(json);
+    app.add_option("--plots", plots_,
+                   "Folder for plots (SVG): scores against KV bytes, scores by length and depth");
   }
 
   void run(Communicator& comm) override {
@@ -71,20 +76,23 @@ class Eval final : public Program {
     // Rank 0 knows what is finished; all skip the same cells.
     std::optional<ResultFile> file;
     agree(comm, [&] {
-      if (output_ && comm.rank() == 0) file.emplace(*output_, setting());
+      if (comm.rank() != 0) return;
+      if (output_) file.emplace(*output_, setting());
+      if (plots_) make_plot_folder(*plots_);
     });
     std::vector<std::int64_t> is_done(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) is_done[i] = file && file->find(cells[i]);
     comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
 
     ProgressBar bar("eval", comm.rank() == 0);
+    CellRunner runner(comm, options_, *tokenizer_, samples);
     std::vector<CellResult> results(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) {
       if (is_done[i] != 0) {
         if (file) results[i] = *file->find(cells[i]);
         continue;
       }
-      results[i] = run_cell(comm, cells[i], samples, [&](std::int64_t done, std::int64_t all) {
+      results[i] = runner.run(cells[i], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
                    static_cast<std::int64_t>(cells.size()) * all);
       });
@@ -92,12 +100,16 @@ class Eval final : public Program {
     }
     bar.clear();
     if (comm.rank() != 0) return;
+    if (plots_) write_plots(*plots_, samples, cells, results);
     if (json_) {
       for (std::size_t i = 0; i < cells.size(); ++i) {
         fmt::print("{}\n", to_json_line(cells[i], results[i], setting()));
       }
+    } else if (csv_) {
+      fmt::print("{}", to_csv(task_, cells, results));
     } else {
-      print_table(comm, cells, results);
+      fmt::print("pikv {} eval --task {} --seed {} {}\n\n{}", version(), task_, seed_,
+                 describe(options_, comm.size()), to_table(cells, results));
     }
   }
 
@@ -115,65 +127,6 @@ class Eval final : public Program {
       static_cast<void>(make_policy("scheduler", scheduling::schedulers(), text));
     }
     return make_cells(schedulers, budgets, modes);
-  }
-
-  CellResult run_cell(Communicator& comm, const SweepCell& cell, const std::vector<Sample>& samples,
-                      const ProgressCallback& on_step) const {
-    const auto start = std::chrono::steady_clock::now();
-    RuntimeOptions options = options_;
-    options.scheduler = cell.scheduler;
-    options.budget_text = cell.budget;
-    Runtime runtime(comm, options);
-    std::vector<Request> requests;
-    std::vector<const Question*> questions;
-    std::vector<std::string> groups;
-    for (const Sample& sample : samples) {
-      for (const Question& question : sample.questions) {
-        requests.push_back(make_request(sample, question, cell.mode, runtime.model().end_of_text));
-        questions.push_back(&question);
-        groups.push_back(sample.group);
-      }
-    }
-    agree(comm, [&] { runtime.engine().check_requests(requests); });
-    const std::vector<Completion> completions = runtime.engine().run(requests, {}, on_step);
-
-    CellResult result;
-    for (std::size_t i = 0; i < completions.size(); ++i) {
-      auto group = std::ranges::find(result.groups, groups[i], &GroupResult::group);
-      if (group == result.groups.end()) {
-        group = result.groups.insert(group, {.group = groups[i], .scores = {}});
-      }
-      group->scores.push_back(
-          launch::score(*questions[i], tokenizer_->decode(completions[i].tokens)));
-    }
-    const SchedulingStats& stats = runtime.scheduling().stats();
-    if (stats.num_passes > 0) {
-      result.kept = static_cast<double>(stats.num_kept) /
-                    static_cast<double>(stats.num_kept + stats.num_evicted);
-    }
-    result.scheduling_seconds = stats.seconds;
-    result.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return result;
-  }
-
-  void print_table(const Communicator& comm, const std::vector<SweepCell>& cells,
-                   const std::vector<CellResult>& results) const {
-    fmt::print("pikv {} eval --task {} --seed {} {}\n\n", version(), task_, seed_,
-               describe(options_, comm.size()));
-    fmt::print("{:<9} {:<34} {:>7} {:>7}", "mode", "scheduler", "budget", "kept");
-    for (const GroupResult& group : results.front().groups) fmt::print(" {:>22}", group.group);
-    fmt::print(" {:>9} {:>9}\n", "scoring s", "all s");
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      fmt::print("{:<9} {:<34} {:>7} {:>7.4f}", launch::name(cells[i].mode), cells[i].scheduler,
-                 cells[i].budget, results[i].kept);
-      for (const GroupResult& group : results[i].groups) {
-        fmt::print(" {:>22}",
-                   fmt::format("{:.4g}/{} ({:.0f} +- {:.0f} %)", group.correct(),
-                               group.scores.size(), 100 * group.mean(), 100 * group.margin()));
-      }
-      fmt::print(" {:>9.2f} {:>9.1f}\n", results[i].scheduling_seconds, results[i].seconds);
-    }
   }
 
   /// Everything that a result depends on but its cell.
@@ -200,6 +153,8 @@ class Eval final : public Program {
   std::uint64_t seed_ = 0;
   std::optional<std::string> output_;
   bool json_ = false;
+  bool csv_ = false;
+  std::optional<std::string> plots_;
   std::optional<Tokenizer> tokenizer_;
 };
 

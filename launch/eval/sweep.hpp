@@ -36,6 +36,11 @@ struct SweepCell {
                                                 const std::vector<std::string>& budgets,
                                                 const std::vector<Mode>& modes);
 
+struct Interval {
+  double low;
+  double high;
+};
+
 /// Scores of the questions of one group in one cell.
 struct GroupResult {
   std::string group;
@@ -45,12 +50,17 @@ struct GroupResult {
   /// Half the width of the 95 % confidence interval of the mean: Wilson's for answers that are
   /// right or wrong, the normal one for others.
   [[nodiscard]] double margin() const;
+  /// The 95 % confidence interval of the mean, in [0, 1]; Wilson's does not have the mean in its
+  /// middle.
+  [[nodiscard]] Interval interval() const;
   [[nodiscard]] double correct() const;  // the sum of the scores
 };
 
 struct CellResult {
   std::vector<GroupResult> groups;  // in the order of the task
   double kept = 1;                  // fraction of slots after compression
+  /// Pages of all ranks when a question ends, a question; 0 in files that were written without it.
+  double kv_bytes = 0;
   double scheduling_seconds = 0;
   double seconds = 0;
 };

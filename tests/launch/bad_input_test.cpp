@@ -293,6 +293,13 @@ INSTANTIATE_TEST_SUITE_P(
             BadInput{"EvalUnknownScheduler",
                      {"eval", "--model", std::string(kModel), "--scheduler", "full,x"},
                      "unknown scheduler 'x'"},
+            BadInput{"EvalPlotFolderIsAFile",
+                     {"eval", "--model", std::string(kModel), "--plots", "{here}/file"},
+                     "file: cannot write",
+                     file("file", "")},
+            BadInput{"EvalJsonAndCsv",
+                     {"eval", "--model", std::string(kModel), "--json", "--csv"},
+                     "--csv excludes --json"},
             BadInput{"UnknownKvDtype", with({"--kv-dtype", "f64"}), "--kv-dtype"}),
         testing::Values(1, 3)),
     name_of);

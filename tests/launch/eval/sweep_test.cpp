@@ -70,6 +70,10 @@ TEST(Sweep, MarginsOfRightAndWrongAnswersAreWilsons) {
   const GroupResult shares{"g", {0.25, 0.75}};
   EXPECT_NEAR(shares.margin(), 1.959964 * std::sqrt(0.125 / 2), 1e-9);
   EXPECT_EQ((GroupResult{"g", {}}).margin(), 0.0);
+  EXPECT_NEAR(right.interval().low, 0.6756, 1e-4);
+  EXPECT_NEAR(right.interval().high, 1.0, 1e-12);
+  EXPECT_NEAR(shares.interval().low, 0.5 - shares.margin(), 1e-9);
+  EXPECT_EQ((GroupResult{"g", {0.1, 0.9}}).interval().high, 1.0) << "not above";
 }
 
 TEST(Sweep, TheRequestCompressesBeforeOrAfterTheQuestion) {
@@ -89,6 +93,7 @@ class ResultFiles : public testing::Test {
   SweepCell cell_{.scheduler = "a:x=1", .budget = "0.1", .mode = Mode::kAware};
   CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}},
                      .kept = 0.125,
+                     .kv_bytes = 4160.5,
                      .scheduling_seconds = 1.5,
                      .seconds = 2.5};
 };
@@ -99,12 +104,25 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   const CellResult* found = file.find(cell_);
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->kept, 0.125);
+  EXPECT_EQ(found->kv_bytes, 4160.5);
   EXPECT_EQ(found->seconds, 2.5);
   ASSERT_EQ(found->groups.size(), 2u);
   EXPECT_EQ(found->groups[0].scores, (std::vector<double>{1.0, 0.5}));
   SweepCell other = cell_;
   other.mode = Mode::kAgnostic;
   EXPECT_EQ(file.find(other), nullptr);
+}
+
+TEST_F(ResultFiles, OfBeforeBytesWereMeasuredAreStillGood) {
+  ResultFile(path_, "setting").append(cell_, result_);
+  std::string line = read_file(path_);
+  const std::string bytes = "\"kv_bytes\":4160.5,";
+  ASSERT_NE(line.find(bytes), std::string::npos) << line;
+  line.erase(line.find(bytes), bytes.size());
+  (void)folder_.write("results.jsonl", line);
+  const ResultFile file(path_, "setting");
+  ASSERT_NE(file.find(cell_), nullptr);
+  EXPECT_EQ(file.find(cell_)->kv_bytes, 0);
 }
 
 TEST_F(ResultFiles, OtherSettingsAreLeftAlone) {
