@@ -14,6 +14,7 @@
 #include "launch/eval/plots/plots.hpp"
 #include "launch/eval/report.hpp"
 #include "launch/eval/results.hpp"
+#include "launch/eval/spread.hpp"
 #include "launch/eval/sweep.hpp"
 #include "launch/eval/tasks.hpp"
 #include "launch/options.hpp"
@@ -39,7 +40,7 @@ class Eval final : public Program {
         ->capture_default_str();
     app.add_option("--ids-file,--task-file", file_, "The file of the tasks that read one");
     app.add_option("--text-file", text_file_, "UTF-8 text to hide needles in");
-    app.add_option("--samples", samples_, "Samples of each length and depth, or of each group")
+    app.add_option("--samples", num_samples_, "Samples of each length and depth, or of each group")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
     app.add_option("--length", lengths_, "Tokens of a context, a list")
@@ -54,6 +55,11 @@ class Eval final : public Program {
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
+    app.add_option("--spread", spread_,
+                   "What is divided over the ranks: model (each cell runs on all) or cells (each "
+                   "runs on one rank, which holds the whole model)")
+        ->check(CLI::IsMember({"model", "cells"}))
+        ->capture_default_str();
     CLI::Option* json = app.add_flag("--json", json_, "Print a JSON line for each cell");
     app.add_flag("--csv", csv_, "Print the table as CSV, a line for each group of each cell")
         ->excludes(json);
@@ -62,58 +68,102 @@ class Eval final : public Program {
   }
 
   void run(Communicator& comm) override {
-    std::vector<SweepCell> cells;
-    std::vector<Sample> samples;
     agree(comm, [&] {
-      cells = parse_cells();
+      cells_ = parse_cells();
       tokenizer_.emplace(Tokenizer::from_file(options_.model / "tokenizer.json"));
       TaskOptions task_options{
-          .seed = seed_, .num_samples = samples_, .lengths = lengths_, .depths = depths_};
+          .seed = seed_, .num_samples = num_samples_, .lengths = lengths_, .depths = depths_};
       if (file_) task_options.file = *file_;
       if (text_file_) task_options.text_file = *text_file_;
-      samples = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
+      samples_ = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
     });
-    // Rank 0 knows what is finished; all skip the same cells.
-    std::optional<ResultFile> file;
+    results_.resize(cells_.size());
     agree(comm, [&] {
       if (comm.rank() != 0) return;
-      if (output_) file.emplace(*output_, setting());
+      if (output_) finished_.emplace(*output_, setting());
       if (plots_) make_plot_folder(*plots_);
     });
-    std::vector<std::int64_t> is_done(cells.size());
-    for (std::size_t i = 0; i < cells.size(); ++i) is_done[i] = file && file->find(cells[i]);
-    comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
-
+    const std::vector<std::size_t> pending = find_pending(comm);
     ProgressBar bar("eval", comm.rank() == 0);
-    CellRunner runner(comm, options_, *tokenizer_, samples);
-    std::vector<CellResult> results(cells.size());
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      if (is_done[i] != 0) {
-        if (file) results[i] = *file->find(cells[i]);
-        continue;
-      }
-      results[i] = runner.run(cells[i], [&](std::int64_t done, std::int64_t all) {
-        bar.update(static_cast<std::int64_t>(i) * all + done,
-                   static_cast<std::int64_t>(cells.size()) * all);
-      });
-      if (file) file->append(cells[i], results[i]);
+    if (spread_ == "cells") {
+      run_alone(comm, pending, bar);
+    } else {
+      run_together(comm, pending, bar);
     }
     bar.clear();
-    if (comm.rank() != 0) return;
-    if (plots_) write_plots(*plots_, samples, cells, results);
-    if (json_) {
-      for (std::size_t i = 0; i < cells.size(); ++i) {
-        fmt::print("{}\n", to_json_line(cells[i], results[i], setting()));
-      }
-    } else if (csv_) {
-      fmt::print("{}", to_csv(task_, cells, results));
-    } else {
-      fmt::print("pikv {} eval --task {} --seed {} {}\n\n{}", version(), task_, seed_,
-                 describe(options_, comm.size()), to_table(cells, results));
-    }
+    if (comm.rank() == 0) print(comm);
   }
 
  private:
+  /// The cells to run: rank 0 knows what is finished, and all skip the same cells.
+  std::vector<std::size_t> find_pending(Communicator& comm) {
+    std::vector<std::int64_t> is_done(cells_.size());
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      const CellResult* found = finished_ ? finished_->find(cells_[i]) : nullptr;
+      if (found == nullptr) continue;
+      is_done[i] = 1;
+      results_[i] = *found;
+    }
+    comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
+    std::vector<std::size_t> pending;
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      if (is_done[i] == 0) pending.push_back(i);
+    }
+    return pending;
+  }
+
+  /// On rank 0.
+  void take(std::size_t cell_idx, CellResult result) {
+    if (finished_) finished_->append(cells_[cell_idx], result);
+    results_[cell_idx] = std::move(result);
+  }
+
+  /// One cell after another, its model divided over the ranks.
+  void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
+    CellRunner runner(comm, options_, *tokenizer_, samples_);
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
+        bar.update(static_cast<std::int64_t>(i) * all + done,
+                   static_cast<std::int64_t>(pending.size()) * all);
+      });
+      agree(comm, [&] {
+        if (comm.rank() == 0) take(pending[i], std::move(result));
+      });
+    }
+  }
+
+  /// Each cell on one rank, which has the whole model.
+  void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
+    const std::unique_ptr<Communicator> alone = make_single_communicator();
+    CellRunner runner(*alone, options_, *tokenizer_, samples_);
+    std::int64_t num_done = 0;
+    spread_cells(
+        comm, pending,
+        [&](std::size_t cell_idx, const std::stop_token& stop) {
+          return runner.run(cells_[cell_idx], [&](std::int64_t, std::int64_t) {
+            if (stop.stop_requested()) throw Error("the cell was stopped");
+          });
+        },
+        [&](std::size_t cell_idx, CellResult result) {
+          take(cell_idx, std::move(result));
+          bar.update(++num_done, static_cast<std::int64_t>(pending.size()));
+        });
+  }
+
+  void print(const Communicator& comm) const {
+    if (plots_) write_plots(*plots_, samples_, cells_, results_);
+    if (json_) {
+      for (std::size_t i = 0; i < cells_.size(); ++i) {
+        fmt::print("{}\n", to_json_line(cells_[i], results_[i], setting()));
+      }
+    } else if (csv_) {
+      fmt::print("{}", to_csv(task_, cells_, results_));
+    } else {
+      fmt::print("pikv {} eval --task {} --seed {} {}\n\n{}", version(), task_, seed_,
+                 describe(options_, comm.size()), to_table(cells_, results_));
+    }
+  }
+
   [[nodiscard]] std::vector<SweepCell> parse_cells() const {
     std::vector<Mode> modes;
     for (const std::string& text : modes_) modes.push_back(parse_mode(text));
@@ -138,15 +188,15 @@ class Eval final : public Program {
     return fmt::format(
         "--task {} --file {} --text-file {} --samples {} --length {} --depth {} "
         "--seed {} {}",
-        task_, file_.value_or("-"), text_file_.value_or("-"), samples_, fmt::join(lengths_, ","),
-        fmt::join(depths_, ","), seed_, describe(common, 0));
+        task_, file_.value_or("-"), text_file_.value_or("-"), num_samples_,
+        fmt::join(lengths_, ","), fmt::join(depths_, ","), seed_, describe(common, 0));
   }
 
   RuntimeOptions options_;
   std::string task_ = "passkey";
   std::optional<std::string> file_;
   std::optional<std::string> text_file_;
-  std::int64_t samples_ = 8;
+  std::int64_t num_samples_ = 8;
   std::vector<std::int64_t> lengths_ = {1024};
   std::vector<double> depths_;
   std::vector<std::string> modes_ = {"agnostic"};
@@ -155,7 +205,13 @@ class Eval final : public Program {
   bool json_ = false;
   bool csv_ = false;
   std::optional<std::string> plots_;
+  std::string spread_ = "model";
+
   std::optional<Tokenizer> tokenizer_;
+  std::vector<SweepCell> cells_;
+  std::vector<Sample> samples_;
+  std::vector<CellResult> results_;     // by cell; complete on rank 0
+  std::optional<ResultFile> finished_;  // on rank 0, with --output
 };
 
 }  // namespace

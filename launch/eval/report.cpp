@@ -44,8 +44,8 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
   text += fmt::format(" {:>9} {:>9}\n", "scoring s", "all s");
   for (std::size_t i = 0; i < cells.size(); ++i) {
     text +=
-        fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10}", name(cells[i].mode), cells[i].scheduler, width,
-                    cells[i].budget, results[i].kept, bytes_text(results[i].kv_bytes));
+        fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10}", name(cells[i].mode), cells[i].scheduler,
+                    width, cells[i].budget, results[i].kept, bytes_text(results[i].kv_bytes));
     for (const GroupResult& group : results[i].groups) {
       text += fmt::format(" {:>22}", score_text(group));
     }

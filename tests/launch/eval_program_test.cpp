@@ -84,5 +84,31 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
   EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
 }
 
+TEST(Eval, RanksMayShareTheModelOrTheCells) {
+  if (!has_launcher()) GTEST_SKIP() << "needs MPI";
+  const std::vector<json> alone = json_lines(eval({"--json"}).out);
+  const auto expect_same = [&](const Arguments& more, int num_ranks) {
+    SCOPED_TRACE(testing::Message() << num_ranks << " ranks");
+    const TempFolder folder;
+    const std::string output = (folder.path() / "results.jsonl").string();
+    Arguments arguments = {"--json", "--output", output};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const std::vector<json> cells = json_lines(eval(arguments, num_ranks).out);
+    ASSERT_EQ(cells.size(), alone.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      for (const char* key :
+           {"setting", "mode", "scheduler", "budget", "kept", "kv_bytes", "groups"}) {
+        EXPECT_EQ(cells[i][key], alone[i][key]) << key << " of cell " << i;
+      }
+    }
+    EXPECT_EQ(lines_of(read_file(output)).size(), alone.size());
+    EXPECT_EQ(json_lines(eval(arguments).out), cells) << "one rank goes on where several ended";
+  };
+  expect_same({}, 2);
+  expect_same({"--spread", "cells"}, 1);
+  expect_same({"--spread", "cells"}, 2);
+  expect_same({"--spread", "cells"}, 3);
+}
+
 }  // namespace
 }  // namespace pikv::launch_test
