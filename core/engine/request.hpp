@@ -21,6 +21,8 @@ struct Request {
   /// then reads what was kept. Without: the whole prompt.
   std::optional<std::int64_t> context_tokens{};
   std::int64_t max_tokens = 0;  // to generate
+  /// Generated in the place of what the sampler would choose, as far as they reach.
+  std::vector<TokenId> forced_tokens{};
   SamplingOptions sampling{};
   std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
 };
