@@ -20,35 +20,75 @@ double mean_kv_bytes(Communicator& comm, const std::vector<Completion>& completi
   return static_cast<double>(bytes) / static_cast<double>(completions.size());
 }
 
-void add_score(std::vector<GroupResult>& groups, const std::string& name, double score) {
+void add_score(std::vector<GroupResult>& groups, const std::string& name, Measure measure,
+               double score) {
   auto group = std::ranges::find(groups, name, &GroupResult::group);
-  if (group == groups.end()) group = groups.insert(group, {.group = name, .scores = {}});
+  if (group == groups.end()) {
+    group = groups.insert(group, {.group = name, .scores = {}, .measure = measure});
+  }
   group->scores.push_back(score);
 }
 
 }  // namespace
 
+std::vector<Request> CellRunner::make_requests(const Runtime& runtime, Mode mode) const {
+  std::vector<Request> requests;
+  for (const Sample& sample : samples_) {
+    for (const Question& question : sample.questions) {
+      requests.push_back(make_request(sample, question, mode, runtime.model().end_of_text));
+    }
+  }
+  return requests;
+}
+
+std::vector<double> CellRunner::score_answers(const std::vector<Completion>& completions) const {
+  std::vector<double> scores;
+  for (const Sample& sample : samples_) {
+    for (const Question& question : sample.questions) {
+      scores.push_back(score(question, tokenizer_.decode(completions[scores.size()].tokens)));
+    }
+  }
+  return scores;
+}
+
+void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
+  RuntimeOptions options = options_;
+  options.scheduler = "full";
+  options.budget_text = "1.0";
+  Runtime runtime(comm_, options);
+  const std::vector<Request> requests = make_requests(runtime, mode);
+  agree(comm_, [&] { runtime.engine().check_requests(requests); });
+  ReferenceRows reference;
+  static_cast<void>(
+      run_row_means(runtime.engine(), comm_, requests, reference.keeper(requests), on_step));
+  reference_ = std::move(reference);
+}
+
 CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_step) {
+  if (measure_ == Measure::kKl && !reference_) run_reference(cell.mode, on_step);
   const auto start = std::chrono::steady_clock::now();
   RuntimeOptions options = options_;
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
   Runtime runtime(comm_, options);
-  std::vector<Request> requests;
-  for (const Sample& sample : samples_) {
-    for (const Question& question : sample.questions) {
-      requests.push_back(make_request(sample, question, cell.mode, runtime.model().end_of_text));
-    }
-  }
+  const std::vector<Request> requests = make_requests(runtime, cell.mode);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
-  const std::vector<Completion> completions = runtime.engine().run(requests, {}, on_step);
+
+  RowMeans outcome;  // a score and a completion a question
+  if (measure_ == Measure::kScore) {
+    outcome.completions = runtime.engine().run(requests, {}, on_step);
+    outcome.means = score_answers(outcome.completions);
+  } else {
+    const RowFigure figure =
+        measure_ == Measure::kKl ? reference_->divergence() : negative_log_likelihood(requests);
+    outcome = run_row_means(runtime.engine(), comm_, requests, figure, on_step);
+  }
 
   CellResult result;
-  auto completion = completions.begin();
+  auto next = outcome.means.begin();
   for (const Sample& sample : samples_) {
-    for (const Question& question : sample.questions) {
-      add_score(result.groups, sample.group,
-                score(question, tokenizer_.decode((completion++)->tokens)));
+    for (std::size_t i = 0; i < sample.questions.size(); ++i) {
+      add_score(result.groups, sample.group, measure_, *next++);
     }
   }
   const SchedulingStats& stats = runtime.scheduling().stats();
@@ -56,7 +96,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     result.kept = static_cast<double>(stats.num_kept) /
                   static_cast<double>(stats.num_kept + stats.num_evicted);
   }
-  result.kv_bytes = mean_kv_bytes(comm_, completions);
+  result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
   result.scheduling_seconds = stats.seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;

@@ -39,7 +39,7 @@ class Eval final : public Program {
     app.add_option("--task", task_, "What is asked: a name of the task table, with options")
         ->capture_default_str();
     app.add_option("--ids-file,--task-file", file_, "The file of the tasks that read one");
-    app.add_option("--text-file", text_file_, "UTF-8 text to hide needles in");
+    app.add_option("--text-file", text_file_, "UTF-8 text that hides needles or goes on");
     app.add_option("--samples", num_samples_, "Samples of each length and depth, or of each group")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
@@ -75,7 +75,10 @@ class Eval final : public Program {
           .seed = seed_, .num_samples = num_samples_, .lengths = lengths_, .depths = depths_};
       if (file_) task_options.file = *file_;
       if (text_file_) task_options.text_file = *text_file_;
-      samples_ = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
+      const auto task = make_policy<Task>("task", tasks(), task_);
+      measure_ = task->measure();
+      check_modes(*task);
+      samples_ = task->samples(*tokenizer_, task_options);
     });
     results_.resize(cells_.size());
     agree(comm, [&] {
@@ -95,6 +98,17 @@ class Eval final : public Program {
   }
 
  private:
+  /// Where tokens are given, the context is all there is to know before the first of them.
+  void check_modes(const Task& task) const {
+    if (task.measure() == Measure::kScore) return;
+    for (const SweepCell& cell : cells_) {
+      if (cell.mode == Mode::kAgnostic) continue;
+      throw InvalidArgument(fmt::format("{}: it asks no question, so its mode is {}, not {}",
+                                        task.name(), launch::name(Mode::kAgnostic),
+                                        launch::name(cell.mode)));
+    }
+  }
+
   /// The cells to run: rank 0 knows what is finished, and all skip the same cells.
   std::vector<std::size_t> find_pending(Communicator& comm) {
     std::vector<std::int64_t> is_done(cells_.size());
@@ -120,7 +134,7 @@ class Eval final : public Program {
 
   /// One cell after another, its model divided over the ranks.
   void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
-    CellRunner runner(comm, options_, *tokenizer_, samples_);
+    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_);
     for (std::size_t i = 0; i < pending.size(); ++i) {
       CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
@@ -135,7 +149,7 @@ class Eval final : public Program {
   /// Each cell on one rank, which has the whole model.
   void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
     const std::unique_ptr<Communicator> alone = make_single_communicator();
-    CellRunner runner(*alone, options_, *tokenizer_, samples_);
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_);
     std::int64_t num_done = 0;
     spread_cells(
         comm, pending,
@@ -210,6 +224,7 @@ class Eval final : public Program {
   std::optional<Tokenizer> tokenizer_;
   std::vector<SweepCell> cells_;
   std::vector<Sample> samples_;
+  Measure measure_ = Measure::kScore;
   std::vector<CellResult> results_;     // by cell; complete on rank 0
   std::optional<ResultFile> finished_;  // on rank 0, with --output
 };

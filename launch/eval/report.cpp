@@ -5,19 +5,26 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "launch/cache_report.hpp"
 
 namespace pikv::launch {
 namespace {
 
+constexpr int kScoreWidth = 30;  // a small divergence with its interval
+
 std::string bytes_text(double kv_bytes) {
   return kv_bytes > 0 ? format_bytes(static_cast<std::uint64_t>(kv_bytes)) : "-";
 }
 
 std::string score_text(const GroupResult& group) {
+  const Estimate estimate = group.estimate();
+  if (group.measure != Measure::kScore) {
+    return fmt::format("{:.4g} ({:.4g} to {:.4g})", estimate.value, estimate.low, estimate.high);
+  }
   return fmt::format("{:.4g}/{} ({:.0f} +- {:.0f} %)", group.correct(), group.scores.size(),
-                     100 * group.mean(), 100 * group.margin());
+                     100 * estimate.value, 100 * margin(group.scores));
 }
 
 /// A field of CSV: in quotes where it must be.
@@ -39,7 +46,7 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
   std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10}", "mode", "scheduler", width,
                                  "budget", "kept", "KV bytes");
   for (const GroupResult& group : results.front().groups) {
-    text += fmt::format(" {:>22}", group.group);
+    text += fmt::format(" {:>{}}", group.group, kScoreWidth);
   }
   text += fmt::format(" {:>9} {:>9}\n", "scoring s", "all s");
   for (std::size_t i = 0; i < cells.size(); ++i) {
@@ -47,7 +54,7 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
         fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10}", name(cells[i].mode), cells[i].scheduler,
                     width, cells[i].budget, results[i].kept, bytes_text(results[i].kv_bytes));
     for (const GroupResult& group : results[i].groups) {
-      text += fmt::format(" {:>22}", score_text(group));
+      text += fmt::format(" {:>{}}", score_text(group), kScoreWidth);
     }
     text += fmt::format(" {:>9.2f} {:>9.1f}\n", results[i].scheduling_seconds, results[i].seconds);
   }
@@ -57,18 +64,29 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
 std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                    std::span<const CellResult> results) {
   std::string text =
-      "task,mode,scheduler,budget,kept,kv_bytes,group,total,correct,mean,low_95,high_95,"
+      "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
       "scheduling_seconds,seconds\n";
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const CellResult& result = results[i];
     for (const GroupResult& group : result.groups) {
-      const Interval interval = group.interval();
-      text +=
-          fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv_field(task),
-                      name(cells[i].mode), csv_field(cells[i].scheduler), cells[i].budget,
-                      result.kept, result.kv_bytes > 0 ? fmt::format("{}", result.kv_bytes) : "",
-                      csv_field(group.group), group.scores.size(), group.correct(), group.mean(),
-                      interval.low, interval.high, result.scheduling_seconds, result.seconds);
+      const Estimate estimate = group.estimate();
+      const std::vector<std::string> fields = {
+          csv_field(task),
+          std::string(name(cells[i].mode)),
+          csv_field(cells[i].scheduler),
+          cells[i].budget,
+          fmt::format("{}", result.kept),
+          result.kv_bytes > 0 ? fmt::format("{}", result.kv_bytes) : "",
+          csv_field(group.group),
+          std::string(name(group.measure)),
+          fmt::format("{}", group.scores.size()),
+          group.measure == Measure::kScore ? fmt::format("{}", group.correct()) : "",
+          fmt::format("{}", estimate.value),
+          fmt::format("{}", estimate.low),
+          fmt::format("{}", estimate.high),
+          fmt::format("{}", result.scheduling_seconds),
+          fmt::format("{}", result.seconds)};
+      text += fmt::format("{}\n", fmt::join(fields, ","));
     }
   }
   return text;

@@ -16,7 +16,8 @@ namespace pikv::launch {
 [[nodiscard]] std::string to_table(std::span<const SweepCell> cells,
                                    std::span<const CellResult> results);
 
-/// RFC 4180 with line feeds: one line for each group of each cell, under a line of names.
+/// RFC 4180 with line feeds: one line for each group of each cell, under a line of names. A field
+/// is empty where there is nothing to say: unknown bytes, right answers of what is no answer.
 [[nodiscard]] std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                                  std::span<const CellResult> results);
 

@@ -26,9 +26,30 @@ CellResult parse_result(const Json& json) {
                     .scheduling_seconds = json.at("scheduling_seconds").get<double>(),
                     .seconds = json.at("seconds").get<double>()};
   for (const auto& [group, value] : json.at("groups").items()) {
-    result.groups.push_back({group, value.at("scores").get<std::vector<double>>()});
+    result.groups.push_back({.group = group,
+                             .scores = value.at("scores").get<std::vector<double>>(),
+                             .measure = parse_measure(value.value("measure", "score"))});
   }
   return result;
+}
+
+Json json_of(const GroupResult& group) {
+  const Estimate estimate = group.estimate();
+  Json json;
+  if (group.measure == Measure::kScore) {
+    json["correct"] = group.correct();
+    json["total"] = group.scores.size();
+    json["mean"] = estimate.value;
+    json["margin_95"] = margin(group.scores);
+  } else {
+    json["measure"] = name(group.measure);
+    json["total"] = group.scores.size();
+    json["value"] = estimate.value;
+    json["low_95"] = estimate.low;
+    json["high_95"] = estimate.high;
+  }
+  json["scores"] = group.scores;
+  return json;
 }
 
 void put(Json& json, const CellResult& result) {
@@ -36,13 +57,7 @@ void put(Json& json, const CellResult& result) {
   json["kv_bytes"] = result.kv_bytes;
   json["seconds"] = result.seconds;
   json["scheduling_seconds"] = result.scheduling_seconds;
-  for (const GroupResult& group : result.groups) {
-    json["groups"][group.group] = {{"correct", group.correct()},
-                                   {"total", group.scores.size()},
-                                   {"mean", group.mean()},
-                                   {"margin_95", group.margin()},
-                                   {"scores", group.scores}};
-  }
+  for (const GroupResult& group : result.groups) json["groups"][group.group] = json_of(group);
 }
 
 }  // namespace

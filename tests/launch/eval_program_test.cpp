@@ -79,7 +79,7 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
   const Result csv = eval({"--output", output, "--csv"});
   const std::vector<std::string> lines = lines_of(csv.out);
   ASSERT_EQ(lines.size(), 1u + 6u) << csv.out;
-  EXPECT_TRUE(lines[0].starts_with("task,mode,scheduler,budget,kept,kv_bytes,group,"));
+  EXPECT_TRUE(lines[0].starts_with("task,mode,scheduler,budget,kept,kv_bytes,group,measure,"));
   EXPECT_TRUE(lines[2].starts_with("passkey,agnostic,tova,0.5,")) << lines[2];
   EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
 }

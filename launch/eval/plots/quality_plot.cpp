@@ -36,8 +36,7 @@ constexpr std::array<std::string_view, 3> kDashes = {"", "7 3", "2 3"};
 /// One cell as a point.
 struct Dot {
   double x;
-  double mean;
-  Interval interval;
+  Estimate estimate;
   std::string tip;
 };
 
@@ -51,6 +50,27 @@ struct Panel {
   Mode mode;
   std::vector<Series> series;
 };
+
+std::string describe(const GroupResult& group) {
+  const Estimate estimate = group.estimate();
+  if (group.measure != Measure::kScore) {
+    return fmt::format("{:.4g} ({:.4g} to {:.4g})", estimate.value, estimate.low, estimate.high);
+  }
+  return fmt::format("{:.4g} of {} ({:.1f} to {:.1f} %)", group.correct(), group.scores.size(),
+                     100 * estimate.low, 100 * estimate.high);
+}
+
+std::string_view label_of(Measure measure) {
+  switch (measure) {
+    case Measure::kScore:
+      return "mean score, %";
+    case Measure::kPerplexity:
+      return "perplexity (lower is better)";
+    case Measure::kKl:
+      return "KL to the full cache, nats (lower is better)";
+  }
+  return "";
+}
 
 bool all_know_their_bytes(std::span<const CellResult> results) {
   return std::ranges::all_of(results, [](const CellResult& r) { return r.kv_bytes > 0; });
@@ -73,15 +93,11 @@ std::vector<Panel> make_panels(const std::string& group, std::span<const SweepCe
     if (scores == results[i].groups.end()) continue;
     Panel& panel = find_or_add(panels, cells[i].mode, &Panel::mode);
     Series& series = find_or_add(panel.series, cells[i].scheduler, &Series::scheduler);
-    const Interval interval = scores->interval();
     series.dots.push_back(
         {.x = by_bytes ? results[i].kv_bytes : results[i].kept,
-         .mean = scores->mean(),
-         .interval = interval,
-         .tip =
-             fmt::format("{}, budget {}, {}: {:.4g} of {} ({:.1f} to {:.1f} %)", cells[i].scheduler,
-                         cells[i].budget, name(cells[i].mode), scores->correct(),
-                         scores->scores.size(), 100 * interval.low, 100 * interval.high)});
+         .estimate = scores->estimate(),
+         .tip = fmt::format("{}, budget {}, {}: {}", cells[i].scheduler, cells[i].budget,
+                            name(cells[i].mode), describe(*scores))});
   }
   for (Panel& panel : panels) {
     for (Series& series : panel.series) std::ranges::sort(series.dots, {}, &Dot::x);
@@ -91,8 +107,9 @@ std::vector<Panel> make_panels(const std::string& group, std::span<const SweepCe
 
 class QualityPlot {
  public:
-  QualityPlot(std::string_view group, std::vector<Panel> panels, bool by_bytes)
+  QualityPlot(std::string_view group, Measure measure, std::vector<Panel> panels, bool by_bytes)
       : panels_(std::move(panels)),
+        measure_(measure),
         by_bytes_(by_bytes),
         names_(names()),
         svg_(static_cast<double>(panels_.size()) * kPanelWidth + legend_width(),
@@ -154,18 +171,41 @@ class QualityPlot {
             Axis::Scale::kLogarithmic, left + kLeft, left + kPanelWidth - kRight};
   }
 
+  /// Perplexities differ by factors, so that their axis is logarithmic.
+  [[nodiscard]] Axis y_axis() const {
+    double low = panels_.front().series.front().dots.front().estimate.low;
+    double high = low;
+    for (const Panel& panel : panels_) {
+      for (const Series& series : panel.series) {
+        for (const Dot& dot : series.dots) {
+          low = std::min(low, dot.estimate.low);
+          high = std::max(high, dot.estimate.high);
+        }
+      }
+    }
+    const double bottom = kPanelHeight - kBottom;
+    if (measure_ == Measure::kPerplexity) {
+      return {decimal_ticks(low, high), Axis::Scale::kLogarithmic, bottom, kTop};
+    }
+    return {linear_ticks(0, measure_ == Measure::kScore ? 1 : high), Axis::Scale::kLinear, bottom,
+            kTop};
+  }
+
+  [[nodiscard]] std::string y_label(double value) const {
+    return fmt::format("{:g}", measure_ == Measure::kScore ? 100 * value : value);
+  }
+
   [[nodiscard]] std::string x_label(double value) const {
     return by_bytes_ ? format_bytes(static_cast<std::uint64_t>(value)) : fmt::format("{:g}", value);
   }
 
   void draw_panel(const Panel& panel, double left) {
     const Axis x = x_axis(left);
-    const Axis y(linear_ticks(0, 1), Axis::Scale::kLinear, kPanelHeight - kBottom, kTop);
+    const Axis y = y_axis();
     svg_.text({x.first(), kTop - 12}, name(panel.mode), {.size = 13});
     for (const double tick : y.ticks()) {
       svg_.line({x.first(), y.at(tick)}, {x.last(), y.at(tick)}, {.colour = kGrid});
-      svg_.text({x.first() - 6, y.at(tick) + 4}, fmt::format("{:g}", 100 * tick),
-                {.size = 11, .anchor = "end"});
+      svg_.text({x.first() - 6, y.at(tick) + 4}, y_label(tick), {.size = 11, .anchor = "end"});
     }
     for (const double tick : x.ticks()) {
       svg_.line({x.at(tick), y.first()}, {x.at(tick), y.first() + 4}, {});
@@ -174,7 +214,7 @@ class QualityPlot {
     svg_.line({x.first(), y.first()}, {x.last(), y.first()}, {});
     svg_.text({(x.first() + x.last()) / 2, y.first() + 40},
               by_bytes_ ? "KV pages a question" : "fraction of slots kept", {.anchor = "middle"});
-    svg_.text({left + 16, (y.first() + y.last()) / 2}, "mean score, %",
+    svg_.text({left + 16, (y.first() + y.last()) / 2}, label_of(measure_),
               {.anchor = "middle", .turned_degrees = -90});
     for (const Series& series : panel.series) draw_series(series, x, y);
   }
@@ -182,16 +222,16 @@ class QualityPlot {
   void draw_series(const Series& series, const Axis& x, const Axis& y) {
     const Stroke stroke = stroke_of(series.scheduler);
     if (series.scheduler == "full") {
-      const double level = y.at(series.dots.front().mean);
+      const double level = y.at(series.dots.front().estimate.value);
       svg_.line({x.first(), level}, {x.last(), level}, stroke);
     }
     std::vector<Point> points;
     for (const Dot& dot : series.dots) {
-      const Point at{x.at(dot.x), y.at(dot.mean)};
+      const Point at{x.at(dot.x), y.at(dot.estimate.value)};
       points.push_back(at);
       const Stroke thin{.colour = stroke.colour};
-      const double low = y.at(dot.interval.low);
-      const double high = y.at(dot.interval.high);
+      const double low = y.at(dot.estimate.low);
+      const double high = y.at(dot.estimate.high);
       svg_.line({at.x, low}, {at.x, high}, thin);
       for (const double end : {low, high}) {
         svg_.line({at.x - kWhisker, end}, {at.x + kWhisker, end}, thin);
@@ -215,6 +255,7 @@ class QualityPlot {
   }
 
   std::vector<Panel> panels_;
+  Measure measure_;
   bool by_bytes_;
   std::vector<std::string> names_;
   Svg svg_;
@@ -224,7 +265,13 @@ class QualityPlot {
 
 std::string quality_plot(const std::string& group, std::span<const SweepCell> cells,
                          std::span<const CellResult> results) {
-  return QualityPlot(group, make_panels(group, cells, results), all_know_their_bytes(results))
+  Measure measure = Measure::kScore;
+  for (const CellResult& result : results) {
+    const auto scores = std::ranges::find(result.groups, group, &GroupResult::group);
+    if (scores != result.groups.end()) measure = scores->measure;
+  }
+  return QualityPlot(group, measure, make_panels(group, cells, results),
+                     all_know_their_bytes(results))
       .document();
 }
 

@@ -28,14 +28,15 @@ std::vector<CellResult> results() {
 
 TEST(Report, CsvHasALineForEachGroupOfEachCell) {
   const std::string head =
-      "task,mode,scheduler,budget,kept,kv_bytes,group,total,correct,mean,low_95,high_95,"
+      "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
       "scheduling_seconds,seconds\n";
   EXPECT_TRUE(to_csv("niah:keys=4,queries=2", kCells, results())
                   .starts_with(head + "\"niah:keys=4,queries=2\",agnostic,full,"));
   const std::string text = to_csv("t", kCells, results());
-  EXPECT_NE(text.find("\nt,agnostic,full,1.0,1,2048,g,8,8,1,0.675"), std::string::npos) << text;
-  EXPECT_NE(text.find(",\"says \"\"h\"\"\",2,0.75,0.375,"), std::string::npos) << text;
-  EXPECT_NE(text.find("\nt,aware,\"snapkv:window=32,kernel=5\",0.25,0.25,,g,4,2,0.5,"),
+  EXPECT_NE(text.find("\nt,agnostic,full,1.0,1,2048,g,score,8,8,1,0.675"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find(",\"says \"\"h\"\"\",score,2,0.75,0.375,"), std::string::npos) << text;
+  EXPECT_NE(text.find("\nt,aware,\"snapkv:window=32,kernel=5\",0.25,0.25,,g,score,4,2,0.5,"),
             std::string::npos)
       << "unknown bytes are an empty field\n"
       << text;
@@ -50,6 +51,18 @@ TEST(Report, TheTableHasALineForEachCell) {
         "snapkv:window=32,kernel=5", "0.2500          -"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
+}
+
+TEST(Report, OtherMeasuresAreGivenWithTheirIntervals) {
+  const std::vector<SweepCell> cells = {kCells[0]};
+  const std::vector<CellResult> results = {
+      {.groups = {{"p", {2.0, 3.0}, Measure::kPerplexity}, {"k", {0, 0}, Measure::kKl}}}};
+  const std::string table = to_table(cells, results);
+  EXPECT_NE(table.find("12.18 (4.572 to 32.46)"), std::string::npos) << table;
+  EXPECT_NE(table.find("0 (0 to 0)"), std::string::npos) << table;
+  const std::string csv = to_csv("t", cells, results);
+  EXPECT_NE(csv.find(",p,perplexity,2,,12.18"), std::string::npos) << csv;
+  EXPECT_NE(csv.find(",k,kl,2,,0,0,0,"), std::string::npos) << csv;
 }
 
 }  // namespace

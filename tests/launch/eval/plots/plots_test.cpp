@@ -79,6 +79,21 @@ TEST_F(Plots, QualityIsDrawnAgainstSlotsWhereBytesAreUnknown) {
   EXPECT_TRUE(has(texts, "0.2"));
 }
 
+TEST_F(Plots, MeasuresThatShouldBeLowSaySo) {
+  for (CellResult& result : results_) {
+    result.groups = {{"p", {4.0, 5.0}, Measure::kPerplexity}, {"k", {0.1, 0.2}, Measure::kKl}};
+  }
+  const auto perplexity = parse_xml(quality_plot("p", cells_, results_));
+  EXPECT_TRUE(has(texts_of(perplexity, "text"), "perplexity (lower is better)"));
+  EXPECT_TRUE(has(texts_of(perplexity, "text"), "20")) << "the interval begins at 33.8";
+  EXPECT_TRUE(
+      has(texts_of(perplexity, "title"), "full, budget 1.0, aware: 90.02 (33.79 to 239.8)"));
+  const auto kl = parse_xml(quality_plot("k", cells_, results_));
+  EXPECT_TRUE(has(texts_of(kl, "text"), "KL to the full cache, nats (lower is better)"));
+  for (CellResult& result : results_) result.groups[1].scores = {0, 0};
+  EXPECT_NO_THROW((void)parse_xml(quality_plot("k", cells_, results_))) << "all alike";
+}
+
 TEST_F(Plots, ManySchedulersAreToldApart) {
   std::vector<std::string> names;
   for (int i = 0; i < 20; ++i) names.push_back("s" + std::to_string(i));
