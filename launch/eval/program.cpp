@@ -94,7 +94,11 @@ class Eval final : public Program {
       run_together(comm, pending, bar);
     }
     bar.clear();
-    if (comm.rank() == 0) print(comm);
+    agree(comm, [&] {
+      if (comm.rank() != 0) return;
+      print(comm);
+      if (plots_) write_plots(*plots_, samples_, cells_, results_);
+    });
   }
 
  private:
@@ -165,7 +169,6 @@ class Eval final : public Program {
   }
 
   void print(const Communicator& comm) const {
-    if (plots_) write_plots(*plots_, samples_, cells_, results_);
     if (json_) {
       for (std::size_t i = 0; i < cells_.size(); ++i) {
         fmt::print("{}\n", to_json_line(cells_[i], results_[i], setting()));
