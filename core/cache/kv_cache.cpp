@@ -279,6 +279,12 @@ std::size_t KvCache::bytes_of(const Stream& stream) const {
          (stream.open_page != nullptr ? open_layout_.page_bytes() : 0);
 }
 
+std::size_t KvCache::page_bytes(SequenceId sequence) const {
+  std::size_t bytes = 0;
+  for (const Stream& stream : streams_of(sequence)) bytes += bytes_of(stream);
+  return bytes;
+}
+
 CacheStats KvCache::stats() const {
   CacheStats stats;
   stats.page_bytes = pool_.bytes_in_use();

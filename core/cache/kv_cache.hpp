@@ -106,6 +106,8 @@ class KvCache {
   [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
   [[nodiscard]] std::size_t page_bytes() const { return pool_.bytes_in_use(); }
+  /// Those of one sequence; counts its streams.
+  [[nodiscard]] std::size_t page_bytes(SequenceId sequence) const;
   [[nodiscard]] CacheStats stats() const;
   /// The shards of a layer that live on this rank.
   [[nodiscard]] std::vector<ShardUsage> shard_usage(LayerId layer) const;

@@ -33,12 +33,20 @@ void Engine::check_request(const Request& request, std::size_t request_idx) cons
           " is not positive");
   require(prompt_tokens <= parts_.model.context_tokens, "request", "prompt ", request_idx, " has ",
           prompt_tokens, " tokens, the context of the model is ", parts_.model.context_tokens);
+  const auto forced_tokens = static_cast<std::int64_t>(request.forced_tokens.size());
+  // The last token of a text is given and not computed.
+  require(prompt_tokens + forced_tokens <= parts_.model.context_tokens + 1, "request", "prompt ",
+          request_idx, " of ", prompt_tokens, " tokens and ", forced_tokens,
+          " forced ones do not fit the context of ", parts_.model.context_tokens);
   const std::int64_t context_tokens = request.context_tokens.value_or(prompt_tokens);
   require(context_tokens >= 0 && context_tokens <= prompt_tokens, "request", "context of ",
           context_tokens, " tokens in prompt ", request_idx, " of ", prompt_tokens);
-  for (const TokenId token : request.prompt) {
-    require(token >= 0 && token < parts_.model.vocab_size, "request", "token ", token,
-            " of prompt ", request_idx, " is outside the vocabulary of ", parts_.model.vocab_size);
+  for (const auto* tokens : {&request.prompt, &request.forced_tokens}) {
+    for (const TokenId token : *tokens) {
+      require(token >= 0 && token < parts_.model.vocab_size, "request", "token ", token,
+              " of prompt ", request_idx, " is outside the vocabulary of ",
+              parts_.model.vocab_size);
+    }
   }
   check_sampling_options(request.sampling);
 }
@@ -110,10 +118,9 @@ void Engine::step(std::span<const Request> requests) {
   for (std::size_t i = 0; i < mine.last_rows.size(); ++i) {
     const std::size_t active_idx = mine.last_sequences[i];
     const ActiveSequence& sequence = active_[active_idx];
-    sampled_[active_idx] = sampler_.sample(
+    sampled_[active_idx] = choose(
         {logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.row_size())},
-        sequence.tokens, requests[index(sequence.id)].sampling, index(sequence.id),
-        sequence.tokens.size());
+        sequence, requests[index(sequence.id)]);
   }
   parts_.comm.all_reduce(std::span<std::int64_t>(sampled_), ReduceOp::kMax);
   for (const SequenceSlice& slice : plan.slices) {
@@ -132,6 +139,17 @@ void Engine::step(std::span<const Request> requests) {
     stats_.num_prefill_tokens += plan.num_tokens;
     stats_.prefill_seconds += seconds_since(start);
   }
+}
+
+TokenId Engine::choose(std::span<const float> logits, const ActiveSequence& sequence,
+                       const Request& request) {
+  const std::size_t num_generated = sequence.tokens.size() - request.prompt.size();
+  if (logits_observer_) {
+    logits_observer_(index(sequence.id), static_cast<std::int64_t>(num_generated), logits);
+  }
+  if (num_generated < request.forced_tokens.size()) return request.forced_tokens[num_generated];
+  return sampler_.sample(logits, sequence.tokens, request.sampling, index(sequence.id),
+                         sequence.tokens.size());
 }
 
 void Engine::advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
@@ -164,6 +182,7 @@ void Engine::advance(std::span<const Request> requests, const std::vector<std::i
       }
     }
     if (done) {
+      completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
       finished_.push_back(sequence.id);
       if (!keep_finished_) forget_finished();
       continue;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/cache/kv_cache.hpp"
@@ -40,6 +41,10 @@ struct EngineParts {
 /// the sequence. It must return the same on every rank.
 using TokenCallback = std::function<bool(std::size_t request_idx, TokenId token)>;
 
+/// Sees the logits [V] that a generated token is chosen by, on the one rank that has them.
+using LogitsObserver = std::function<void(std::size_t request_idx, std::int64_t num_generated,
+                                          std::span<const float> logits)>;
+
 /// Called after each step with the tokens computed so far, out of those known now.
 using ProgressCallback = std::function<void(std::int64_t num_done, std::int64_t num_known)>;
 
@@ -49,7 +54,8 @@ class Engine {
 
   /// Runs requests to their ends, in batches; the completions are in the order of the requests. A
   /// collective: every rank passes the same requests. Throws InvalidArgument for a request that is
-  /// empty, longer than the context, has a token outside the vocabulary or impossible options.
+  /// empty, longer than the context (forced tokens among it), has a token outside the vocabulary or
+  /// impossible options.
   [[nodiscard]] std::vector<Completion> run(std::span<const Request> requests,
                                             const TokenCallback& on_token = {},
                                             const ProgressCallback& on_step = {});
@@ -63,10 +69,15 @@ class Engine {
   /// Keeps the cache of the sequences of a run until the next run, for those who look into it.
   void keep_finished_sequences(bool keep) { keep_finished_ = keep; }
 
+  /// Of all later runs; an empty one ends it.
+  void observe_logits(LogitsObserver observer) { logits_observer_ = std::move(observer); }
+
  private:
   void check_request(const Request& request, std::size_t request_idx) const;
   void admit(std::span<const Request> requests);
   void step(std::span<const Request> requests);
+  [[nodiscard]] TokenId choose(std::span<const float> logits, const ActiveSequence& sequence,
+                               const Request& request);
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                const TokenCallback& on_token);
   [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
@@ -84,6 +95,7 @@ class Engine {
   std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step
   std::vector<SequenceId> finished_;   // still in the cache
   bool keep_finished_ = false;
+  LogitsObserver logits_observer_;
 };
 
 }  // namespace pikv

@@ -4,6 +4,7 @@
 // What goes into the engine and what comes out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -20,6 +21,8 @@ struct Request {
   /// then reads what was kept. Without: the whole prompt.
   std::optional<std::int64_t> context_tokens{};
   std::int64_t max_tokens = 0;  // to generate
+  /// Generated in the place of what the sampler would choose, as far as they reach.
+  std::vector<TokenId> forced_tokens{};
   SamplingOptions sampling{};
   std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
 };
@@ -48,6 +51,7 @@ enum class FinishReason : std::uint8_t {
 struct Completion {
   std::vector<TokenId> tokens;  // generated, without the stop token
   FinishReason reason = FinishReason::kMaxTokens;
+  std::size_t kv_bytes = 0;  // pages of the sequence on this rank when it ended
 };
 
 /// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode.

@@ -7,9 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/io/mapped_file.hpp"
-#include "core/io/tokenizer/utf8.hpp"
 #include "kernels/common/error.hpp"
+#include "launch/eval/text_file.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -28,11 +27,7 @@ std::string_view Haystack::sentence_line() { return kSentences; }
 Haystack Haystack::sentences() { return Haystack(" " + std::string(kSentences)); }
 
 Haystack Haystack::from_file(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  if (const auto at = utf8::find_invalid(text)) {
-    throw BadFile(fmt::format("{}: byte {} is not UTF-8", path.string(), *at));
-  }
+  std::string text = read_text_file(path);
   std::erase(text, '\0');
   if (text.find_first_not_of(kSpaces) == std::string::npos) {
     throw BadFile(fmt::format("{}: no words", path.string()));

@@ -6,13 +6,15 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
 
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
+#include "launch/eval/cell_runner.hpp"
+#include "launch/eval/plots/plots.hpp"
+#include "launch/eval/report.hpp"
 #include "launch/eval/results.hpp"
+#include "launch/eval/spread.hpp"
 #include "launch/eval/sweep.hpp"
 #include "launch/eval/tasks.hpp"
 #include "launch/options.hpp"
@@ -37,8 +39,8 @@ class Eval final : public Program {
     app.add_option("--task", task_, "What is asked: a name of the task table, with options")
         ->capture_default_str();
     app.add_option("--ids-file,--task-file", file_, "The file of the tasks that read one");
-    app.add_option("--text-file", text_file_, "UTF-8 text to hide needles in");
-    app.add_option("--samples", samples_, "Samples of each length and depth, or of each group")
+    app.add_option("--text-file", text_file_, "UTF-8 text that hides needles or goes on");
+    app.add_option("--samples", num_samples_, "Samples of each length and depth, or of each group")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
     app.add_option("--length", lengths_, "Tokens of a context, a list")
@@ -53,55 +55,132 @@ class Eval final : public Program {
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
-    app.add_flag("--json", json_, "Print a JSON line for each cell");
+    app.add_option("--spread", spread_,
+                   "What is divided over the ranks: model (each cell runs on all) or cells (each "
+                   "runs on one rank, which holds the whole model)")
+        ->check(CLI::IsMember({"model", "cells"}))
+        ->capture_default_str();
+    CLI::Option* json = app.add_flag("--json", json_, "Print a JSON line for each cell");
+    app.add_flag("--csv", csv_, "Print the table as CSV, a line for each group of each cell")
+        ->excludes(json);
+    app.add_option("--plots", plots_,
+                   "Folder for plots (SVG): scores against KV bytes, scores by length and depth");
   }
 
   void run(Communicator& comm) override {
-    std::vector<SweepCell> cells;
-    std::vector<Sample> samples;
     agree(comm, [&] {
-      cells = parse_cells();
+      cells_ = parse_cells();
       tokenizer_.emplace(Tokenizer::from_file(options_.model / "tokenizer.json"));
       TaskOptions task_options{
-          .seed = seed_, .num_samples = samples_, .lengths = lengths_, .depths = depths_};
+          .seed = seed_, .num_samples = num_samples_, .lengths = lengths_, .depths = depths_};
       if (file_) task_options.file = *file_;
       if (text_file_) task_options.text_file = *text_file_;
-      samples = make_policy<Task>("task", tasks(), task_)->samples(*tokenizer_, task_options);
+      const auto task = make_policy<Task>("task", tasks(), task_);
+      measure_ = task->measure();
+      check_modes(*task);
+      samples_ = task->samples(*tokenizer_, task_options);
     });
-    // Rank 0 knows what is finished; all skip the same cells.
-    std::optional<ResultFile> file;
+    results_.resize(cells_.size());
     agree(comm, [&] {
-      if (output_ && comm.rank() == 0) file.emplace(*output_, setting());
+      if (comm.rank() != 0) return;
+      if (output_) finished_.emplace(*output_, setting());
+      if (plots_) make_plot_folder(*plots_);
     });
-    std::vector<std::int64_t> is_done(cells.size());
-    for (std::size_t i = 0; i < cells.size(); ++i) is_done[i] = file && file->find(cells[i]);
-    comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
-
+    const std::vector<std::size_t> pending = find_pending(comm);
     ProgressBar bar("eval", comm.rank() == 0);
-    std::vector<CellResult> results(cells.size());
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      if (is_done[i] != 0) {
-        if (file) results[i] = *file->find(cells[i]);
-        continue;
-      }
-      results[i] = run_cell(comm, cells[i], samples, [&](std::int64_t done, std::int64_t all) {
-        bar.update(static_cast<std::int64_t>(i) * all + done,
-                   static_cast<std::int64_t>(cells.size()) * all);
-      });
-      if (file) file->append(cells[i], results[i]);
+    if (spread_ == "cells") {
+      run_alone(comm, pending, bar);
+    } else {
+      run_together(comm, pending, bar);
     }
     bar.clear();
-    if (comm.rank() != 0) return;
-    if (json_) {
-      for (std::size_t i = 0; i < cells.size(); ++i) {
-        fmt::print("{}\n", to_json_line(cells[i], results[i], setting()));
-      }
-    } else {
-      print_table(comm, cells, results);
-    }
+    agree(comm, [&] {
+      if (comm.rank() != 0) return;
+      print(comm);
+      if (plots_) write_plots(*plots_, samples_, cells_, results_);
+    });
   }
 
  private:
+  /// Where tokens are given, the context is all there is to know before the first of them.
+  void check_modes(const Task& task) const {
+    if (task.measure() == Measure::kScore) return;
+    for (const SweepCell& cell : cells_) {
+      if (cell.mode == Mode::kAgnostic) continue;
+      throw InvalidArgument(fmt::format("{}: it asks no question, so its mode is {}, not {}",
+                                        task.name(), launch::name(Mode::kAgnostic),
+                                        launch::name(cell.mode)));
+    }
+  }
+
+  /// The cells to run: rank 0 knows what is finished, and all skip the same cells.
+  std::vector<std::size_t> find_pending(Communicator& comm) {
+    std::vector<std::int64_t> is_done(cells_.size());
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      const CellResult* found = finished_ ? finished_->find(cells_[i]) : nullptr;
+      if (found == nullptr) continue;
+      is_done[i] = 1;
+      results_[i] = *found;
+    }
+    comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
+    std::vector<std::size_t> pending;
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      if (is_done[i] == 0) pending.push_back(i);
+    }
+    return pending;
+  }
+
+  /// On rank 0.
+  void take(std::size_t cell_idx, CellResult result) {
+    if (finished_) finished_->append(cells_[cell_idx], result);
+    results_[cell_idx] = std::move(result);
+  }
+
+  /// One cell after another, its model divided over the ranks.
+  void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
+    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_);
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
+        bar.update(static_cast<std::int64_t>(i) * all + done,
+                   static_cast<std::int64_t>(pending.size()) * all);
+      });
+      agree(comm, [&] {
+        if (comm.rank() == 0) take(pending[i], std::move(result));
+      });
+    }
+  }
+
+  /// Each cell on one rank, which has the whole model.
+  void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
+    const std::unique_ptr<Communicator> alone = make_single_communicator();
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_);
+    std::int64_t num_done = 0;
+    spread_cells(
+        comm, pending,
+        [&](std::size_t cell_idx, const std::stop_token& stop) {
+          return runner.run(cells_[cell_idx], [&](std::int64_t, std::int64_t) {
+            if (stop.stop_requested()) throw Error("the cell was stopped");
+          });
+        },
+        [&](std::size_t cell_idx, CellResult result) {
+          take(cell_idx, std::move(result));
+          bar.update(++num_done, static_cast<std::int64_t>(pending.size()));
+        });
+  }
+
+  void print(const Communicator& comm) const {
+    if (json_) {
+      for (std::size_t i = 0; i < cells_.size(); ++i) {
+        fmt::print("{}\n", to_json_line(cells_[i], results_[i], setting()));
+      }
+    } else if (csv_) {
+      fmt::print("{}", to_csv(task_, cells_, results_));
+    } else {
+      fmt::print("pikv {} eval --task {} --seed {} {}\n\n{}", version(), task_, seed_,
+                 describe(options_, comm.size()), to_table(cells_, results_));
+    }
+  }
+
   [[nodiscard]] std::vector<SweepCell> parse_cells() const {
     std::vector<Mode> modes;
     for (const std::string& text : modes_) modes.push_back(parse_mode(text));
@@ -117,65 +196,6 @@ class Eval final : public Program {
     return make_cells(schedulers, budgets, modes);
   }
 
-  CellResult run_cell(Communicator& comm, const SweepCell& cell, const std::vector<Sample>& samples,
-                      const ProgressCallback& on_step) const {
-    const auto start = std::chrono::steady_clock::now();
-    RuntimeOptions options = options_;
-    options.scheduler = cell.scheduler;
-    options.budget_text = cell.budget;
-    Runtime runtime(comm, options);
-    std::vector<Request> requests;
-    std::vector<const Question*> questions;
-    std::vector<std::string> groups;
-    for (const Sample& sample : samples) {
-      for (const Question& question : sample.questions) {
-        requests.push_back(make_request(sample, question, cell.mode, runtime.model().end_of_text));
-        questions.push_back(&question);
-        groups.push_back(sample.group);
-      }
-    }
-    agree(comm, [&] { runtime.engine().check_requests(requests); });
-    const std::vector<Completion> completions = runtime.engine().run(requests, {}, on_step);
-
-    CellResult result;
-    for (std::size_t i = 0; i < completions.size(); ++i) {
-      auto group = std::ranges::find(result.groups, groups[i], &GroupResult::group);
-      if (group == result.groups.end()) {
-        group = result.groups.insert(group, {.group = groups[i], .scores = {}});
-      }
-      group->scores.push_back(
-          launch::score(*questions[i], tokenizer_->decode(completions[i].tokens)));
-    }
-    const SchedulingStats& stats = runtime.scheduling().stats();
-    if (stats.num_passes > 0) {
-      result.kept = static_cast<double>(stats.num_kept) /
-                    static_cast<double>(stats.num_kept + stats.num_evicted);
-    }
-    result.scheduling_seconds = stats.seconds;
-    result.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return result;
-  }
-
-  void print_table(const Communicator& comm, const std::vector<SweepCell>& cells,
-                   const std::vector<CellResult>& results) const {
-    fmt::print("pikv {} eval --task {} --seed {} {}\n\n", version(), task_, seed_,
-               describe(options_, comm.size()));
-    fmt::print("{:<9} {:<34} {:>7} {:>7}", "mode", "scheduler", "budget", "kept");
-    for (const GroupResult& group : results.front().groups) fmt::print(" {:>22}", group.group);
-    fmt::print(" {:>9} {:>9}\n", "scoring s", "all s");
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      fmt::print("{:<9} {:<34} {:>7} {:>7.4f}", launch::name(cells[i].mode), cells[i].scheduler,
-                 cells[i].budget, results[i].kept);
-      for (const GroupResult& group : results[i].groups) {
-        fmt::print(" {:>22}",
-                   fmt::format("{:.4g}/{} ({:.0f} +- {:.0f} %)", group.correct(),
-                               group.scores.size(), 100 * group.mean(), 100 * group.margin()));
-      }
-      fmt::print(" {:>9.2f} {:>9.1f}\n", results[i].scheduling_seconds, results[i].seconds);
-    }
-  }
-
   /// Everything that a result depends on but its cell.
   [[nodiscard]] std::string setting() const {
     RuntimeOptions common = options_;
@@ -185,22 +205,31 @@ class Eval final : public Program {
     return fmt::format(
         "--task {} --file {} --text-file {} --samples {} --length {} --depth {} "
         "--seed {} {}",
-        task_, file_.value_or("-"), text_file_.value_or("-"), samples_, fmt::join(lengths_, ","),
-        fmt::join(depths_, ","), seed_, describe(common, 0));
+        task_, file_.value_or("-"), text_file_.value_or("-"), num_samples_,
+        fmt::join(lengths_, ","), fmt::join(depths_, ","), seed_, describe(common, 0));
   }
 
   RuntimeOptions options_;
   std::string task_ = "passkey";
   std::optional<std::string> file_;
   std::optional<std::string> text_file_;
-  std::int64_t samples_ = 8;
+  std::int64_t num_samples_ = 8;
   std::vector<std::int64_t> lengths_ = {1024};
   std::vector<double> depths_;
   std::vector<std::string> modes_ = {"agnostic"};
   std::uint64_t seed_ = 0;
   std::optional<std::string> output_;
   bool json_ = false;
+  bool csv_ = false;
+  std::optional<std::string> plots_;
+  std::string spread_ = "model";
+
   std::optional<Tokenizer> tokenizer_;
+  std::vector<SweepCell> cells_;
+  std::vector<Sample> samples_;
+  Measure measure_ = Measure::kScore;
+  std::vector<CellResult> results_;     // by cell; complete on rank 0
+  std::optional<ResultFile> finished_;  // on rank 0, with --output
 };
 
 }  // namespace

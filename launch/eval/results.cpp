@@ -22,30 +22,68 @@ std::string key_of(std::string_view mode, std::string_view scheduler, std::strin
 CellResult parse_result(const Json& json) {
   CellResult result{.groups = {},
                     .kept = json.at("kept").get<double>(),
+                    .kv_bytes = json.value("kv_bytes", 0.0),
                     .scheduling_seconds = json.at("scheduling_seconds").get<double>(),
                     .seconds = json.at("seconds").get<double>()};
   for (const auto& [group, value] : json.at("groups").items()) {
-    result.groups.push_back({group, value.at("scores").get<std::vector<double>>()});
+    result.groups.push_back({.group = group,
+                             .scores = value.at("scores").get<std::vector<double>>(),
+                             .measure = parse_measure(value.value("measure", "score"))});
   }
   return result;
+}
+
+Json json_of(const GroupResult& group) {
+  const Estimate estimate = group.estimate();
+  Json json;
+  if (group.measure == Measure::kScore) {
+    json["correct"] = group.correct();
+    json["total"] = group.scores.size();
+    json["mean"] = estimate.value;
+    json["margin_95"] = margin(group.scores);
+  } else {
+    json["measure"] = name(group.measure);
+    json["total"] = group.scores.size();
+    json["value"] = estimate.value;
+    json["low_95"] = estimate.low;
+    json["high_95"] = estimate.high;
+  }
+  json["scores"] = group.scores;
+  return json;
+}
+
+void put(Json& json, const CellResult& result) {
+  json["kept"] = result.kept;
+  json["kv_bytes"] = result.kv_bytes;
+  json["seconds"] = result.seconds;
+  json["scheduling_seconds"] = result.scheduling_seconds;
+  for (const GroupResult& group : result.groups) json["groups"][group.group] = json_of(group);
 }
 
 }  // namespace
 
 std::string to_json_line(const SweepCell& cell, const CellResult& result,
                          const std::string& setting) {
-  Json json{{"setting", setting},          {"mode", name(cell.mode)},
-            {"scheduler", cell.scheduler}, {"budget", cell.budget},
-            {"kept", result.kept},         {"scheduling_seconds", result.scheduling_seconds},
-            {"seconds", result.seconds}};
-  for (const GroupResult& group : result.groups) {
-    json["groups"][group.group] = {{"correct", group.correct()},
-                                   {"total", group.scores.size()},
-                                   {"mean", group.mean()},
-                                   {"margin_95", group.margin()},
-                                   {"scores", group.scores}};
-  }
+  Json json{{"setting", setting},
+            {"mode", name(cell.mode)},
+            {"scheduler", cell.scheduler},
+            {"budget", cell.budget}};
+  put(json, result);
   return json.dump();
+}
+
+std::string result_to_json(const CellResult& result) {
+  Json json;
+  put(json, result);
+  return json.dump();
+}
+
+CellResult result_from_json(const std::string& text) {
+  try {
+    return parse_result(Json::parse(text));
+  } catch (const Json::exception& error) {
+    throw BadFile(one_line(fmt::format("not a result: {}", error.what())));
+  }
 }
 
 ResultFile::ResultFile(const std::filesystem::path& path, std::string setting)

@@ -14,10 +14,15 @@
 
 namespace pikv::launch {
 
-/// One JSON object: mode, scheduler, budget, kept, seconds, and for each group its scores, their
-/// sum, mean and 95 % margin.
+/// One JSON object: mode, scheduler, budget, kept, KV bytes, seconds, and for each group its
+/// scores, their sum, mean and 95 % margin; of other measures than scores the value and its
+/// interval.
 [[nodiscard]] std::string to_json_line(const SweepCell& cell, const CellResult& result,
                                        const std::string& setting);
+
+/// A result as a JSON object in one line, and back. Throws BadFile for text that is none.
+[[nodiscard]] std::string result_to_json(const CellResult& result);
+[[nodiscard]] CellResult result_from_json(const std::string& text);
 
 class ResultFile {
  public:

@@ -4,8 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "kernels/common/error.hpp"
@@ -59,27 +57,15 @@ std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
 
 double GroupResult::correct() const { return std::accumulate(scores.begin(), scores.end(), 0.0); }
 
-double GroupResult::mean() const {
-  return scores.empty() ? 0.0 : correct() / static_cast<double>(scores.size());
-}
-
-double GroupResult::margin() const {
-  constexpr double kZ = 1.959964;  // 97.5 % of the normal distribution lie below
-  const auto n = static_cast<double>(scores.size());
-  if (n == 0) return 0.0;
-  const double p = mean();
-  if (std::ranges::all_of(scores, [](double s) { return s == 0.0 || s == 1.0; })) {
-    return kZ / (1 + kZ * kZ / n) * std::sqrt(p * (1 - p) / n + kZ * kZ / (4 * n * n));
-  }
-  double squares = 0;
-  for (const double s : scores) squares += (s - p) * (s - p);
-  return n > 1 ? kZ * std::sqrt(squares / (n - 1) / n) : 1.0;
-}
-
 Request make_request(const Sample& sample, const Question& question, Mode mode,
                      const std::vector<TokenId>& stop_tokens) {
   Request request{
       .prompt = sample.context, .max_tokens = question.max_tokens, .stop_tokens = stop_tokens};
+  if (!question.continuation.empty()) {
+    request.max_tokens = static_cast<std::int64_t>(question.continuation.size());
+    request.forced_tokens = question.continuation;
+    request.stop_tokens.clear();
+  }
   request.prompt.insert(request.prompt.end(), question.tokens.begin(), question.tokens.end());
   request.context_tokens = static_cast<std::int64_t>(
       mode == Mode::kAgnostic ? sample.context.size() : request.prompt.size() - 1);

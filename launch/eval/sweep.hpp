@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/engine/engine.hpp"
+#include "launch/eval/measure.hpp"
 #include "launch/eval/task.hpp"
 
 namespace pikv::launch {
@@ -39,23 +40,24 @@ struct SweepCell {
 /// Scores of the questions of one group in one cell.
 struct GroupResult {
   std::string group;
-  std::vector<double> scores;  // of each question, in [0, 1]
+  std::vector<double> scores;  // of each question
+  Measure measure = Measure::kScore;
 
-  [[nodiscard]] double mean() const;
-  /// Half the width of the 95 % confidence interval of the mean: Wilson's for answers that are
-  /// right or wrong, the normal one for others.
-  [[nodiscard]] double margin() const;
+  [[nodiscard]] Estimate estimate() const { return launch::estimate(measure, scores); }
   [[nodiscard]] double correct() const;  // the sum of the scores
 };
 
 struct CellResult {
   std::vector<GroupResult> groups;  // in the order of the task
   double kept = 1;                  // fraction of slots after compression
+  /// Pages of all ranks when a question ends, a question; 0 in files that were written without it.
+  double kv_bytes = 0;
   double scheduling_seconds = 0;
   double seconds = 0;
 };
 
-/// The request that asks a question about a context.
+/// The request that asks a question about a context. Only a question without a continuation may end
+/// at a stop token.
 [[nodiscard]] Request make_request(const Sample& sample, const Question& question, Mode mode,
                                    const std::vector<TokenId>& stop_tokens);
 

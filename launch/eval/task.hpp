@@ -18,17 +18,19 @@
 
 #include "core/base/ids.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
+#include "launch/eval/measure.hpp"
 #include "launch/eval/metrics.hpp"
 
 namespace pikv::launch {
 
 struct Question {
   std::vector<TokenId> tokens;       // follow the context; the last of them asks for the answer
-  std::vector<std::string> answers;  // the references, at least one
+  std::vector<std::string> answers;  // the references, at least one but with a continuation
   std::int64_t max_tokens = 0;       // to generate, at least 1
   Metric metric = Metric::kContains;
-  std::vector<std::string> classes = {};  // kClassification: the names to choose from
-  bool first_line_only = false;           // what follows the first line of the output is no answer
+  std::vector<std::string> classes = {};   // kClassification: the names to choose from
+  bool first_line_only = false;            // what follows the first line of the output is no answer
+  std::vector<TokenId> continuation = {};  // judged as they are; nothing is generated
 };
 
 struct Sample {
@@ -63,6 +65,7 @@ class Task {
   virtual ~Task() = default;
 
   [[nodiscard]] virtual std::string_view name() const = 0;
+  [[nodiscard]] virtual Measure measure() const { return Measure::kScore; }
   /// Of the questions that name no other.
   [[nodiscard]] virtual Metric metric() const = 0;
 

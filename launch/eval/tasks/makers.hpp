@@ -22,6 +22,9 @@ std::unique_ptr<const Task> make_variable_tracking(PolicyOptions options);
 /// queries; cue: none (the published question) or line (and the beginning of the line). Questions
 /// of TaskOptions::file are taken as they are.
 std::unique_ptr<const Task> make_longeval(PolicyOptions options);
+/// continuation: tokens that are judged after each context.
+std::unique_ptr<const Task> make_perplexity(PolicyOptions options);
+std::unique_ptr<const Task> make_kl(PolicyOptions options);
 std::unique_ptr<const Task> make_ids(PolicyOptions options);
 std::unique_ptr<const Task> make_task_file(PolicyOptions options);
 

@@ -205,6 +205,45 @@ TEST_F(EngineTest, TheCallbackSeesEveryTokenAndMayEndTheText) {
   EXPECT_EQ(completions[0].reason, FinishReason::kStopped);
 }
 
+TEST_F(EngineTest, ForcedTokensAreTakenForTheFirstOnesAndTheModelGoesOn) {
+  const Request prompted = request(20, 6);
+  Request forced = prompted;
+  forced.prompt.resize(15);
+  forced.forced_tokens.assign(prompted.prompt.begin() + 15, prompted.prompt.end());
+  forced.max_tokens = 5 + prompted.max_tokens;
+  std::vector<TokenId> expected = forced.forced_tokens;
+  const std::vector<TokenId> free = run_alone(prompted).tokens;
+  expected.insert(expected.end(), free.begin(), free.end());
+  EXPECT_EQ(run_alone(forced).tokens, expected);
+}
+
+TEST_F(EngineTest, TheObserverSeesTheLogitsOfEachGeneratedToken) {
+  const std::vector<Request> requests = {request(20, 6), request(3, 4)};
+  const auto parts = runtime();
+  std::vector<std::vector<TokenId>> greedy(2);
+  parts->engine().observe_logits(
+      [&](std::size_t request_idx, std::int64_t num_generated, std::span<const float> logits) {
+        EXPECT_EQ(num_generated, static_cast<std::int64_t>(greedy[request_idx].size()));
+        EXPECT_EQ(logits.size(), static_cast<std::size_t>(parts->model().vocab_size));
+        greedy[request_idx].push_back(
+            static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin()));
+      });
+  const auto completions = parts->engine().run(requests);
+  for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(completions[i].tokens, greedy[i]);
+  parts->engine().observe_logits({});
+  (void)parts->engine().run(requests);
+  EXPECT_EQ(greedy[0].size(), 6u) << "no longer called";
+}
+
+TEST_F(EngineTest, ACompletionSaysWhatItsSequenceHeld) {
+  const std::vector<Request> requests = {request(40, 3), request(10, 5)};
+  const auto parts = runtime();
+  parts->engine().keep_finished_sequences(true);
+  const auto completions = parts->engine().run(requests);
+  EXPECT_GT(completions[0].kv_bytes, completions[1].kv_bytes);
+  EXPECT_EQ(completions[0].kv_bytes + completions[1].kv_bytes, parts->cache().page_bytes());
+}
+
 TEST_F(EngineTest, TheEndOfTheContextEndsTheText) {
   // The last token that fits is computed at position 255; what it predicts is still given.
   const Completion completion = run_alone(request(250, 100));
@@ -249,6 +288,8 @@ TEST_F(EngineTest, ImpossibleRequestsAreRefusedBeforeAnythingRuns) {
   refused({.prompt = {384}, .max_tokens = 4});
   refused({.prompt = {-1}, .max_tokens = 4});
   refused(request(257, 4));
+  refused({.prompt = {1}, .max_tokens = 4, .forced_tokens = {2, 384}});
+  refused({.prompt = {1}, .max_tokens = 4, .forced_tokens = std::vector<TokenId>(257, 2)});
   refused({.prompt = {1}, .max_tokens = 4, .sampling = {.temperature = -1.0f}});
   EXPECT_TRUE(parts->engine().run({}).empty());
 }

@@ -6,8 +6,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "kernels/common/error.hpp"
 #include "launch/eval/results.hpp"
 #include "launch/runtime.hpp"
@@ -63,17 +61,6 @@ TEST(Sweep, EveryCombinationIsACellAndFullIsOneAMode) {
   EXPECT_THROW((void)parse_mode("both"), InvalidArgument);
 }
 
-TEST(Sweep, MarginsOfRightAndWrongAnswersAreWilsons) {
-  const GroupResult right{"g", {1, 1, 1, 1, 1, 1, 1, 1}};
-  EXPECT_DOUBLE_EQ(right.mean(), 1.0);
-  EXPECT_NEAR(right.margin(), 0.1622, 1e-4);  // the interval [0.676, 1.0] has this half width
-  const GroupResult half{"g", {1, 0, 1, 0}};
-  EXPECT_NEAR(half.margin(), 0.3500, 1e-4);
-  const GroupResult shares{"g", {0.25, 0.75}};
-  EXPECT_NEAR(shares.margin(), 1.959964 * std::sqrt(0.125 / 2), 1e-9);
-  EXPECT_EQ((GroupResult{"g", {}}).margin(), 0.0);
-}
-
 TEST(Sweep, TheRequestCompressesBeforeOrAfterTheQuestion) {
   const Sample sample{.id = "s", .group = "g", .context = {1, 2, 3}, .questions = {}};
   const Question question{.tokens = {4, 5}, .answers = {"x"}, .max_tokens = 7};
@@ -81,7 +68,18 @@ TEST(Sweep, TheRequestCompressesBeforeOrAfterTheQuestion) {
   EXPECT_EQ(agnostic.prompt, (std::vector<TokenId>{1, 2, 3, 4, 5}));
   EXPECT_EQ(agnostic.context_tokens, 3);
   EXPECT_EQ(agnostic.max_tokens, 7);
+  EXPECT_EQ(agnostic.stop_tokens, std::vector<TokenId>{0});
   EXPECT_EQ(make_request(sample, question, Mode::kAware, {0}).context_tokens, 4);
+}
+
+TEST(Sweep, AContinuationIsForcedAndNothingElseIsGenerated) {
+  const Sample sample{.id = "s", .group = "g", .context = {1, 2, 3}, .questions = {}};
+  const Question question{.tokens = {4}, .answers = {}, .max_tokens = 7, .continuation = {5, 0, 6}};
+  const Request request = make_request(sample, question, Mode::kAgnostic, {0});
+  EXPECT_EQ(request.prompt, (std::vector<TokenId>{1, 2, 3, 4}));
+  EXPECT_EQ(request.forced_tokens, question.continuation);
+  EXPECT_EQ(request.max_tokens, 3);
+  EXPECT_TRUE(request.stop_tokens.empty()) << "a stop token may stand in a text";
 }
 
 class ResultFiles : public testing::Test {
@@ -89,8 +87,9 @@ class ResultFiles : public testing::Test {
   TempFolder folder_;
   std::filesystem::path path_ = folder_.path() / "results.jsonl";
   SweepCell cell_{.scheduler = "a:x=1", .budget = "0.1", .mode = Mode::kAware};
-  CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}},
+  CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}, {"p", {4.5}, Measure::kPerplexity}},
                      .kept = 0.125,
+                     .kv_bytes = 4160.5,
                      .scheduling_seconds = 1.5,
                      .seconds = 2.5};
 };
@@ -101,12 +100,27 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   const CellResult* found = file.find(cell_);
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->kept, 0.125);
+  EXPECT_EQ(found->kv_bytes, 4160.5);
   EXPECT_EQ(found->seconds, 2.5);
-  ASSERT_EQ(found->groups.size(), 2u);
+  ASSERT_EQ(found->groups.size(), 3u);
+  EXPECT_EQ(found->groups[1].measure, Measure::kScore);
+  EXPECT_EQ(found->groups[2].measure, Measure::kPerplexity);
   EXPECT_EQ(found->groups[0].scores, (std::vector<double>{1.0, 0.5}));
   SweepCell other = cell_;
   other.mode = Mode::kAgnostic;
   EXPECT_EQ(file.find(other), nullptr);
+}
+
+TEST_F(ResultFiles, OfBeforeBytesWereMeasuredAreStillGood) {
+  ResultFile(path_, "setting").append(cell_, result_);
+  std::string line = read_file(path_);
+  const std::string bytes = "\"kv_bytes\":4160.5,";
+  ASSERT_NE(line.find(bytes), std::string::npos) << line;
+  line.erase(line.find(bytes), bytes.size());
+  (void)folder_.write("results.jsonl", line);
+  const ResultFile file(path_, "setting");
+  ASSERT_NE(file.find(cell_), nullptr);
+  EXPECT_EQ(file.find(cell_)->kv_bytes, 0);
 }
 
 TEST_F(ResultFiles, OtherSettingsAreLeftAlone) {

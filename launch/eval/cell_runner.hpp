@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs cells of a sweep: a model under one scheduler and budget, and all questions about it.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "core/io/tokenizer/tokenizer.hpp"
+#include "launch/eval/row_means.hpp"
+#include "launch/eval/sweep.hpp"
+#include "launch/runtime.hpp"
+
+namespace pikv::launch {
+
+class CellRunner {
+ public:
+  /// All references must outlive the runner. Scheduler and budget of the options are those of the
+  /// cells.
+  CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
+             const std::vector<Sample>& samples, Measure measure)
+      : comm_(comm),
+        options_(options),
+        tokenizer_(tokenizer),
+        samples_(samples),
+        measure_(measure) {}
+
+  /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
+  /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
+  [[nodiscard]] CellResult run(const SweepCell& cell, const ProgressCallback& on_step);
+
+ private:
+  /// Of each question of each sample.
+  [[nodiscard]] std::vector<Request> make_requests(const Runtime& runtime, Mode mode) const;
+  [[nodiscard]] std::vector<double> score_answers(const std::vector<Completion>& completions) const;
+  void run_reference(Mode mode, const ProgressCallback& on_step);
+
+  Communicator& comm_;
+  const RuntimeOptions& options_;
+  const Tokenizer& tokenizer_;
+  const std::vector<Sample>& samples_;
+  Measure measure_;
+  std::optional<ReferenceRows> reference_;
+};
+
+}  // namespace pikv::launch

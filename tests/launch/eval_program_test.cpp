@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What pikv eval prints and writes.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/launch/process.hpp"
+
+namespace pikv::launch_test {
+namespace {
+
+using nlohmann::json;
+using testing_support::read_file;
+using testing_support::TempFolder;
+
+/// A small sweep: the full cache and two budgets of one scheduler, in both modes.
+Arguments sweep(const Arguments& more) {
+  Arguments arguments = {"eval",     "--model",       tiny_model(), "--task",    "passkey",
+                         "--length", "256",           "--depth",    "0.25,0.75", "--samples",
+                         "2",        "--scheduler",   "full,tova",  "--budget",  "0.5,0.1",
+                         "--mode",   "agnostic,aware"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+Result eval(const Arguments& more, int num_ranks = 1) {
+  Result result = run_pikv(sweep(more), num_ranks);
+  EXPECT_FALSE(result.timed_out);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(result.complaints().empty()) << result.err;
+  return result;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+std::vector<json> json_lines(const std::string& text) {
+  std::vector<json> objects;
+  for (const std::string& line : lines_of(text)) objects.push_back(json::parse(line));
+  return objects;
+}
+
+TEST(Eval, CellsKeepTheBytesOfTheirBudgets) {
+  const std::vector<json> cells = json_lines(eval({"--json"}).out);
+  ASSERT_EQ(cells.size(), 6u);
+  EXPECT_EQ(cells[0]["scheduler"], "full");
+  EXPECT_EQ(cells[0]["groups"]["passkey"]["total"], 4);
+  EXPECT_GE(cells[0]["groups"]["passkey"]["correct"], 3) << "the model can do this";
+  for (const std::size_t i : {0u, 3u}) {
+    const double full = cells[i]["kv_bytes"];
+    EXPECT_GT(full, 256 * 6 * 2 * 32 * 4.0) << "6 layers, keys and values of 32 floats at least";
+    EXPECT_LT(cells[i + 1]["kv_bytes"], full);
+    EXPECT_LT(cells[i + 2]["kv_bytes"], cells[i + 1]["kv_bytes"]);
+  }
+}
+
+TEST(Eval, ResultsAreATableCsvAndPlots) {
+  const TempFolder folder;
+  const std::string output = (folder.path() / "results.jsonl").string();
+  const std::string plots = (folder.path() / "plots").string();
+  const Result table = eval({"--output", output, "--plots", plots});
+  EXPECT_TRUE(table.out.starts_with("pikv ")) << table.out;
+  EXPECT_EQ(lines_of(table.out).size(), 2u + 1u + 6u) << table.out;
+  EXPECT_EQ(lines_of(read_file(output)).size(), 6u);
+  EXPECT_NE(read_file(folder.path() / "plots" / "quality-passkey.svg").find("<svg"),
+            std::string::npos);
+  EXPECT_NE(read_file(folder.path() / "plots" / "depth-passkey.svg").find("<svg"),
+            std::string::npos);
+
+  const Result csv = eval({"--output", output, "--csv"});
+  const std::vector<std::string> lines = lines_of(csv.out);
+  ASSERT_EQ(lines.size(), 1u + 6u) << csv.out;
+  EXPECT_TRUE(lines[0].starts_with("task,mode,scheduler,budget,kept,kv_bytes,group,measure,"));
+  EXPECT_TRUE(lines[2].starts_with("passkey,agnostic,tova,0.5,")) << lines[2];
+  EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
+}
+
+TEST(Eval, RanksMayShareTheModelOrTheCells) {
+  if (!has_launcher()) GTEST_SKIP() << "needs MPI";
+  const std::vector<json> alone = json_lines(eval({"--json"}).out);
+  const auto expect_same = [&](const Arguments& more, int num_ranks) {
+    SCOPED_TRACE(testing::Message() << num_ranks << " ranks");
+    const TempFolder folder;
+    const std::string output = (folder.path() / "results.jsonl").string();
+    Arguments arguments = {"--json", "--output", output};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const std::vector<json> cells = json_lines(eval(arguments, num_ranks).out);
+    ASSERT_EQ(cells.size(), alone.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      for (const char* key :
+           {"setting", "mode", "scheduler", "budget", "kept", "kv_bytes", "groups"}) {
+        EXPECT_EQ(cells[i][key], alone[i][key]) << key << " of cell " << i;
+      }
+    }
+    EXPECT_EQ(lines_of(read_file(output)).size(), alone.size());
+    EXPECT_EQ(json_lines(eval(arguments).out), cells) << "one rank goes on where several ended";
+  };
+  expect_same({}, 2);
+  expect_same({"--spread", "cells"}, 1);
+  expect_same({"--spread", "cells"}, 2);
+  expect_same({"--spread", "cells"}, 3);
+}
+
+}  // namespace
+}  // namespace pikv::launch_test
