@@ -119,6 +119,7 @@ void Runtime::load(const RuntimeOptions& options) {
   tap_ = std::make_unique<QueryTap>(exec_,
                                     QueryTap::Shape{.num_layers = config_->num_layers,
                                                     .num_heads = config_->num_heads,
+                                                    .num_kv_heads = config_->num_kv_heads,
                                                     .head_dim = config_->head_dim},
                                     needs);
   decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,

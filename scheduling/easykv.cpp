@@ -117,7 +117,9 @@ class EasyKv final : public Scheduler {
   [[nodiscard]] std::int64_t encoded_slots(std::int64_t length, const KvBudget& budget) const {
     const std::int64_t most = encoding_budget(length, budget);
     if (most >= length) return length;
-    return most - ((most - length) % options_.stride + options_.stride) % options_.stride;
+    const std::int64_t odd =
+        ((most - length) % options_.stride + options_.stride) % options_.stride;
+    return std::max<std::int64_t>(most - odd, 1);
   }
   [[nodiscard]] std::int64_t encoding_budget(std::int64_t length, const KvBudget& budget) const {
     if (budget.slots) return *budget.slots;

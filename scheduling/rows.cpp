@@ -46,6 +46,12 @@ std::unique_ptr<const Scheduler> make_global(PolicyOptions options) {
   return compose(std::move(scorer), make_global_allocator(), options);
 }
 
+std::unique_ptr<const Scheduler> make_reach(PolicyOptions options) {
+  auto scorer = make_reach_scorer(options);
+  return compose(std::move(scorer), make_global_allocator(), options, make_top_selector(),
+                 {.when = "both", .every = 64});
+}
+
 std::unique_ptr<const Scheduler> make_headkv(PolicyOptions options) {
   const double beta = options.number("beta", 1.5, 1, 1e6);
   std::optional<HeadTable> table = read_table(options, 0, kLargest);

@@ -70,6 +70,8 @@ constexpr std::array kSchedulers = {
         make_chunkkv},
     Row{"global", "scores of another method, one threshold over all layers and heads",
         "Kim et al. 2025, 2505.23416", make_global},
+    Row{"reach", "keys that stand out, in heads that fetch from afar; one threshold over all heads",
+        "PiKV", make_reach},
     Row{"headkv", "scores of another method, budgets by a table of the heads' importance",
         "Fu et al. 2024, 2410.19258", make_headkv},
     Row{"lookup", "scores of another method, fractions of the heads from a table of yours",

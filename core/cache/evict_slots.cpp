@@ -31,11 +31,12 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
   check_subscripts(evict, num_slots);
   if (evict.empty()) return;
   num_evicted_slots_ += static_cast<std::int64_t>(evict.size());
+  const std::vector<std::int32_t> places = places_of(stream, evict);
+  add_evicted_columns(stream, places);
   if (static_cast<std::int64_t>(evict.size()) == num_slots) {
     release_pages(stream);
     return;
   }
-  const std::vector<std::int32_t> places = places_of(stream, evict);
   const auto num_old = static_cast<std::ptrdiff_t>(stream.holes.size());
   stream.holes.insert(stream.holes.end(), places.begin(), places.end());
   std::inplace_merge(stream.holes.begin(), stream.holes.begin() + num_old, stream.holes.end());
@@ -90,6 +91,24 @@ void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
                       {.layout = sealed_layout_, .slots = view_of<const kernels::SlotRef>(sealed)});
   kernels::hide_slots(exec_,
                       {.layout = open_layout_, .slots = view_of<const kernels::SlotRef>(open)});
+}
+
+/// What the slots kept account of stays known of the stream.
+void KvCache::add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const {
+  const std::int32_t num_columns = open_layout_.columns.count();
+  if (num_columns == 0) return;
+  stream.evicted_columns.resize(static_cast<std::size_t>(num_columns));
+  const auto num_sealed = static_cast<std::int32_t>(stream.sealed_pages.size());
+  for (const std::int32_t place : places) {
+    const kernels::SlotRef slot = slot_at(stream, place);
+    const PageLayout& layout =
+        place < num_sealed * config_.page_slots ? sealed_layout_ : open_layout_;
+    const auto* columns = reinterpret_cast<const float*>(slot.page + layout.columns_offset());
+    for (std::int32_t c = 0; c < num_columns; ++c) {
+      stream.evicted_columns[static_cast<std::size_t>(c)] +=
+          static_cast<double>(columns[c * layout.num_slots + slot.slot]);
+    }
+  }
 }
 
 /// The last slots fill the holes before them. For pages that are sealed as they are.

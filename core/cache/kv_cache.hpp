@@ -90,9 +90,10 @@ class KvCache {
     };
     std::vector<Part> parts;  // that hold a slot
     std::vector<Position> positions;
-    std::vector<float> keys;     // [n, D], or empty
-    std::vector<float> values;   // [n, D], or empty
-    std::vector<float> columns;  // [n, C]
+    std::vector<float> keys;              // [n, D], or empty
+    std::vector<float> values;            // [n, D], or empty
+    std::vector<float> columns;           // [n, C]
+    std::vector<double> evicted_columns;  // [C], sums over the slots that were evicted
   };
   void read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
                   bool with_values, HeadContents& contents) const;
@@ -132,6 +133,7 @@ class KvCache {
                                                     std::span<const std::int32_t> subscripts) const;
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
   void hide(const Stream& stream, std::span<const std::int32_t> places);
+  void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
   void move_together(Stream& stream);
   void rewrite(Stream& stream);
   void release_pages(Stream& stream);

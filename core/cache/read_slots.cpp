@@ -45,12 +45,16 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
   contents.keys.clear();
   contents.values.clear();
   contents.columns.clear();
+  contents.evicted_columns.assign(static_cast<std::size_t>(open_layout_.columns.count()), 0.0);
   const Streams& streams = streams_of(sequence);
   const bool decodes = (with_keys || with_values) && !seals_in_place();
   DeviceBuffer<std::byte> decoded(exec_.device());
   if (decodes) decoded.resize_discard(open_layout_.page_bytes());
   for (const ShardId shard : local_shards_.at(index(layer))) {
     const Stream& stream = streams[stream_index(layer, shard, index(kv_head))];
+    for (std::size_t c = 0; c < stream.evicted_columns.size(); ++c) {
+      contents.evicted_columns[c] += stream.evicted_columns[c];
+    }
     if (stream.empty()) continue;
     contents.parts.push_back(
         {shard, static_cast<std::int32_t>(stream.num_slots(config_.page_slots))});

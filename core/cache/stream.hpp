@@ -24,6 +24,7 @@ struct Stream {
   std::int32_t open_slots = 0;      // written places of the open page, holes included
   std::vector<std::int32_t> holes;  // places of evicted slots, counted over all pages, ascending
   Position last_position = -1;      // of the newest slot ever appended
+  std::vector<double> evicted_columns;  // [C], sums over the slots that were evicted; or empty
 
   [[nodiscard]] std::int64_t num_places(std::int32_t page_slots) const {
     return static_cast<std::int64_t>(sealed_pages.size()) * page_slots + open_slots;

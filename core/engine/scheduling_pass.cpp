@@ -43,6 +43,14 @@ void sort_by_position(KvCache::HeadContents& slots, const std::vector<std::size_
   reorder(slots.columns, order);
 }
 
+KeyMoments key_moments_of(const SlotGather::Layer& layer, std::size_t kv_head) {
+  if (layer.key_count == 0) return {};
+  const std::size_t dim = layer.key_means.size() / layer.key_deviations.size();
+  return {.count = layer.key_count,
+          .mean = std::span(layer.key_means).subspan(kv_head * dim, dim),
+          .mean_square_deviation = layer.key_deviations[kv_head]};
+}
+
 /// [hidden, H * D] in any type -> [H, hidden, D].
 std::vector<float> by_heads(const WeightView& o, std::int64_t num_heads, std::int64_t head_dim) {
   std::vector<float> result(static_cast<std::size_t>(o.rows * o.cols));
@@ -76,12 +84,12 @@ SchedulingPass::SchedulingPass(Exec& exec, const SchedulingParts& parts)
 void SchedulingPass::switch_to(const Scheduler& scheduler, const KvBudget& budget) {
   const SchedulerNeeds needs = scheduler.needs();
   const SchedulerNeeds& recorded = parts_.recorded;
-  require(needs.query_rows <= recorded.query_rows &&
-              (!needs.query_moments || recorded.query_moments) &&
-              recorded.columns.has_all(needs.columns) &&
-              (!needs.columns.has(AttentionColumn::kDecayed) ||
-               needs.column_decay == recorded.column_decay),
-          "scheduler", "it needs queries or attention that this run does not record");
+  require(
+      needs.query_rows <= recorded.query_rows && (!needs.query_moments || recorded.query_moments) &&
+          (!needs.key_moments || recorded.key_moments) && recorded.columns.has_all(needs.columns) &&
+          (!needs.columns.has(AttentionColumn::kDecayed) ||
+           needs.column_decay == recorded.column_decay),
+      "scheduler", "it needs queries or attention that this run does not record");
   scheduler_ = &scheduler;
   budget_ = budget;
   needs_ = needs;
@@ -153,7 +161,9 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
     heads.push_back({.positions = slots.positions,
                      .keys = {slots.keys.data(), {needs_.keys ? count : 0, head_dim}},
                      .values = {slots.values.data(), {needs_.values ? count : 0, head_dim}},
-                     .columns = {slots.columns.data(), {count, num_columns}}});
+                     .columns = {slots.columns.data(), {count, num_columns}},
+                     .evicted_columns = slots.evicted_columns,
+                     .key_moments = key_moments_of(layer, h)});
     scores[h].assign(slots.positions.size(), 0.0f);
   }
   const auto num_queries = static_cast<std::int64_t>(layer.query_positions.size());

@@ -63,7 +63,8 @@ std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
     if (comm_.size() > 1) {
       share.rows = {};
       share.moment_sums.clear();
-      add_share(messages, needs, *mine, share.rows, share.moment_sums);
+      share.key_sums.clear();
+      add_share(messages, needs, *mine, share);
     } else {
       for (std::size_t h = 0; h < mine->heads.size(); ++h) {
         std::swap(mine->heads[h].slots, share.heads[h]);
@@ -73,6 +74,7 @@ std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
     }
     add_queries(share.rows, *mine);
     add_moments(share.moment_sums, *mine);
+    add_key_moments(share.key_sums, *mine);
     ++mine;
   }
   return {layers_.data(), num_mine};
@@ -88,6 +90,8 @@ void SlotGather::read(SequenceId sequence, Position next, const SchedulerNeeds& 
   }
   share.rows = {};
   share.moment_sums.clear();
+  share.key_sums.clear();
+  if (needs.key_moments) share.key_sums = tap_.key_sums(sequence, layer);
   if (needs.query_rows > 0) {
     const std::int64_t first = std::max<std::int64_t>(next - needs.query_rows, 0);
     share.rows = tap_.rows(sequence, layer, static_cast<Position>(first));
@@ -100,16 +104,18 @@ std::size_t SlotGather::bytes_of(const Share& share) {
   for (const KvCache::HeadContents& head : share.heads) {
     bytes += field_bytes<std::uint64_t>(1) + field_bytes<Position>(head.positions.size()) +
              field_bytes<float>(head.keys.size()) + field_bytes<float>(head.values.size()) +
-             field_bytes<float>(head.columns.size());
+             field_bytes<float>(head.columns.size()) +
+             field_bytes<double>(head.evicted_columns.size());
   }
   return bytes + field_bytes<std::uint64_t>(1) +
          field_bytes<Position>(share.rows.positions.size()) +
          field_bytes<float>(share.rows.queries.size()) +
-         field_bytes<double>(share.moment_sums.size());
+         field_bytes<double>(share.moment_sums.size()) + field_bytes<double>(share.key_sums.size());
 }
 
 // The message to a rank: layer by layer, for each KV head a count and that many positions, keys,
-// values and columns; a count and that many positions and queries; the sums of the moments.
+// values and columns, and the sums of evicted columns; a count and that many positions and queries;
+// the sums of the moments.
 void SlotGather::exchange(std::int64_t first, std::int64_t last) {
   for (int rank = 0; rank < comm_.size(); ++rank) {
     const auto for_each = [&](const auto& f) {
@@ -129,11 +135,13 @@ void SlotGather::exchange(std::int64_t first, std::int64_t last) {
         put(fields, head.keys);
         put(fields, head.values);
         put(fields, head.columns);
+        put(fields, head.evicted_columns);
       }
       fields.next<std::uint64_t>(1)[0] = share.rows.positions.size();
       put(fields, share.rows.positions);
       put(fields, share.rows.queries);
       put(fields, share.moment_sums);
+      put(fields, share.key_sums);
     });
   }
   comm_.all_to_all_v(send_, received_, "slots to score");
@@ -141,11 +149,16 @@ void SlotGather::exchange(std::int64_t first, std::int64_t last) {
 
 /// The next layer of every rank's message.
 void SlotGather::add_share(std::vector<MessageFields>& messages, const SchedulerNeeds& needs,
-                           Layer& layer, QueryTap::Rows& rows,
-                           std::vector<double>& moment_sums) const {
+                           Layer& layer, Share& sum) const {
   const auto head_dim = static_cast<std::size_t>(model_.head_dim);
   const auto num_heads = static_cast<std::size_t>(model_.num_heads);
+  const auto num_kv_heads = static_cast<std::size_t>(model_.num_kv_heads);
   const auto num_columns = static_cast<std::size_t>(cache_.open_layout().columns.count());
+  const auto add = [](MessageFields& fields, std::size_t count, std::vector<double>& to) {
+    to.resize(count);
+    const auto more = fields.next<double>(count);
+    for (std::size_t i = 0; i < count; ++i) to[i] += more[i];
+  };
   for (Head& head : layer.heads) head = {};
   for (MessageFields& fields : messages) {
     for (Head& head : layer.heads) {
@@ -155,14 +168,15 @@ void SlotGather::add_share(std::vector<MessageFields>& messages, const Scheduler
       append(fields, needs.keys ? count * head_dim : 0, head.slots.keys);
       append(fields, needs.values ? count * head_dim : 0, head.slots.values);
       append(fields, count * num_columns, head.slots.columns);
+      add(fields, num_columns, head.slots.evicted_columns);
     }
     const auto count = static_cast<std::size_t>(fields.next<std::uint64_t>(1)[0]);
-    append(fields, count, rows.positions);
-    append(fields, count * num_heads * head_dim, rows.queries);
-    if (!needs.query_moments) continue;
-    const auto more = fields.next<double>(1 + num_heads * head_dim * (1 + head_dim));
-    moment_sums.resize(more.size());
-    for (std::size_t i = 0; i < more.size(); ++i) moment_sums[i] += more[i];
+    append(fields, count, sum.rows.positions);
+    append(fields, count * num_heads * head_dim, sum.rows.queries);
+    if (needs.query_moments) {
+      add(fields, 1 + num_heads * head_dim * (1 + head_dim), sum.moment_sums);
+    }
+    if (needs.key_moments) add(fields, 1 + num_kv_heads * (head_dim + 1), sum.key_sums);
   }
 }
 
@@ -201,6 +215,26 @@ void SlotGather::add_moments(const std::vector<double>& sums, Layer& layer) cons
         layer.covariance.push_back(static_cast<float>(second - m[i] / sums[0] * (m[j] / sums[0])));
       }
     }
+  }
+}
+
+void SlotGather::add_key_moments(const std::vector<double>& sums, Layer& layer) const {
+  layer.key_count = 0;
+  layer.key_means.clear();
+  layer.key_deviations.clear();
+  if (sums.empty() || sums[0] == 0) return;
+  const auto heads = static_cast<std::size_t>(model_.num_kv_heads);
+  const auto dim = static_cast<std::size_t>(model_.head_dim);
+  layer.key_count = static_cast<std::int64_t>(sums[0]);
+  for (std::size_t h = 0; h < heads; ++h) {
+    double square_of_mean = 0;
+    for (std::size_t d = 0; d < dim; ++d) {
+      const double mean = sums[1 + h * dim + d] / sums[0];
+      layer.key_means.push_back(static_cast<float>(mean));
+      square_of_mean += mean * mean;
+    }
+    const double squares = sums[1 + heads * dim + h] / sums[0];
+    layer.key_deviations.push_back(static_cast<float>(std::max(squares - square_of_mean, 0.0)));
   }
 }
 

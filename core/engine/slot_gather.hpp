@@ -34,6 +34,9 @@ class SlotGather {
     std::vector<float> queries;             // [w, H, D]
     std::int64_t moment_count = 0;
     std::vector<float> mean, covariance;  // [H, D], [H, D, D]
+    std::int64_t key_count = 0;
+    std::vector<float> key_means;       // [Hkv, D]
+    std::vector<float> key_deviations;  // [Hkv], mean squares
   };
 
   /// A collective: the layers of [first, last) that fall to this rank. `next`: the position that
@@ -55,7 +58,7 @@ class SlotGather {
   struct Share {
     std::vector<KvCache::HeadContents> heads;
     QueryTap::Rows rows;
-    std::vector<double> moment_sums;
+    std::vector<double> moment_sums, key_sums;
   };
 
   void read(SequenceId sequence, Position next, const SchedulerNeeds& needs, LayerId layer,
@@ -63,9 +66,10 @@ class SlotGather {
   [[nodiscard]] static std::size_t bytes_of(const Share& share);
   void exchange(std::int64_t first, std::int64_t last);
   void add_share(std::vector<class MessageFields>& messages, const SchedulerNeeds& needs,
-                 Layer& layer, QueryTap::Rows& rows, std::vector<double>& moment_sums) const;
+                 Layer& layer, Share& sum) const;
   void add_queries(const QueryTap::Rows& rows, Layer& layer) const;
   void add_moments(const std::vector<double>& sums, Layer& layer) const;
+  void add_key_moments(const std::vector<double>& sums, Layer& layer) const;
 
   const ModelConfig& model_;
   const KvCache& cache_;

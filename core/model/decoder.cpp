@@ -119,6 +119,7 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   const View<const float, 2> cos{cos_.data(), {num_rows, config.head_dim / 2}};
   const View<const float, 2> sin{sin_.data(), cos.extents};
   if (parts_.tap.wants_moments()) parts_.tap.record_moments(layer, rows, q);
+  if (parts_.tap.wants_key_moments()) parts_.tap.record_keys(layer, rows, k);
   kernels::rope(exec_, {.cos = cos, .sin = sin, .x = q});
   kernels::rope(exec_, {.cos = cos, .sin = sin, .x = k});
   if (parts_.tap.wants_rows()) parts_.tap.record_rows(layer, rows, q);

@@ -103,6 +103,33 @@ std::vector<double> QueryTap::moment_sums(SequenceId sequence, LayerId layer) co
   return sums;
 }
 
+void QueryTap::record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k) {
+  const auto heads = static_cast<std::size_t>(shape_.num_kv_heads);
+  const auto dim = static_cast<std::size_t>(shape_.head_dim);
+  for (std::size_t r = 0; r < rows.positions.size(); ++r) {
+    std::vector<double>& sums = record(rows.sequences[r], layer).key_sums;
+    sums.resize(1 + heads * dim + heads);
+    sums[0] += 1;
+    const float* row = k.row(static_cast<std::int64_t>(r));
+    for (std::size_t h = 0; h < heads; ++h) {
+      double squares = 0;
+      for (std::size_t d = 0; d < dim; ++d) {
+        const auto x = static_cast<double>(row[h * dim + d]);
+        sums[1 + h * dim + d] += x;
+        squares += x * x;
+      }
+      sums[1 + heads * dim + h] += squares;
+    }
+  }
+}
+
+std::vector<double> QueryTap::key_sums(SequenceId sequence, LayerId layer) const {
+  const LayerRecord* from = find(sequence, layer);
+  std::vector<double> sums = from != nullptr ? from->key_sums : std::vector<double>{};
+  sums.resize(static_cast<std::size_t>(1 + shape_.num_kv_heads * (shape_.head_dim + 1)));
+  return sums;
+}
+
 void QueryTap::forget(SequenceId sequence) { sequences_.erase(sequence); }
 
 }  // namespace pikv

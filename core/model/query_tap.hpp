@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What schedulers want to know of the queries: the newest ones of each sequence and layer, and the
-// moments of all. Each rank records the rows that it computes; together they hold every row.
+// What schedulers want to know of queries and keys beyond what the cache holds: the newest queries
+// of each sequence and layer, and the moments of all queries and keys. Each rank records the rows
+// that it computes; together they hold every row.
 #pragma once
 
 #include <cstdint>
@@ -22,17 +23,22 @@ class QueryTap {
   struct Shape {
     std::int64_t num_layers;
     std::int64_t num_heads;
+    std::int64_t num_kv_heads;
     std::int64_t head_dim;
   };
   QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs);
 
   [[nodiscard]] bool wants_rows() const { return needs_.query_rows > 0; }
   [[nodiscard]] bool wants_moments() const { return needs_.query_moments; }
+  [[nodiscard]] bool wants_key_moments() const { return needs_.key_moments; }
 
   /// Queries [T, H, D] of a layer after RoPE.
   void record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q);
   /// The same before RoPE.
   void record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q);
+
+  /// Keys [T, Hkv, D] of a layer before RoPE.
+  void record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k);
 
   /// Newest rows that this rank holds of positions from `first` on, in no order.
   struct Rows {
@@ -44,14 +50,18 @@ class QueryTap {
   /// Sums over this rank's positions: count, sum of q [H, D], sum of q q^T [H, D, D].
   [[nodiscard]] std::vector<double> moment_sums(SequenceId sequence, LayerId layer) const;
 
+  /// Sums over this rank's positions: count, sum of k [Hkv, D], sum of k^2 [Hkv].
+  [[nodiscard]] std::vector<double> key_sums(SequenceId sequence, LayerId layer) const;
+
   void forget(SequenceId sequence);
 
  private:
   struct LayerRecord {
     // Up to w rows, as many as positions have come: that of position p at p % w; -1: none.
     std::vector<Position> positions;
-    std::vector<float> queries;  // [n, H, D]
-    std::vector<double> sums;    // 1 + H * D + H * D * D
+    std::vector<float> queries;    // [n, H, D]
+    std::vector<double> sums;      // 1 + H * D + H * D * D
+    std::vector<double> key_sums;  // 1 + Hkv * D + Hkv
   };
   [[nodiscard]] LayerRecord& record(SequenceId sequence, LayerId layer);
   [[nodiscard]] const LayerRecord* find(SequenceId sequence, LayerId layer) const;

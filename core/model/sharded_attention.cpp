@@ -215,6 +215,14 @@ void ShardedAttention::append(const KvCache::Entries& entries) {
                            comm_.rank(), ")"));
 }
 
+bool ShardedAttention::stores_scores(const Queries& queries,
+                                     const kernels::AttentionSegment& segment) const {
+  if (segment.row_end - segment.row_begin != 1) return false;
+  const auto row = static_cast<std::size_t>(segment.row_begin);
+  return cache_.open_layout().columns != AttentionColumns(AttentionColumn::kLargestFar) ||
+         is_sampled_query(queries.positions[row]);
+}
+
 void ShardedAttention::collect(LayerId layer, Batch& batch) {
   segments_.clear();
   streams_.clear();
@@ -241,7 +249,7 @@ void ShardedAttention::collect(LayerId layer, Batch& batch) {
   std::vector<std::size_t> begins;
   for (const kernels::AttentionSegment& segment : segments_) {
     begins.push_back(num_floats);
-    if (segment.row_end - segment.row_begin != 1) continue;
+    if (!stores_scores(batch.queries, segment)) continue;
     for (std::int64_t i = 0; i < segment.num_streams * config_.num_kv_heads; ++i) {
       const auto& view = streams_[static_cast<std::size_t>(segment.first_stream + i)];
       num_floats += static_cast<std::size_t>(
@@ -250,7 +258,7 @@ void ShardedAttention::collect(LayerId layer, Batch& batch) {
   }
   batch.scores.resize(num_floats);
   for (std::size_t i = 0; i < segments_.size(); ++i) {
-    if (segments_[i].row_end - segments_[i].row_begin == 1) {
+    if (stores_scores(batch.queries, segments_[i])) {
       segments_[i].scores = batch.scores.data() + begins[i];
     }
   }

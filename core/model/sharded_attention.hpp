@@ -69,6 +69,8 @@ class ShardedAttention {
   void append(const KvCache::Entries& entries);
   void attend(LayerId layer, std::optional<std::int32_t> window, Batch& batch);
   void collect(LayerId layer, Batch& batch);
+  [[nodiscard]] bool stores_scores(const Queries& queries,
+                                   const kernels::AttentionSegment& segment) const;
   void account(LayerId layer, std::optional<std::int32_t> window, Batch& batch,
                View<const float, 2> lse);
   void exchange_totals(const Args& args, const std::vector<int>& holders);

@@ -26,6 +26,7 @@ namespace pikv {
 struct SchedulerNeeds {
   std::int64_t query_rows = 0;  // queries of so many of the newest positions
   bool query_moments = false;
+  bool key_moments = false;
   AttentionColumns columns = {};  // kept by the slots all the time, at a cost in every step
   float column_decay = 0;         // of the decayed ones, in [0, 1)
   bool keys = false;
@@ -54,12 +55,21 @@ struct QueryMoments {
 };
 inline constexpr Position kFirstMomentPosition = 4;
 
+/// Keys of one KV head before RoPE, over all positions, those of evicted slots among them.
+struct KeyMoments {
+  std::int64_t count = 0;
+  std::span<const float> mean = {};  // [D]
+  float mean_square_deviation = 0;   // of a key from the mean
+};
+
 /// The slots of one KV head, over all shards.
 struct HeadSlots {
   std::span<const Position> positions;  // [n]
   View<const float, 2> keys;            // [n, D], after RoPE
   View<const float, 2> values;          // [n, D]
   View<const float, 2> columns = {};    // [n, C], see LayerSlots::columns
+  std::span<const double> evicted_columns = {};  // [C], sums over the slots that were evicted
+  KeyMoments key_moments = {};                   // where asked for
 };
 
 /// One layer of one sequence. Heads may have different lengths.

@@ -25,7 +25,9 @@ class CapKv final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.query_moments = true, .keys = true, .values = true};
   }
-  [[nodiscard]] Protection protection(std::int64_t) const override { return {.sinks = sinks_, .recents = 0}; }
+  [[nodiscard]] Protection protection(std::int64_t) const override {
+    return {.sinks = sinks_, .recents = 0};
+  }
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::vector<float>& head : scores) std::ranges::fill(head, 0.0f);

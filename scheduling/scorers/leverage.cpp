@@ -12,6 +12,7 @@
 
 #include "core/base/random.hpp"
 #include "scheduling/scorers/makers.hpp"
+#include "scheduling/scorers/rotation.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -28,7 +29,10 @@ class Leverage final : public Scorer {
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {
       if (scores[h].empty()) continue;
-      Matrix keys = unrotated(slots.heads[h], slots.inverse_frequencies);
+      const View<const float, 2>& rotated = slots.heads[h].keys;
+      const std::vector<float> before_rope = unrotated(slots.heads[h], slots.inverse_frequencies);
+      Matrix keys =
+          Eigen::Map<const Matrix>(before_rope.data(), rotated.extent(0), rotated.extent(1));
       const Eigen::RowVectorXf mean = keys.colwise().mean();
       keys.rowwise() -= mean;
       if (sketch_ > 0) keys *= projection(keys.cols(), (index(slots.layer) << 32) + h);
@@ -42,26 +46,6 @@ class Leverage final : public Scorer {
   }
 
  private:
-  /// Keys as they were before RoPE turned channels d and d + D / 2 by position * frequency.
-  static Matrix unrotated(const HeadSlots& head, std::span<const float> frequencies) {
-    const std::int64_t n = head.keys.extent(0);
-    const std::int64_t half = head.keys.extent(1) / 2;
-    Matrix keys = Eigen::Map<const Matrix>(head.keys.data, n, head.keys.extent(1));
-    for (std::int64_t i = 0; i < n; ++i) {
-      for (std::int64_t d = 0; d < half; ++d) {
-        const double angle = static_cast<double>(frequencies[static_cast<std::size_t>(d)]) *
-                             static_cast<double>(head.positions[static_cast<std::size_t>(i)]);
-        const auto cos = static_cast<float>(std::cos(angle));
-        const auto sin = static_cast<float>(std::sin(angle));
-        const float low = keys(i, d);
-        const float high = keys(i, d + half);
-        keys(i, d) = cos * low + sin * high;
-        keys(i, d + half) = cos * high - sin * low;
-      }
-    }
-    return keys;
-  }
-
   /// [dim, sketch] Gaussian numbers of variance 1 / sketch, a function of seed and stream.
   [[nodiscard]] Matrix projection(std::int64_t dim, std::uint64_t stream) const {
     Matrix result(dim, sketch_);

@@ -29,6 +29,7 @@ std::unique_ptr<const Scorer> make_noncausal(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_compactor(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_cur(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_capkv(PolicyOptions& options);
+std::unique_ptr<const Scorer> make_reach_scorer(PolicyOptions& options);
 std::unique_ptr<const Scorer> make_criticalkv(PolicyOptions& options);
 
 // Scorers that are a part of one method.

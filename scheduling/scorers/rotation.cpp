@@ -37,4 +37,49 @@ Rotation average_rotation(std::span<const float> inverse_frequencies, Position n
   return rotation;
 }
 
+std::vector<float> unrotated(const HeadSlots& head, std::span<const float> inverse_frequencies) {
+  // So many steps by the addition theorem before cosine and sine are computed afresh.
+  constexpr Position kSteps = 64;
+  const std::int64_t n = head.keys.extent(0);
+  const std::int64_t dim = head.keys.extent(1);
+  const std::size_t half = inverse_frequencies.size();
+  std::vector<float> keys(head.keys.data, head.keys.data + n * dim);
+  std::vector<double> cos(half), sin(half), step_cos(half), step_sin(half);
+  for (std::size_t d = 0; d < half; ++d) {
+    step_cos[d] = std::cos(static_cast<double>(inverse_frequencies[d]));
+    step_sin[d] = std::sin(static_cast<double>(inverse_frequencies[d]));
+  }
+  Position at = -2 * kSteps;  // of cos and sin
+  Position fresh = at;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const Position position = head.positions[static_cast<std::size_t>(i)];
+    if (position < at || position - fresh >= kSteps) {
+      for (std::size_t d = 0; d < half; ++d) {
+        const double angle =
+            static_cast<double>(inverse_frequencies[d]) * static_cast<double>(position);
+        cos[d] = std::cos(angle);
+        sin[d] = std::sin(angle);
+      }
+      at = fresh = position;
+    }
+    for (; at < position; ++at) {
+      for (std::size_t d = 0; d < half; ++d) {
+        const double c = cos[d] * step_cos[d] - sin[d] * step_sin[d];
+        sin[d] = sin[d] * step_cos[d] + cos[d] * step_sin[d];
+        cos[d] = c;
+      }
+    }
+    float* low = keys.data() + i * dim;
+    float* high = low + half;
+    for (std::size_t d = 0; d < half; ++d) {
+      const auto c = static_cast<float>(cos[d]);
+      const auto s = static_cast<float>(sin[d]);
+      const float turned = c * low[d] + s * high[d];
+      high[d] = c * high[d] - s * low[d];
+      low[d] = turned;
+    }
+  }
+  return keys;
+}
+
 }  // namespace pikv::scheduling

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where queries to come will point: the mean of the RoPE rotations of the next positions.
+// RoPE seen from the scorers' side: keys without it, and where queries to come will point, the mean
+// of the rotations of the next positions.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "core/base/ids.hpp"
+#include "core/policy/scheduler.hpp"
 
 namespace pikv::scheduling {
 
@@ -24,5 +26,10 @@ struct Rotation {
 /// Of the positions next .. next + count - 1; inverse_frequencies [D / 2] in radians a position.
 [[nodiscard]] Rotation average_rotation(std::span<const float> inverse_frequencies, Position next,
                                         std::int64_t count);
+
+/// Keys [n, D] as they were before RoPE turned channels d and d + D / 2 by position * frequency.
+/// Angles are in double precision; positions that follow each other share their trigonometry.
+[[nodiscard]] std::vector<float> unrotated(const HeadSlots& head,
+                                           std::span<const float> inverse_frequencies);
 
 }  // namespace pikv::scheduling

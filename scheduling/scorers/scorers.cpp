@@ -19,6 +19,7 @@ constexpr std::array kScorers = {
     ScorerRow{"tova", make_tova},
     ScorerRow{"expected_attention", make_expected_attention},
     ScorerRow{"leverage", make_leverage},
+    ScorerRow{"reach", make_reach_scorer},
     ScorerRow{"h2o", make_h2o},
     ScorerRow{"observed_attention", make_observed_attention},
     ScorerRow{"noncausal", make_noncausal},

@@ -77,10 +77,12 @@ class SomeSlots {
       for (std::int64_t h = 0; h < kKvHeads; ++h) {
         const auto i = static_cast<std::size_t>(layer * kKvHeads + h);
         const auto count = static_cast<std::int64_t>(positions_[i].size());
-        heads.push_back({.positions = positions_[i],
-                         .keys = {keys_[i].data(), {count, kDim}},
-                         .values = {values_[i].data(), {count, kDim}},
-                         .columns = {columns_[i].data(), {count, kNumAttentionColumns}}});
+        heads.push_back(
+            {.positions = positions_[i],
+             .keys = {keys_[i].data(), {count, kDim}},
+             .values = {values_[i].data(), {count, kDim}},
+             .columns = {columns_[i].data(), {count, kNumAttentionColumns}},
+             .key_moments = {.count = next_, .mean = kMeanKey, .mean_square_deviation = 8.0f}});
         scores.emplace_back(positions_[i].size());
       }
       const auto rows = static_cast<std::int64_t>(query_positions_.size());
@@ -119,6 +121,7 @@ class SomeSlots {
   }
 
  private:
+  static constexpr std::array<float, kDim> kMeanKey = {0.1f, -0.2f, 0.0f, 0.3f};
   static constexpr std::array<float, kDim / 2> kFrequencies = {1.0f, 0.1f, 0.01f, 0.001f};
   Position next_;
   std::vector<std::vector<Position>> positions_;
