@@ -41,6 +41,27 @@ std::vector<Request> CellRunner::make_requests(const Runtime& runtime, Mode mode
   return requests;
 }
 
+/// What the model generates after each context under the scheduler stands before its questions from
+/// now on: reading it again puts the cache through the same steps.
+void CellRunner::put_gaps(Runtime& runtime, std::vector<Request>& requests,
+                          const ProgressCallback& on_step) const {
+  std::vector<Request> contexts;
+  for (const Sample& sample : samples_) {
+    contexts.push_back({.prompt = sample.context, .max_tokens = gap_});
+  }
+  agree(comm_, [&] { runtime.engine().check_requests(contexts); });
+  const std::vector<Completion> gaps = runtime.engine().run(contexts, {}, on_step);
+  auto request = requests.begin();
+  for (std::size_t i = 0; i < samples_.size(); ++i) {
+    for (std::size_t q = 0; q < samples_[i].questions.size(); ++q) {
+      const auto context_end =
+          request->prompt.begin() + static_cast<std::ptrdiff_t>(samples_[i].context.size());
+      request->prompt.insert(context_end, gaps[i].tokens.begin(), gaps[i].tokens.end());
+      ++request;
+    }
+  }
+}
+
 std::vector<double> CellRunner::score_answers(const std::vector<Completion>& completions) const {
   std::vector<double> scores;
   for (const Sample& sample : samples_) {
@@ -71,7 +92,8 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
   Runtime runtime(comm_, options);
-  const std::vector<Request> requests = make_requests(runtime, cell.mode);
+  std::vector<Request> requests = make_requests(runtime, cell.mode);
+  if (gap_ > 0) put_gaps(runtime, requests, on_step);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
 
   RowMeans outcome;  // a score and a completion a question

@@ -17,14 +17,16 @@ namespace pikv::launch {
 class CellRunner {
  public:
   /// All references must outlive the runner. Scheduler and budget of the options are those of the
-  /// cells.
+  /// cells. `gap`: tokens that the model generates between a context and a question, in mode
+  /// agnostic.
   CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
-             const std::vector<Sample>& samples, Measure measure)
+             const std::vector<Sample>& samples, Measure measure, std::int64_t gap)
       : comm_(comm),
         options_(options),
         tokenizer_(tokenizer),
         samples_(samples),
-        measure_(measure) {}
+        measure_(measure),
+        gap_(gap) {}
 
   /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
   /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
@@ -34,6 +36,8 @@ class CellRunner {
   /// Of each question of each sample.
   [[nodiscard]] std::vector<Request> make_requests(const Runtime& runtime, Mode mode) const;
   [[nodiscard]] std::vector<double> score_answers(const std::vector<Completion>& completions) const;
+  void put_gaps(Runtime& runtime, std::vector<Request>& requests,
+                const ProgressCallback& on_step) const;
   void run_reference(Mode mode, const ProgressCallback& on_step);
 
   Communicator& comm_;
@@ -41,6 +45,7 @@ class CellRunner {
   const Tokenizer& tokenizer_;
   const std::vector<Sample>& samples_;
   Measure measure_;
+  std::int64_t gap_;
   std::optional<ReferenceRows> reference_;
 };
 

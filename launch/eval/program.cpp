@@ -52,6 +52,11 @@ class Eval final : public Program {
                    "agnostic: compressed before the question is read; aware: after")
         ->delimiter(',')
         ->capture_default_str();
+    app.add_option("--gap", gap_,
+                   "Tokens that the model generates between a context and its question, under the "
+                   "same scheduler")
+        ->check(CLI::Range(0, 1 << 30))
+        ->capture_default_str();
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
@@ -78,6 +83,7 @@ class Eval final : public Program {
       const auto task = make_policy<Task>("task", tasks(), task_);
       measure_ = task->measure();
       check_modes(*task);
+      check_gap(*task);
       samples_ = task->samples(*tokenizer_, task_options);
     });
     results_.resize(cells_.size());
@@ -113,6 +119,16 @@ class Eval final : public Program {
     }
   }
 
+  /// A question that is part of what is compressed has nothing before it.
+  void check_gap(const Task& task) const {
+    if (gap_ == 0) return;
+    require(task.measure() == Measure::kScore, "gap", "task ", task.name(), " asks no question");
+    for (const SweepCell& cell : cells_) {
+      require(cell.mode == Mode::kAgnostic, "gap", "the question comes after it, so its mode is ",
+              launch::name(Mode::kAgnostic), ", not ", launch::name(cell.mode));
+    }
+  }
+
   /// The cells to run: rank 0 knows what is finished, and all skip the same cells.
   std::vector<std::size_t> find_pending(Communicator& comm) {
     std::vector<std::int64_t> is_done(cells_.size());
@@ -138,7 +154,7 @@ class Eval final : public Program {
 
   /// One cell after another, its model divided over the ranks.
   void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
-    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_);
+    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_, gap_);
     for (std::size_t i = 0; i < pending.size(); ++i) {
       CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
@@ -153,7 +169,7 @@ class Eval final : public Program {
   /// Each cell on one rank, which has the whole model.
   void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
     const std::unique_ptr<Communicator> alone = make_single_communicator();
-    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_);
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_, gap_);
     std::int64_t num_done = 0;
     spread_cells(
         comm, pending,
@@ -176,8 +192,8 @@ class Eval final : public Program {
     } else if (csv_) {
       fmt::print("{}", to_csv(task_, cells_, results_));
     } else {
-      fmt::print("pikv {} eval --task {} --seed {} {}\n\n{}", version(), task_, seed_,
-                 describe(options_, comm.size()), to_table(cells_, results_));
+      fmt::print("pikv {} eval --task {} --gap {} --seed {} {}\n\n{}", version(), task_, gap_,
+                 seed_, describe(options_, comm.size()), to_table(cells_, results_));
     }
   }
 
@@ -203,10 +219,10 @@ class Eval final : public Program {
     common.budget_text = "*";
     common.num_threads = 0;  // changes the speed, not the answers
     return fmt::format(
-        "--task {} --file {} --text-file {} --samples {} --length {} --depth {} "
+        "--task {} --file {} --text-file {} --samples {} --length {} --depth {} --gap {} "
         "--seed {} {}",
         task_, file_.value_or("-"), text_file_.value_or("-"), num_samples_,
-        fmt::join(lengths_, ","), fmt::join(depths_, ","), seed_, describe(common, 0));
+        fmt::join(lengths_, ","), fmt::join(depths_, ","), gap_, seed_, describe(common, 0));
   }
 
   RuntimeOptions options_;
@@ -217,6 +233,7 @@ class Eval final : public Program {
   std::vector<std::int64_t> lengths_ = {1024};
   std::vector<double> depths_;
   std::vector<std::string> modes_ = {"agnostic"};
+  std::int64_t gap_ = 0;
   std::uint64_t seed_ = 0;
   std::optional<std::string> output_;
   bool json_ = false;
