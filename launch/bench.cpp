@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/base/random.hpp"
@@ -47,10 +48,13 @@ struct Sample {
 
 /// One shape of the workload, measured.
 struct Row {
+  std::string scheduler{};
   std::int64_t batch = 0;
   std::int64_t context = 0;
   Sample prefill_tokens_per_s{};
   Sample decode_tokens_per_s{};
+  Sample prefill_scheduling{};               // share of the time of prefill
+  Sample decode_scheduling{};                // share of the time of decode
   Sample decode_read_gb_per_s{};             // of all ranks
   std::vector<std::uint64_t> kv_bytes{};     // by rank, at the end
   std::uint64_t decode_step_bytes_sent = 0;  // all ranks together
@@ -65,6 +69,7 @@ class Bench final : public Program {
 
   void add_options(CLI::App& app) override {
     add_runtime_options(app, options_);
+    app.get_option("--scheduler")->description("Schedulers to measure in turn, a list");
     app.add_option("--batch", batches_, "Sequences that run together; a list")
         ->delimiter(',')
         ->check(CLI::Range(1, 1 << 30))
@@ -84,28 +89,41 @@ class Bench final : public Program {
 
   void run(Communicator& comm) override {
     options_.max_batch = *std::ranges::max_element(batches_);
-    Runtime runtime(comm, options_);
+    const std::vector<std::string> schedulers = split_policies(options_.scheduler);
+    std::vector<std::unique_ptr<Runtime>> runtimes;
+    for (const std::string& scheduler : schedulers) {
+      RuntimeOptions options = options_;
+      options.scheduler = scheduler;
+      runtimes.push_back(std::make_unique<Runtime>(comm, options));
+    }
     agree(comm, [&] {
       const std::int64_t longest = *std::ranges::max_element(contexts_) + decode_tokens_;
-      require(longest <= runtime.model().context_tokens, "context", "prompt and decode need ",
-              longest, " tokens, the context of the model is ", runtime.model().context_tokens);
+      const std::int64_t context = runtimes[0]->model().context_tokens;
+      require(longest <= context, "context", "prompt and decode need ", longest,
+              " tokens, the context of the model is ", context);
     });
-    const double bandwidth = measure_read_bandwidth(runtime.exec(), comm);
+    const double bandwidth = measure_read_bandwidth(runtimes[0]->exec(), comm);
     if (comm.rank() == 0 && !json_) print_conditions(comm, bandwidth);
 
     ProgressBar bar("bench", comm.rank() == 0);
     const auto total =
-        static_cast<std::int64_t>(batches_.size() * contexts_.size()) * (repeats_ + 1);
+        static_cast<std::int64_t>(batches_.size() * contexts_.size() * schedulers.size()) *
+        (repeats_ + 1);
     std::int64_t done = 0;
     std::vector<Row> rows;
     for (const std::int64_t batch : batches_) {
       for (const std::int64_t context : contexts_) {
-        Row row{.batch = batch, .context = context};
-        for (std::int64_t repeat = 0; repeat <= repeats_; ++repeat) {
-          measure(runtime, repeat > 0, row);
-          bar.update(++done, total);
+        const std::size_t first = rows.size();
+        for (const std::string& scheduler : schedulers) {
+          rows.push_back({.scheduler = scheduler, .batch = batch, .context = context});
         }
-        rows.push_back(std::move(row));
+        // In turn, so that what else the machine does meets all of them.
+        for (std::int64_t repeat = 0; repeat <= repeats_; ++repeat) {
+          for (std::size_t i = 0; i < schedulers.size(); ++i) {
+            measure(*runtimes[i], repeat > 0, rows[first + i]);
+            bar.update(++done, total);
+          }
+        }
       }
     }
     bar.clear();
@@ -147,6 +165,11 @@ class Bench final : public Program {
              after.prefill_seconds - before.prefill_seconds));
     row.decode_tokens_per_s.values.push_back(
         rate(after.num_decode_tokens - before.num_decode_tokens, decode_seconds));
+    row.prefill_scheduling.values.push_back(
+        (after.prefill_scheduling_seconds - before.prefill_scheduling_seconds) /
+        (after.prefill_seconds - before.prefill_seconds));
+    row.decode_scheduling.values.push_back(
+        (after.decode_scheduling_seconds - before.decode_scheduling_seconds) / decode_seconds);
     std::array<std::int64_t, 2> sums = {
         static_cast<std::int64_t>(after.decode_bytes_sent - before.decode_bytes_sent),
         static_cast<std::int64_t>(after.decode_bytes_read - before.decode_bytes_read)};
@@ -172,14 +195,19 @@ class Bench final : public Program {
   }
 
   static void print_rows(const std::vector<Row>& rows, double bandwidth) {
-    fmt::print("{:>5} {:>7}  {:>26}  {:>26}  {:>16}  {:>22}  {:>13}\n", "batch", "context",
-               "prefill tokens/s", "decode tokens/s", "decode reads", "KV bytes a rank",
-               "sent a step");
+    std::size_t width = std::string_view("scheduler").size();
+    for (const Row& row : rows) width = std::max(width, row.scheduler.size());
+    fmt::print("{:<{}} {:>5} {:>7}  {:>26}  {:>26}  {:>11}  {:>16}  {:>22}  {:>13}\n", "scheduler",
+               width, "batch", "context", "prefill tokens/s", "decode tokens/s", "scheduling",
+               "decode reads", "KV bytes a rank", "sent a step");
     for (const Row& row : rows) {
       const double gb_per_s = row.decode_read_gb_per_s.median();
       const auto [least, most] = std::ranges::minmax(row.kv_bytes);
-      fmt::print("{:>5} {:>7}  {:>26}  {:>26}  {:>16}  {:>22}  {:>13}\n", row.batch, row.context,
-                 row.prefill_tokens_per_s.to_text(), row.decode_tokens_per_s.to_text(),
+      fmt::print("{:<{}} {:>5} {:>7}  {:>26}  {:>26}  {:>11}  {:>16}  {:>22}  {:>13}\n",
+                 row.scheduler, width, row.batch, row.context, row.prefill_tokens_per_s.to_text(),
+                 row.decode_tokens_per_s.to_text(),
+                 fmt::format("{:.1f} % {:.1f} %", 100 * row.prefill_scheduling.median(),
+                             100 * row.decode_scheduling.median()),
                  fmt::format("{:.1f} GB/s {:.0f} %", gb_per_s, 100.0 * gb_per_s / bandwidth),
                  fmt::format("{} - {}", format_bytes(least), format_bytes(most)),
                  format_bytes(row.decode_step_bytes_sent));
@@ -194,10 +222,13 @@ class Bench final : public Program {
               {"decode_tokens", decode_tokens_},
               {"memory_read_gb_per_s", bandwidth}};
     for (const Row& row : rows) {
-      json["rows"].push_back({{"batch", row.batch},
+      json["rows"].push_back({{"scheduler", row.scheduler},
+                              {"batch", row.batch},
                               {"context", row.context},
                               {"prefill_tokens_per_s", row.prefill_tokens_per_s.to_json()},
                               {"decode_tokens_per_s", row.decode_tokens_per_s.to_json()},
+                              {"prefill_scheduling_share", row.prefill_scheduling.to_json()},
+                              {"decode_scheduling_share", row.decode_scheduling.to_json()},
                               {"decode_read_gb_per_s", row.decode_read_gb_per_s.to_json()},
                               {"kv_bytes", row.kv_bytes},
                               {"decode_step_bytes_sent", row.decode_step_bytes_sent}});

@@ -97,4 +97,23 @@ std::string describe(const RuntimeOptions& options, int num_ranks) {
   return fmt::format("{} (ranks: {})", text, num_ranks);
 }
 
+std::vector<std::string> split_policies(std::string_view text) {
+  std::vector<std::string> result;
+  while (true) {
+    const std::size_t comma = text.find(',');
+    const std::string_view item = text.substr(0, comma);
+    const std::size_t equals = item.find('=');
+    // "key=value" without a name before it goes on with the options of the policy before.
+    const bool continues = !result.empty() && equals != std::string_view::npos &&
+                           item.substr(0, equals).find(':') == std::string_view::npos;
+    if (continues) {
+      result.back() += fmt::format(",{}", item);
+    } else {
+      result.emplace_back(item);
+    }
+    if (comma == std::string_view::npos) return result;
+    text.remove_prefix(comma + 1);
+  }
+}
+
 }  // namespace pikv::launch

@@ -4,6 +4,10 @@
 // Command-line options that several programs share.
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "core/engine/sampler.hpp"
 #include "launch/runtime.hpp"
 
@@ -18,6 +22,9 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options);
 
 /// --temperature and its companions.
 void add_sampling_options(CLI::App& app, SamplingOptions& options);
+
+/// Splits "a,b:x=1,y=2,c" into a, b:x=1,y=2 and c.
+[[nodiscard]] std::vector<std::string> split_policies(std::string_view text);
 
 /// The options in the form that can be given again, for the head of a report.
 [[nodiscard]] std::string describe(const RuntimeOptions& options, int num_ranks);

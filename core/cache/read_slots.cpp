@@ -11,30 +11,73 @@
 namespace pikv {
 namespace {
 
-/// The slots of an open page, holes left out.
-void read_page(const PageLayout& layout, const std::byte* page, bool with_keys, bool with_values,
-               KvCache::HeadContents& contents) {
-  const std::int32_t* positions = positions_in(layout, page);
-  const auto* keys = reinterpret_cast<const float*>(page);
-  const auto* values = reinterpret_cast<const float*>(page + layout.key_bytes());
-  const auto* columns = reinterpret_cast<const float*>(page + layout.columns_offset());
-  for (std::int32_t slot = 0; slot < layout.num_slots; ++slot) {
-    if (positions[slot] == kNoPosition) continue;
-    contents.positions.push_back(positions[slot]);
-    if (with_keys) {
-      for (std::int32_t d = 0; d < layout.head_dim; ++d) {
-        contents.keys.push_back(keys[static_cast<std::ptrdiff_t>(d) * layout.num_slots + slot]);
+/// Reads pages of one layout, holes left out. `contents` grows by runs of slots: pages are whole
+/// most of the time.
+class PageReader {
+ public:
+  PageReader(const PageLayout& layout, bool with_keys, bool with_values,
+             KvCache::HeadContents& contents)
+      : layout_(layout), with_keys_(with_keys), with_values_(with_values), contents_(contents) {}
+
+  void read(const std::byte* page) {
+    const std::int32_t* positions = positions_in(layout_, page);
+    for (std::int32_t begin = 0; begin < layout_.num_slots;) {
+      if (positions[begin] == kNoPosition) {
+        ++begin;
+        continue;
       }
-    }
-    if (with_values) {
-      const float* row = values + static_cast<std::ptrdiff_t>(slot) * layout.value_stride();
-      contents.values.insert(contents.values.end(), row, row + layout.head_dim);
-    }
-    for (std::int32_t c = 0; c < layout.columns.count(); ++c) {
-      contents.columns.push_back(columns[c * layout.num_slots + slot]);
+      std::int32_t end = begin + 1;
+      while (end < layout_.num_slots && positions[end] != kNoPosition) ++end;
+      contents_.positions.insert(contents_.positions.end(), positions + begin, positions + end);
+      if (with_keys_) read_keys(page, begin, end);
+      if (with_values_) read_values(page, begin, end);
+      if (!layout_.columns.empty()) read_columns(page, begin, end);
+      begin = end;
     }
   }
-}
+
+ private:
+  void read_keys(const std::byte* page, std::int32_t begin, std::int32_t end) {
+    const auto* keys = reinterpret_cast<const float*>(page);
+    const auto dim = static_cast<std::size_t>(layout_.head_dim);
+    const std::size_t first = contents_.keys.size();
+    contents_.keys.resize(first + static_cast<std::size_t>(end - begin) * dim);
+    float* to = contents_.keys.data() + first;
+    for (std::int32_t slot = begin; slot < end; ++slot) {
+      for (std::size_t d = 0; d < dim; ++d) {
+        *to++ =
+            keys[d * static_cast<std::size_t>(layout_.num_slots) + static_cast<std::size_t>(slot)];
+      }
+    }
+  }
+
+  void read_values(const std::byte* page, std::int32_t begin, std::int32_t end) {
+    const auto* values = reinterpret_cast<const float*>(page + layout_.key_bytes());
+    for (std::int32_t slot = begin; slot < end; ++slot) {
+      const float* row = values + static_cast<std::ptrdiff_t>(slot) * layout_.value_stride();
+      contents_.values.insert(contents_.values.end(), row, row + layout_.head_dim);
+    }
+  }
+
+  void read_columns(const std::byte* page, std::int32_t begin, std::int32_t end) {
+    const auto* columns = reinterpret_cast<const float*>(page + layout_.columns_offset());
+    const std::int32_t count = layout_.columns.count();
+    if (count == 1) {
+      contents_.columns.insert(contents_.columns.end(), columns + begin, columns + end);
+      return;
+    }
+    for (std::int32_t slot = begin; slot < end; ++slot) {
+      for (std::int32_t c = 0; c < count; ++c) {
+        contents_.columns.push_back(columns[c * layout_.num_slots + slot]);
+      }
+    }
+  }
+
+  const PageLayout& layout_;
+  bool with_keys_;
+  bool with_values_;
+  KvCache::HeadContents& contents_;
+};
 
 }  // namespace
 
@@ -48,6 +91,8 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
   contents.evicted_columns.assign(static_cast<std::size_t>(open_layout_.columns.count()), 0.0);
   const Streams& streams = streams_of(sequence);
   const bool decodes = (with_keys || with_values) && !seals_in_place();
+  PageReader sealed(decodes ? open_layout_ : sealed_layout_, with_keys, with_values, contents);
+  PageReader open(open_layout_, with_keys, with_values, contents);
   DeviceBuffer<std::byte> decoded(exec_.device());
   if (decodes) decoded.resize_discard(open_layout_.page_bytes());
   for (const ShardId shard : local_shards_.at(index(layer))) {
@@ -62,13 +107,13 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
       if (decodes) {
         std::byte* target = decoded.data();
         codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
-        read_page(open_layout_, target, with_keys, with_values, contents);
+        sealed.read(target);
       } else {
-        read_page(sealed_layout_, page, with_keys, with_values, contents);
+        sealed.read(page);
       }
     }
     if (stream.open_page != nullptr) {
-      read_page(open_layout_, stream.open_page, with_keys, with_values, contents);
+      open.read(stream.open_page);
     }
   }
 }

@@ -127,6 +127,7 @@ void Engine::step(std::span<const Request> requests) {
     active_[slice.active_idx].num_computed = slice.end;
   }
 
+  last_was_decode_ = plan.is_decode;
   ++stats_.num_steps;
   if (plan.is_decode) {
     ++stats_.num_decode_steps;
@@ -200,6 +201,8 @@ std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
 }
 
 void Engine::schedule() {
+  const auto start = Clock::now();
+  bool ran = false;
   for (ActiveSequence& sequence : active_) {
     if (sequence.num_computed < sequence.next_run) continue;
     parts_.scheduling.run({.id = sequence.id,
@@ -207,7 +210,13 @@ void Engine::schedule() {
                            .num_context = sequence.num_context},
                           static_cast<std::int64_t>(active_.size()));
     sequence.next_run = next_run(sequence);
+    ran = true;
   }
+  if (!ran) return;
+  const double seconds = seconds_since(start);
+  (last_was_decode_ ? stats_.decode_seconds : stats_.prefill_seconds) += seconds;
+  (last_was_decode_ ? stats_.decode_scheduling_seconds : stats_.prefill_scheduling_seconds) +=
+      seconds;
 }
 
 void Engine::forget_finished() {

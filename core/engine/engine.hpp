@@ -88,6 +88,7 @@ class Engine {
   EngineConfig config_;
   Sampler sampler_;
   EngineStats stats_;
+  bool last_was_decode_ = false;
 
   std::vector<ActiveSequence> active_;
   std::size_t num_admitted_ = 0;

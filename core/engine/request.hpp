@@ -54,7 +54,8 @@ struct Completion {
   std::size_t kv_bytes = 0;  // pages of the sequence on this rank when it ended
 };
 
-/// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode.
+/// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode. The
+/// scheduler's runs after a step are part of its time.
 struct EngineStats {
   std::int64_t num_steps = 0;
   std::int64_t num_decode_steps = 0;
@@ -62,6 +63,8 @@ struct EngineStats {
   std::int64_t num_decode_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
+  double prefill_scheduling_seconds = 0;  // of the above
+  double decode_scheduling_seconds = 0;
   // By this rank, in decode steps:
   std::uint64_t decode_bytes_sent = 0;
   std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages in use, each once a step

@@ -145,15 +145,16 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
   }
   std::vector<HeadSlots> heads;
   std::vector<std::vector<std::size_t>> orders(layer.heads.size());
-  std::vector<std::vector<float>> scores(layer.heads.size());
+  std::vector<std::vector<float>>& scores = layer_scores_;
+  scores.resize(layer.heads.size());
   scored.layer = layer.layer;
   scored.counts.resize(layer.heads.size());
   scored.heads.resize(layer.heads.size());
   for (std::size_t h = 0; h < layer.heads.size(); ++h) {
     KvCache::HeadContents& slots = layer.heads[h].slots;
     scored.counts[h] = layer.heads[h].counts;
-    scored.heads[h].positions = slots.positions;
     if (needs_.in_order) {
+      scored.heads[h].positions = slots.positions;
       orders[h] = sorted_order(slots.positions);
       sort_by_position(slots, orders[h]);
     }
@@ -186,9 +187,14 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
       scores);
   for (std::size_t h = 0; h < heads.size(); ++h) {
     ensure(scores[h].size() == heads[h].positions.size(), "one score a slot");
+    if (!needs_.in_order) {
+      std::swap(scored.heads[h].positions, layer.heads[h].slots.positions);
+      std::swap(scored.heads[h].scores, scores[h]);
+      continue;
+    }
     scored.heads[h].scores.resize(scores[h].size());
     for (std::size_t i = 0; i < scores[h].size(); ++i) {
-      scored.heads[h].scores[needs_.in_order ? orders[h][i] : i] = scores[h][i];
+      scored.heads[h].scores[orders[h][i]] = scores[h][i];
     }
   }
   check(scored);

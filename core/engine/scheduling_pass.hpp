@@ -94,6 +94,7 @@ class SchedulingPass {
   std::vector<std::vector<float>> projections_;  // [L], output projections by head, as needed
   std::vector<Message> send_, received_;
   std::vector<Scored> scored_;  // of the round
+  std::vector<std::vector<float>> layer_scores_;
   SequenceScores scores_;
   std::vector<std::int64_t> first_slots_;  // [L, Hkv]: of this rank, among those of all
   std::vector<std::vector<std::int32_t>> evict_;

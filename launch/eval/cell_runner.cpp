@@ -20,6 +20,13 @@ double mean_kv_bytes(Communicator& comm, const std::vector<Completion>& completi
   return static_cast<double>(bytes) / static_cast<double>(completions.size());
 }
 
+/// Slots that all tokens so far took, in all heads.
+double num_slots_written(const Engine& engine, const ModelConfig& model) {
+  const std::int64_t num_tokens =
+      engine.stats().num_prefill_tokens + engine.stats().num_decode_tokens;
+  return static_cast<double>(num_tokens * model.num_layers * model.num_kv_heads);
+}
+
 void add_score(std::vector<GroupResult>& groups, const std::string& name, Measure measure,
                double score) {
   auto group = std::ranges::find(groups, name, &GroupResult::group);
@@ -114,10 +121,8 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     }
   }
   const SchedulingStats& stats = runtime.scheduling().stats();
-  if (stats.num_passes > 0) {
-    result.kept = static_cast<double>(stats.num_kept) /
-                  static_cast<double>(stats.num_kept + stats.num_evicted);
-  }
+  result.kept = 1 - static_cast<double>(stats.num_evicted) /
+                        num_slots_written(runtime.engine(), runtime.model());
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
   result.scheduling_seconds = stats.seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

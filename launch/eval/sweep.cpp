@@ -18,25 +18,6 @@ Mode parse_mode(std::string_view text) {
   throw InvalidArgument(fmt::format("mode: '{}' is neither agnostic nor aware", text));
 }
 
-std::vector<std::string> split_policies(std::string_view text) {
-  std::vector<std::string> result;
-  while (true) {
-    const std::size_t comma = text.find(',');
-    const std::string_view item = text.substr(0, comma);
-    const std::size_t equals = item.find('=');
-    // "key=value" without a name before it goes on with the options of the policy before.
-    const bool continues = !result.empty() && equals != std::string_view::npos &&
-                           item.substr(0, equals).find(':') == std::string_view::npos;
-    if (continues) {
-      result.back() += fmt::format(",{}", item);
-    } else {
-      result.emplace_back(item);
-    }
-    if (comma == std::string_view::npos) return result;
-    text.remove_prefix(comma + 1);
-  }
-}
-
 std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
                                   const std::vector<std::string>& budgets,
                                   const std::vector<Mode>& modes) {

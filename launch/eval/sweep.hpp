@@ -29,9 +29,6 @@ struct SweepCell {
   Mode mode;
 };
 
-/// Splits "a,b:x=1,y=2,c" into a, b:x=1,y=2 and c.
-[[nodiscard]] std::vector<std::string> split_policies(std::string_view text);
-
 /// Every combination; the scheduler "full" once a mode, whatever the budgets.
 [[nodiscard]] std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
                                                 const std::vector<std::string>& budgets,
@@ -49,7 +46,7 @@ struct GroupResult {
 
 struct CellResult {
   std::vector<GroupResult> groups;  // in the order of the task
-  double kept = 1;                  // fraction of slots after compression
+  double kept = 1;                  // fraction of all slots that was not evicted
   /// Pages of all ranks when a question ends, a question; 0 in files that were written without it.
   double kv_bytes = 0;
   double scheduling_seconds = 0;

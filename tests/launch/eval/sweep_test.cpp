@@ -3,6 +3,7 @@
 //
 // Cells of a sweep, their statistics and their file.
 #include "launch/eval/sweep.hpp"
+#include "launch/options.hpp"
 
 #include <gtest/gtest.h>
 
