@@ -3,6 +3,7 @@
 //
 // The order in which slots are kept: a total one, so that it is the same wherever they lie.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "scheduling/scorer.hpp"
@@ -54,19 +55,25 @@ std::vector<std::int32_t> worst(const HeadScores& head, const Protection& protec
   std::vector<std::int32_t> result;
   if (count == 0) return result;
   if (count * kFew < n) {
-    // The front of the heap is the best of the worst so far: most slots only meet this one.
+    // The front of the heap is the best of the worst so far. Most slots score above it and, be they
+    // protected or not, are kept before it: one comparison is all that they cost.
+    const auto later = [&](std::int32_t a, std::int32_t b) { return before(b, a); };
     result.reserve(count);
+    float front = std::numeric_limits<float>::infinity();
     for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
-      if (result.size() < count) {
-        result.push_back(i);
-        std::ranges::push_heap(result,
-                               [&](std::int32_t a, std::int32_t b) { return before(b, a); });
-      } else if (before(result.front(), i)) {
-        std::ranges::pop_heap(result, [&](std::int32_t a, std::int32_t b) { return before(b, a); });
-        result.back() = i;
-        std::ranges::push_heap(result,
-                               [&](std::int32_t a, std::int32_t b) { return before(b, a); });
+      if (head.scores[static_cast<std::size_t>(i)] > front) continue;
+      if (result.size() == count) {
+        if (!before(result.front(), i)) continue;
+        std::ranges::pop_heap(result, later);
+        result.pop_back();
       }
+      result.push_back(i);
+      std::ranges::push_heap(result, later);
+      const std::int32_t best = result.front();
+      const bool decides = result.size() == count &&
+                           !protection.covers(head.positions[static_cast<std::size_t>(best)], next);
+      front = decides ? head.scores[static_cast<std::size_t>(best)]
+                      : std::numeric_limits<float>::infinity();
     }
   } else {
     result.resize(n);

@@ -11,6 +11,9 @@
 namespace pikv {
 namespace {
 
+// The account of a page is asked for so many pages early.
+constexpr std::size_t kPagesAhead = 8;
+
 /// Reads pages of one layout, holes left out. `contents` grows by runs of slots: pages are whole
 /// most of the time.
 class PageReader {
@@ -21,6 +24,12 @@ class PageReader {
 
   void read(const std::byte* page) {
     const std::int32_t* positions = positions_in(layout_, page);
+    // Whole pages are the rule.
+    if (std::find(positions, positions + layout_.num_slots, kNoPosition) ==
+        positions + layout_.num_slots) {
+      read_run(page, 0, layout_.num_slots);
+      return;
+    }
     for (std::int32_t begin = 0; begin < layout_.num_slots;) {
       if (positions[begin] == kNoPosition) {
         ++begin;
@@ -28,15 +37,20 @@ class PageReader {
       }
       std::int32_t end = begin + 1;
       while (end < layout_.num_slots && positions[end] != kNoPosition) ++end;
-      contents_.positions.insert(contents_.positions.end(), positions + begin, positions + end);
-      if (with_keys_) read_keys(page, begin, end);
-      if (with_values_) read_values(page, begin, end);
-      if (!layout_.columns.empty()) read_columns(page, begin, end);
+      read_run(page, begin, end);
       begin = end;
     }
   }
 
  private:
+  void read_run(const std::byte* page, std::int32_t begin, std::int32_t end) {
+    const std::int32_t* positions = positions_in(layout_, page);
+    contents_.positions.insert(contents_.positions.end(), positions + begin, positions + end);
+    if (with_keys_) read_keys(page, begin, end);
+    if (with_values_) read_values(page, begin, end);
+    if (!layout_.columns.empty()) read_columns(page, begin, end);
+  }
+
   void read_keys(const std::byte* page, std::int32_t begin, std::int32_t end) {
     const auto* keys = reinterpret_cast<const float*>(page);
     const auto dim = static_cast<std::size_t>(layout_.head_dim);
@@ -103,7 +117,14 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
     if (stream.empty()) continue;
     contents.parts.push_back(
         {shard, static_cast<std::int32_t>(stream.num_slots(config_.page_slots))});
-    for (const std::byte* page : stream.sealed_pages) {
+    const std::size_t num_sealed = stream.sealed_pages.size();
+    for (std::size_t i = 0; i < num_sealed; ++i) {
+      const std::byte* page = stream.sealed_pages[i];
+      if (i + kPagesAhead < num_sealed) {  // pages lie anywhere in memory
+        const std::byte* ahead = stream.sealed_pages[i + kPagesAhead];
+        __builtin_prefetch(ahead + sealed_layout_.position_offset());
+        __builtin_prefetch(ahead + sealed_layout_.columns_offset());
+      }
       if (decodes) {
         std::byte* target = decoded.data();
         codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});

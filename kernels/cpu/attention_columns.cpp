@@ -15,7 +15,9 @@ namespace pikv::kernels::cpu {
 namespace {
 
 // Pages a task, and vectors of slots that share one pass over the rows.
-constexpr std::int64_t kPagesPerTask = 16;
+constexpr std::int64_t kPagesPerTask = 64;
+// Pages lie anywhere in memory: their account is asked for so many pages early.
+constexpr std::int64_t kPagesAhead = 8;
 constexpr std::int64_t kMaxLanes = 8;
 // Rows, times heads of the group, whose weights exist at a time.
 constexpr std::int64_t kBlockRows = 48;
@@ -112,7 +114,13 @@ class Columns {
   }
 
   void run() {
+    if (task_.scores != nullptr &&
+        args_.open_layout.columns == AttentionColumns(AttentionColumn::kSum)) {
+      run_stored_sum();
+      return;
+    }
     for (std::int64_t i = task_.page_begin; i < task_.page_end; ++i) {
+      prefetch(i + kPagesAhead);
       const bool sealed = i < task_.stream->num_sealed_pages;
       const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
       std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
@@ -133,6 +141,41 @@ class Columns {
   }
 
  private:
+  void prefetch(std::int64_t page) const {
+    if (page >= task_.stream->num_sealed_pages) return;
+    const std::byte* ahead = task_.stream->sealed_pages[page];
+    __builtin_prefetch(ahead + args_.sealed_layout.position_offset());
+    __builtin_prefetch(ahead + args_.sealed_layout.columns_offset(), 1);
+  }
+
+  /// The case of every decode step with H2O: one row, its scores at hand, one sum.
+  void run_stored_sum() const {
+    const std::int64_t row = task_.rows.front();
+    const std::int32_t position = args_.positions.data[row];
+    const float* lse = args_.lse.row(row) + task_.kv_head * group_;
+    const float share = 1.0f / static_cast<float>(group_);
+    const float* scores = task_.scores;
+    for (std::int64_t i = task_.page_begin; i < task_.page_end; ++i) {
+      prefetch(i + kPagesAhead);
+      const bool sealed = i < task_.stream->num_sealed_pages;
+      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
+      std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
+      const auto* positions =
+          reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
+      auto* sums = reinterpret_cast<float*>(page + layout.columns_offset());
+      for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+        const auto held = load_as<I32x16>(positions + lane);
+        I32x16 readable = held <= position;
+        if (args_.window) readable &= held > position - *args_.window;
+        F32x16 total{};
+        for (std::int64_t g = 0; g < group_; ++g, scores += kLanes) {
+          total += exp(load(scores) - lse[g]);
+        }
+        store(sums + lane, load(sums + lane) + (readable ? total * share : F32x16{}));
+      }
+    }
+  }
+
   [[nodiscard]] const float* scores_of(std::int64_t page, std::int32_t lane) const {
     if (task_.scores == nullptr) return nullptr;
     return task_.scores + ((page - task_.page_begin) * args_.open_layout.num_slots + lane) * group_;

@@ -9,16 +9,17 @@
 namespace pikv::scheduling {
 namespace {
 
-/// Column `column` of slot i.
-float at(const LayerSlots& slots, const HeadSlots& head, std::size_t i, AttentionColumn column) {
-  return head.columns.row(static_cast<std::int64_t>(i))[slots.columns.place(column)];
-}
+/// One column of the slots of a head.
+class Column {
+ public:
+  Column(const LayerSlots& slots, const HeadSlots& head, AttentionColumn column)
+      : data_(head.columns.data + slots.columns.place(column)), stride_(slots.columns.count()) {}
+  float operator[](std::size_t i) const { return data_[static_cast<std::ptrdiff_t>(i) * stride_]; }
 
-/// The newest position at which a slot was used; to be written counts as a use.
-float last_use(const LayerSlots& slots, const HeadSlots& head, std::size_t i) {
-  return std::max(at(slots, head, i, AttentionColumn::kLastUse),
-                  static_cast<float>(head.positions[i]));
-}
+ private:
+  const float* data_;
+  std::ptrdiff_t stride_;
+};
 
 /// A share of the budget is for the newest slots.
 std::int64_t share_of(double share, std::int64_t budget_slots) {
@@ -39,9 +40,8 @@ class H2O final : public Scorer {
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {
-      for (std::size_t i = 0; i < scores[h].size(); ++i) {
-        scores[h][i] = at(slots, slots.heads[h], i, AttentionColumn::kSum);
-      }
+      const Column sums(slots, slots.heads[h], AttentionColumn::kSum);
+      for (std::size_t i = 0; i < scores[h].size(); ++i) scores[h][i] = sums[i];
     }
   }
 
@@ -60,9 +60,9 @@ class ObservedAttention final : public Scorer {
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {
       const HeadSlots& head = slots.heads[h];
+      const Column sums(slots, head, AttentionColumn::kSum);
       for (std::size_t i = 0; i < scores[h].size(); ++i) {
-        scores[h][i] = at(slots, head, i, AttentionColumn::kSum) /
-                       static_cast<float>(slots.next_position - head.positions[i]);
+        scores[h][i] = sums[i] / static_cast<float>(slots.next_position - head.positions[i]);
       }
     }
   }
@@ -89,10 +89,13 @@ class Usage final : public Scorer {
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {
       const HeadSlots& head = slots.heads[h];
+      const Column last_uses(slots, head, AttentionColumn::kLastUse);
+      const Column num_uses(slots, head, AttentionColumn::kNumUses);
+      const auto next = static_cast<float>(slots.next_position);
       for (std::size_t i = 0; i < scores[h].size(); ++i) {
-        const float age = static_cast<float>(slots.next_position) - last_use(slots, head, i);
-        scores[h][i] = weights_.frequency * at(slots, head, i, AttentionColumn::kNumUses) -
-                       weights_.recency * age;
+        // To be written counts as a use.
+        const float age = next - std::max(last_uses[i], static_cast<float>(head.positions[i]));
+        scores[h][i] = weights_.frequency * num_uses[i] - weights_.recency * age;
       }
     }
   }

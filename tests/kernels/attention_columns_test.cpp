@@ -78,6 +78,17 @@ TEST_P(AttentionColumnsTest, ScoresThatAttentionStoredGiveTheSame) {
     }
   }
   check({.num_slots = 32, .num_streams = 2, .window = 30, .evict_one_in = 2}, {{1, 2000}}, true);
+  const AttentionColumns sum(AttentionColumn::kSum);
+  for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {30}}) {
+    check({.num_slots = 32,
+           .group = 3,
+           .num_streams = 2,
+           .sealed = DType::kBf16,
+           .window = window,
+           .evict_one_in = 3,
+           .columns = sum},
+          {{1, 700}, {1, 1}, {1, 33}}, true);
+  }
 }
 
 TEST_P(AttentionColumnsTest, AnySetOfColumns) {
