@@ -16,6 +16,7 @@
 #include "kernels/rms_norm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rows.hpp"
+#include "kernels/softmax.hpp"
 
 namespace pikv {
 namespace {
@@ -57,6 +58,7 @@ void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
 void rms_norm(Exec&, const RmsNormArgs&) { not_built("rms_norm"); }
 void rope_table(Exec&, const RopeTableArgs&) { not_built("rope_table"); }
 void rope(Exec&, const RopeArgs&) { not_built("rope"); }
+void softmax(Exec&, const SoftmaxArgs&) { not_built("softmax"); }
 void gather_rows(Exec&, const GatherRowsArgs&) { not_built("gather_rows"); }
 void combine_rows(Exec&, const CombineRowsArgs&) { not_built("combine_rows"); }
 

@@ -12,6 +12,7 @@
 
 #include "kernels/common/error.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/softmax.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/scorers/standardize.hpp"
 #include "scheduling/smoothing.hpp"
@@ -60,7 +61,9 @@ class NonCausal final : public Scorer {
  private:
   struct Buffers {
     std::vector<float> queries;  // [w * G, D], w <= block
-    std::vector<float> logits;   // [w * G, count]
+    std::vector<float> keys;     // [width, D]
+    std::vector<float> logits;   // [w * G, width]
+    std::vector<std::int32_t> lengths;
   };
 
   /// received[i]: what slot begin + i of a KV head gets from the queries of its block. Slots whose
@@ -82,23 +85,23 @@ class NonCausal final : public Scorer {
       buffers.queries.insert(buffers.queries.end(), row, row + group * dim);
     }
     const auto rows = static_cast<std::int64_t>(buffers.queries.size()) / dim;
-    buffers.logits.resize(static_cast<std::size_t>(rows * count));
+    // Padded keys are zero, and so are their logits.
+    const std::int64_t width = options_.padded ? options_.block : count;
+    buffers.keys.assign(head.keys.row(begin), head.keys.row(begin) + count * dim);
+    buffers.keys.resize(static_cast<std::size_t>(width * dim));
+    buffers.logits.resize(static_cast<std::size_t>(rows * width));
     kernels::linear(exec, {.x = {buffers.queries.data(), {rows, dim}},
-                           .weight = {head.keys.row(begin), DType::kF32, count, dim},
-                           .y = {buffers.logits.data(), {rows, count}}});
-    const std::int64_t num_padded = options_.padded ? options_.block - count : 0;
+                           .weight = {buffers.keys.data(), DType::kF32, width, dim},
+                           .y = {buffers.logits.data(), {rows, width}}});
+    buffers.lengths.assign(static_cast<std::size_t>(rows), static_cast<std::int32_t>(width));
+    kernels::softmax(exec, {.x = {buffers.logits.data(), {rows, width}},
+                            .lengths = {buffers.lengths.data(), {rows}}});
     std::ranges::fill(received,
-                      static_cast<float>(num_padded) / static_cast<float>(options_.block));
+                      static_cast<float>(width - count) / static_cast<float>(options_.block));
+    const float share = 1.0f / static_cast<float>(group);
     for (std::int64_t r = 0; r < rows; ++r) {
-      float* row = buffers.logits.data() + r * count;
-      float largest = *std::max_element(row, row + count);
-      if (num_padded > 0) largest = std::max(largest, 0.0f);
-      float total = static_cast<float>(num_padded) * std::exp(-largest);
-      for (std::int64_t i = 0; i < count; ++i) total += row[i] = std::exp(row[i] - largest);
-      const float share = 1.0f / (total * static_cast<float>(group));
-      for (std::int64_t i = 0; i < count; ++i) {
-        received[static_cast<std::size_t>(i)] += row[i] * share;
-      }
+      const float* row = buffers.logits.data() + r * width;
+      for (std::size_t i = 0; i < received.size(); ++i) received[i] += row[i] * share;
     }
   }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/common/error.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/softmax.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/smoothing.hpp"
 
@@ -15,15 +16,16 @@ namespace {
 
 /// Work space of mean_attention, kept from head to head.
 struct Buffers {
-  std::vector<float> queries;  // [w * G, D]
-  std::vector<float> logits;   // [w * G, n]
+  std::vector<float> queries;          // [w * G, D]
+  std::vector<float> logits;           // [w * G, n]
+  std::vector<std::int32_t> readable;  // [w * G], slots that each row reads
 };
 
 /// weights[i] of slot i: softmax of the query rows of one KV head's group, averaged over group and
 /// rows. Row r reads the slots up to its own position.
 void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, Buffers& buffers,
                     std::vector<float>& weights) {
-  auto& [queries, logits] = buffers;
+  auto& [queries, logits, readable] = buffers;
   const std::int64_t group =
       slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
   const HeadSlots& head = slots.heads[kv_head];
@@ -42,20 +44,19 @@ void mean_attention(Exec& exec, const LayerSlots& slots, std::size_t kv_head, Bu
   kernels::linear(exec, {.x = {queries.data(), {rows * group, dim}},
                          .weight = {head.keys.data, DType::kF32, n, dim},
                          .y = {logits.data(), {rows * group, n}}});
-  weights.assign(static_cast<std::size_t>(n), 0.0f);
+  readable.clear();
   for (std::int64_t r = 0; r < rows * group; ++r) {
-    float* row = logits.data() + r * n;
     const Position own = slots.query_positions[static_cast<std::size_t>(r / group)];
-    const std::int64_t readable =
-        std::ranges::upper_bound(head.positions, own) - head.positions.begin();
-    if (readable == 0) continue;
-    const float largest = *std::max_element(row, row + readable);
-    float total = 0;
-    for (std::int64_t i = 0; i < readable; ++i) total += row[i] = std::exp(row[i] - largest);
-    const float share = 1.0f / (total * static_cast<float>(rows * group));
-    for (std::int64_t i = 0; i < readable; ++i) {
-      weights[static_cast<std::size_t>(i)] += row[i] * share;
-    }
+    readable.push_back(static_cast<std::int32_t>(std::ranges::upper_bound(head.positions, own) -
+                                                 head.positions.begin()));
+  }
+  kernels::softmax(exec, {.x = {logits.data(), {rows * group, n}},
+                          .lengths = {readable.data(), {rows * group}}});
+  weights.assign(static_cast<std::size_t>(n), 0.0f);
+  const float share = 1.0f / static_cast<float>(rows * group);
+  for (std::int64_t r = 0; r < rows * group; ++r) {
+    const float* row = logits.data() + r * n;
+    for (std::int64_t i = 0; i < n; ++i) weights[static_cast<std::size_t>(i)] += row[i] * share;
   }
 }
 
