@@ -161,4 +161,21 @@ class AttentionTrace {
   std::vector<std::vector<Slot>> heads_;
 };
 
+/// The made-up numbers of published cases, from a linear congruential generator: four query heads,
+/// two KV heads, 8 channels.
+inline AttentionTrace golden_numbers(std::uint32_t seed, std::int64_t num_tokens) {
+  std::uint32_t state = seed;
+  const auto draw = [&](std::int64_t count, double scale) {
+    std::vector<float> result;
+    for (std::int64_t i = 0; i < count; ++i) {
+      state = 1664525u * state + 1013904223u;
+      result.push_back(
+          static_cast<float>(scale * (static_cast<double>(state / 256) / 16777216.0 * 2.0 - 1.0)));
+    }
+    return result;
+  };
+  std::vector<float> q = draw(4 * num_tokens * 8, 2.0);
+  return {std::move(q), draw(2 * num_tokens * 8, 1.0), 4, 2, num_tokens};
+}
+
 }  // namespace pikv

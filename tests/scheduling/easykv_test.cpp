@@ -13,21 +13,6 @@ namespace {
 
 constexpr std::int64_t kTokens = 256;
 
-AttentionTrace numbers() {
-  std::uint32_t state = 2;
-  const auto draw = [&](std::int64_t count, double scale) {
-    std::vector<float> result;
-    for (std::int64_t i = 0; i < count; ++i) {
-      state = 1664525u * state + 1013904223u;
-      result.push_back(
-          static_cast<float>(scale * (static_cast<double>(state / 256) / 16777216.0 * 2.0 - 1.0)));
-    }
-    return result;
-  };
-  std::vector<float> q = draw(4 * kTokens * 8, 2.0);
-  return {std::move(q), draw(2 * kTokens * 8, 1.0), 4, 2, kTokens};
-}
-
 struct Sums {
   std::int64_t positions;
   std::int64_t squares;
@@ -60,7 +45,7 @@ class EncodingCases : public testing::TestWithParam<Case> {};
 TEST_P(EncodingCases, KeepThePublishedPositions) {
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(),
                                      GetParam().name + ":when=stride,stride=8,sinks=4");
-  AttentionTrace trace = numbers();
+  AttentionTrace trace = golden_numbers(2, kTokens);
   trace.run(*scheduler, {.fraction = 0.5}, 248, 248);
   for (const std::size_t h : {0u, 1u}) {
     EXPECT_EQ(trace.slots(h).size(), 128u);
@@ -81,7 +66,7 @@ class DecodingCases : public testing::TestWithParam<Case> {};
 TEST_P(DecodingCases, KeepThePublishedPositions) {
   const auto scheduler =
       make_policy("scheduler", scheduling::schedulers(), GetParam().name + ":when=decode");
-  AttentionTrace trace = numbers();
+  AttentionTrace trace = golden_numbers(2, kTokens);
   trace.run(*scheduler, {.slots = 64}, 32, 231);
   for (const std::size_t h : {0u, 1u}) {
     EXPECT_EQ(trace.slots(h).size(), 32u + 64u) << "the prompt is not touched";

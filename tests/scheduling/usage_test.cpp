@@ -60,6 +60,39 @@ TEST(H2O, EvictsStepByStepWhatTheGreedyReferenceEvicts) {
   }
 }
 
+std::vector<Position> range(std::initializer_list<std::pair<Position, Position>> runs) {
+  std::vector<Position> result;
+  for (const auto& [first, last] : runs) {
+    for (Position p = first; p <= last; ++p) result.push_back(p);
+  }
+  return result;
+}
+
+// Published sets on made-up numbers (40 tokens, four query heads, two KV heads, 8 channels):
+// kvpress' ObservedAttention, and H2O as KVCache-Factory has it, with a window of 4.
+TEST(AccumulatedAttention, KeepsThePublishedPositions) {
+  struct Case {
+    std::string scheduler;
+    std::vector<Position> heads[2];
+  };
+  const std::vector<Case> cases = {
+      {"observed_attention",
+       {range({{0, 14}, {16, 17}, {19, 19}, {21, 22}}),
+        range({{0, 11}, {13, 15}, {20, 20}, {25, 25}, {27, 27}, {36, 37}})}},
+      {"h2o:recent=0.2,when=prefill",
+       {range({{0, 14}, {17, 17}, {36, 39}}), range({{0, 15}, {36, 39}})}}};
+  for (const Case& c : cases) {
+    AttentionTrace trace = golden_numbers(1, 40);
+    trace.run(*make_policy("scheduler", scheduling::schedulers(), c.scheduler), {.slots = 20}, 40,
+              40);
+    for (const std::size_t h : {0u, 1u}) {
+      std::vector<Position> kept;
+      for (const AttentionTrace::Slot& slot : trace.slots(h)) kept.push_back(slot.position);
+      EXPECT_EQ(kept, c.heads[h]) << c.scheduler << ", head " << h;
+    }
+  }
+}
+
 /// A cache of items that a trace asks for: an item that is there is used, another one is written.
 class ItemCache {
  public:
