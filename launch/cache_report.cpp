@@ -34,7 +34,22 @@ CacheReport gather_cache_report(Runtime& runtime, std::int64_t layer) {
          .num_slots = figures[2 * shard],
          .page_bytes = figures[2 * shard + 1]});
   }
+  report.reads = gather_read_stats(runtime);
   return report;
+}
+
+ReadStats gather_read_stats(Runtime& runtime) {
+  ReadStats stats = runtime.decoder().read_stats();
+  std::array<std::int64_t, 4> sums = {stats.num_pages_there, stats.num_pages_read,
+                                      static_cast<std::int64_t>(stats.bytes_not_read),
+                                      stats.num_measured};
+  runtime.comm().all_reduce(std::span<std::int64_t>(sums), ReduceOp::kSum);
+  runtime.comm().all_reduce(std::span(&stats.attention_read, 1), ReduceOp::kSum);
+  return {.num_pages_there = sums[0],
+          .num_pages_read = sums[1],
+          .bytes_not_read = static_cast<std::uint64_t>(sums[2]),
+          .num_measured = sums[3],
+          .attention_read = stats.attention_read};
 }
 
 std::string format_bytes(std::uint64_t bytes) {
@@ -63,6 +78,14 @@ std::string CacheReport::to_text() const {
     text += fmt::format("{:>7} {:>5} {:>10} {:>12}\n", row.shard, row.rank, row.num_slots,
                         format_bytes(static_cast<std::uint64_t>(row.page_bytes)));
   }
+  if (reads.num_pages_there > 0) {
+    text += fmt::format("\nDecode chose {} of {} pages ({:.1f} %)", reads.num_pages_read,
+                        reads.num_pages_there, 100.0 * reads.pages_share());
+    if (const auto share = reads.attention_share()) {
+      text += fmt::format(", which had {:.2f} % of the attention", 100.0 * *share);
+    }
+    text += '\n';
+  }
   return text;
 }
 
@@ -83,6 +106,12 @@ std::string CacheReport::to_json() const {
                               {"rank", row.rank},
                               {"kv_slots", row.num_slots},
                               {"page_bytes", row.page_bytes}});
+  }
+  if (reads.num_pages_there > 0) {
+    json["reads"] = {{"pages_there", reads.num_pages_there},
+                     {"pages_read", reads.num_pages_read},
+                     {"bytes_not_read", reads.bytes_not_read}};
+    if (const auto share = reads.attention_share()) json["reads"]["attention_read"] = *share;
   }
   return json.dump();
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "launch/agreement.hpp"
+#include "launch/cache_report.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -96,6 +97,9 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     result.kept = static_cast<double>(stats.num_kept) /
                   static_cast<double>(stats.num_kept + stats.num_evicted);
   }
+  const ReadStats reads = gather_read_stats(runtime);
+  result.pages_read = reads.pages_share();
+  result.attention_read = reads.attention_share();
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
   result.scheduling_seconds = stats.seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
