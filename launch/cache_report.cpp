@@ -40,16 +40,18 @@ CacheReport gather_cache_report(Runtime& runtime, std::int64_t layer) {
 
 ReadStats gather_read_stats(Runtime& runtime) {
   ReadStats stats = runtime.decoder().read_stats();
-  std::array<std::int64_t, 4> sums = {stats.num_pages_there, stats.num_pages_read,
-                                      static_cast<std::int64_t>(stats.bytes_not_read),
-                                      stats.num_measured};
+  std::array<std::int64_t, 6> sums = {
+      stats.num_pages_there, stats.num_pages_read, static_cast<std::int64_t>(stats.bytes_not_read),
+      stats.num_measured,    stats.num_top_pages,  stats.num_top_pages_read};
   runtime.comm().all_reduce(std::span<std::int64_t>(sums), ReduceOp::kSum);
   runtime.comm().all_reduce(std::span(&stats.attention_read, 1), ReduceOp::kSum);
   return {.num_pages_there = sums[0],
           .num_pages_read = sums[1],
           .bytes_not_read = static_cast<std::uint64_t>(sums[2]),
           .num_measured = sums[3],
-          .attention_read = stats.attention_read};
+          .attention_read = stats.attention_read,
+          .num_top_pages = sums[4],
+          .num_top_pages_read = sums[5]};
 }
 
 std::string format_bytes(std::uint64_t bytes) {
@@ -82,7 +84,8 @@ std::string CacheReport::to_text() const {
     text += fmt::format("\nDecode chose {} of {} pages ({:.1f} %)", reads.num_pages_read,
                         reads.num_pages_there, 100.0 * reads.pages_share());
     if (const auto share = reads.attention_share()) {
-      text += fmt::format(", which had {:.2f} % of the attention", 100.0 * *share);
+      text += fmt::format(", with {:.2f} % of the attention and {:.1f} % of the best pages",
+                          100.0 * *share, 100.0 * reads.recall().value_or(1.0));
     }
     text += '\n';
   }
@@ -112,6 +115,7 @@ std::string CacheReport::to_json() const {
                      {"pages_read", reads.num_pages_read},
                      {"bytes_not_read", reads.bytes_not_read}};
     if (const auto share = reads.attention_share()) json["reads"]["attention_read"] = *share;
+    if (const auto recall = reads.recall()) json["reads"]["top_pages_read"] = *recall;
   }
   return json.dump();
 }

@@ -60,7 +60,7 @@ void PageChoice::narrow(LayerId layer, std::optional<std::int32_t> window,
                         const std::vector<int>& holders, std::span<AttentionBatch> batches) {
   rows_.clear();
   if (reader_.reads_all(layer)) return;
-  find_lone_rows(batches);
+  find_lone_rows(window, batches);
   rank_pages(window, batches);
   if (comm_.size() > 1) exchange(holders);
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
@@ -69,7 +69,8 @@ void PageChoice::narrow(LayerId layer, std::optional<std::int32_t> window,
 }
 
 // A chunk that is divided over many ranks may have single rows on each, and they are not alone.
-void PageChoice::find_lone_rows(std::span<AttentionBatch> batches) {
+void PageChoice::find_lone_rows(std::optional<std::int32_t> window,
+                                std::span<AttentionBatch> batches) {
   std::unordered_map<SequenceId, std::int64_t> num_rows;
   for (const AttentionBatch& batch : batches) {
     for (const SequenceId sequence : batch.queries.sequences) ++num_rows[sequence];
@@ -82,6 +83,7 @@ void PageChoice::find_lone_rows(std::span<AttentionBatch> batches) {
       rows_.push_back({.batch = &batch,
                        .segment = i,
                        .position = position,
+                       .oldest = window ? position - *window + 1 : 0,
                        .num_read = reader_.num_pages(std::int64_t{position} + 1,
                                                      cache_.open_layout().num_slots, budget_)});
     }
@@ -233,7 +235,8 @@ void PageChoice::take(const LoneRow& row, std::size_t kv_head, std::vector<Candi
   stats_.num_pages_read += static_cast<std::int64_t>(chosen.size());
 }
 
-void PageChoice::measure(const AttentionBatch& batch, View<const float, 2> whole_lse) {
+void PageChoice::measure(const AttentionBatch& batch, View<const float, 2> whole_lse,
+                         std::span<const kernels::AttentionSegment> whole_segments) {
   for (const LoneRow& row : rows_) {
     if (row.batch != &batch) continue;
     const std::int64_t r = batch.segments[row.segment].row_begin;
@@ -242,6 +245,55 @@ void PageChoice::measure(const AttentionBatch& batch, View<const float, 2> whole
           std::exp(static_cast<double>(batch.queries.lse.row(r)[h] - whole_lse.row(r)[h]));
       ++stats_.num_measured;
     }
+    add_recall(row, whole_segments[row.segment].scores);
+  }
+}
+
+/// Ranks the pages of each head by what their bounds stand for: the largest logit that a head of
+/// the group has with a slot. `scores`: of all pages, as attention stored them.
+void PageChoice::add_recall(const LoneRow& row, const float* scores) {
+  const auto group = row.batch->queries.q.extent(1) / static_cast<std::int64_t>(num_kv_heads_);
+  const kernels::AttentionSegment& segment = row.batch->segments[row.segment];
+  const auto num_streams = static_cast<std::size_t>(segment.num_streams);
+  for (std::size_t h = 0; h < num_kv_heads_; ++h) {
+    std::vector<kernels::PageBound> logits;
+    std::vector<kernels::PageBound> read;
+    const std::vector<Candidate>& chosen =
+        candidates_[static_cast<std::size_t>(&row - rows_.data()) * num_kv_heads_ + h];
+    std::int32_t page_idx = 0;
+    for (std::size_t i = 0; i < num_streams; ++i) {
+      const kernels::StreamView& stream =
+          row.batch
+              ->whole_streams[static_cast<std::size_t>(segment.first_stream) + h * num_streams + i];
+      for (std::int32_t p = 0; p < num_pages_of(stream); ++p, ++page_idx) {
+        const bool sealed = p < stream.num_sealed_pages;
+        const PageLayout& layout = sealed ? cache_.sealed_layout() : cache_.open_layout();
+        const auto* positions = reinterpret_cast<const Position*>(
+            (sealed ? stream.sealed_pages[p] : stream.open_page) + layout.position_offset());
+        kernels::PageBound logit{-std::numeric_limits<float>::infinity(), -1};
+        for (std::int64_t slot = 0; slot < layout.num_slots; ++slot) {
+          const float* tile = scores + slot / kLanes * group * kLanes + slot % kLanes;
+          if (positions[slot] < row.oldest || positions[slot] > row.position) continue;
+          logit.newest = std::max(logit.newest, positions[slot]);
+          for (std::int64_t g = 0; g < group; ++g) {
+            logit.bound = std::max(logit.bound, tile[g * kLanes]);
+          }
+        }
+        scores += group * layout.num_slots;
+        if (logit.newest < 0) continue;
+        logits.push_back(logit);
+        if (std::ranges::binary_search(chosen, page_idx, {}, &Candidate::page)) {
+          read.push_back(logit);
+        }
+      }
+    }
+    if (chosen.empty()) continue;
+    const Better better{row.position};
+    const auto last = logits.begin() + static_cast<std::ptrdiff_t>(chosen.size() - 1);
+    std::ranges::nth_element(logits, last, better);
+    stats_.num_top_pages += static_cast<std::int64_t>(chosen.size());
+    stats_.num_top_pages_read += std::ranges::count_if(
+        read, [&](const kernels::PageBound& page) { return !better(*last, page); });
   }
 }
 

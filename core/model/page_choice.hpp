@@ -29,8 +29,10 @@ struct ReadStats {
   std::int64_t num_pages_there = 0;  // a row and KV head each
   std::int64_t num_pages_read = 0;
   std::uint64_t bytes_not_read = 0;
-  std::int64_t num_measured = 0;  // rows and query heads, see PageReader::measures
-  double attention_read = 0;      // sum of the shares of their attention that was read
+  std::int64_t num_measured = 0;        // rows and query heads, see PageReader::measures
+  double attention_read = 0;            // sum of the shares of their attention that was read
+  std::int64_t num_top_pages = 0;       // as many of the largest logits as were read of these rows
+  std::int64_t num_top_pages_read = 0;  // and those of them that were read
 
   /// The share of the pages that was read; 1 where everything was.
   [[nodiscard]] double pages_share() const {
@@ -41,6 +43,11 @@ struct ReadStats {
   [[nodiscard]] std::optional<double> attention_share() const {
     if (num_measured == 0) return std::nullopt;
     return attention_read / static_cast<double>(num_measured);
+  }
+  /// The share of the pages of the largest logits, of as many as were read, where it was measured.
+  [[nodiscard]] std::optional<double> recall() const {
+    if (num_top_pages == 0) return std::nullopt;
+    return static_cast<double>(num_top_pages_read) / static_cast<double>(num_top_pages);
   }
 };
 
@@ -55,8 +62,10 @@ class PageChoice {
   void narrow(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
               std::span<AttentionBatch> batches);
 
-  /// Adds what rows read of their attention, given the log-sum-exp [T, H] over all pages.
-  void measure(const AttentionBatch& batch, View<const float, 2> whole_lse);
+  /// Adds what rows read of their attention and of the pages that they should have read, given the
+  /// log-sum-exp [T, H] over all pages and segments with the scores of lone rows for these.
+  void measure(const AttentionBatch& batch, View<const float, 2> whole_lse,
+               std::span<const kernels::AttentionSegment> whole_segments);
 
   [[nodiscard]] bool measures() const { return reader_.measures(); }
   [[nodiscard]] const ReadStats& stats() const { return stats_; }
@@ -66,6 +75,7 @@ class PageChoice {
     AttentionBatch* batch;
     std::size_t segment;
     Position position;
+    Position oldest;        // that it may read
     std::int64_t num_read;  // pages a KV head, if there are so many
   };
   /// A page of this rank that a row may read.
@@ -74,12 +84,13 @@ class PageChoice {
     std::int32_t page;  // counted over the streams of the head
   };
 
-  void find_lone_rows(std::span<AttentionBatch> batches);
+  void find_lone_rows(std::optional<std::int32_t> window, std::span<AttentionBatch> batches);
   void rank_pages(std::optional<std::int32_t> window, std::span<AttentionBatch> batches);
   [[nodiscard]] std::span<kernels::StreamView> head_streams(const LoneRow& row,
                                                             std::size_t kv_head);
   void keep_best(const LoneRow& row, std::span<const kernels::PageBound> bounds,
                  std::vector<Candidate>& candidates);
+  void add_recall(const LoneRow& row, const float* scores);
   void exchange(const std::vector<int>& holders);
   void take(const LoneRow& row, std::size_t kv_head, std::vector<Candidate>& chosen);
 

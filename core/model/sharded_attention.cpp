@@ -316,8 +316,7 @@ void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& b
        .lse = lse});
 }
 
-/// Attends to all pages beside what was read. Scores, where there is room for them, are of the
-/// pages that were read.
+/// Attends to all pages beside what was read.
 void ShardedAttention::measure(std::optional<std::int32_t> window, const Batch& batch) {
   std::vector<float> o(static_cast<std::size_t>(batch.queries.o.size()));
   std::vector<float> lse(static_cast<std::size_t>(batch.queries.lse.size()));
@@ -325,9 +324,10 @@ void ShardedAttention::measure(std::optional<std::int32_t> window, const Batch& 
   Batch whole;
   whole.queries = batch.queries;
   whole.segments = batch.segments;
-  for (kernels::AttentionSegment& segment : whole.segments) segment.scores = nullptr;
-  attend(window, whole, batch.whole_streams, {o.data(), batch.queries.o.extents}, whole_lse);
-  page_choice_->measure(batch, whole_lse);
+  whole.streams = batch.whole_streams;
+  make_room_for_scores(whole);
+  attend(window, whole, whole.streams, {o.data(), batch.queries.o.extents}, whole_lse);
+  page_choice_->measure(batch, whole_lse, whole.segments);
 }
 
 }  // namespace pikv

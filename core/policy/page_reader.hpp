@@ -33,8 +33,8 @@ class PageReader {
   /// How the query heads that share a KV head, and so its pages, become one.
   [[nodiscard]] virtual kernels::GroupReduce group_reduce() const = 0;
 
-  /// Whether to attend to all pages too, to know which share of the attention was read. One rank
-  /// only; as slow as reading everything.
+  /// Whether to attend to all pages too, to know which share of the attention and of the best pages
+  /// was read. One rank only; slower than reading everything.
   [[nodiscard]] virtual bool measures() const = 0;
 };
 

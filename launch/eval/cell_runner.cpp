@@ -100,6 +100,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   const ReadStats reads = gather_read_stats(runtime);
   result.pages_read = reads.pages_share();
   result.attention_read = reads.attention_share();
+  result.top_pages_read = reads.recall();
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
   result.scheduling_seconds = stats.seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

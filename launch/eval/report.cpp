@@ -76,7 +76,8 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                    std::span<const CellResult> results) {
   std::string text =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
-      "scheduling_seconds,seconds,pages_read,attention_read\n";
+      "scheduling_seconds,seconds,pages_read,attention_read,"
+      "top_pages_read\n";
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const CellResult& result = results[i];
     for (const GroupResult& group : result.groups) {
@@ -98,7 +99,8 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
           fmt::format("{}", result.scheduling_seconds),
           fmt::format("{}", result.seconds),
           fmt::format("{}", result.pages_read),
-          result.attention_read ? fmt::format("{}", *result.attention_read) : ""};
+          result.attention_read ? fmt::format("{}", *result.attention_read) : "",
+          result.top_pages_read ? fmt::format("{}", *result.top_pages_read) : ""};
       text += fmt::format("{}\n", fmt::join(fields, ","));
     }
   }

@@ -55,6 +55,7 @@ struct CellResult {
   double kv_bytes = 0;
   double pages_read = 1;                   // fraction of pages, where a scheduler chooses
   std::optional<double> attention_read{};  // fraction of its weight that they have, if measured
+  std::optional<double> top_pages_read{};  // fraction of the best pages that are among them
   double scheduling_seconds = 0;
   double seconds = 0;
 };

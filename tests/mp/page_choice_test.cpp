@@ -68,6 +68,38 @@ struct Page {
   std::vector<reference::Slot> slots;
 };
 
+double bound(std::span<const float> q, const Page& page) {
+  double sum = 0;
+  for (std::size_t d = 0; d < q.size(); ++d) {
+    double largest = -INFINITY;
+    for (const reference::Slot& slot : page.slots) {
+      largest = std::max(largest, static_cast<double>(q[d]) * static_cast<double>(slot.key[d]));
+    }
+    sum += largest;
+  }
+  return sum;
+}
+
+double largest_logit(std::span<const float> q, const Page& page) {
+  double largest = -INFINITY;
+  for (const reference::Slot& slot : page.slots) {
+    double logit = 0;
+    for (std::size_t d = 0; d < q.size(); ++d) {
+      logit += static_cast<double>(q[d]) * static_cast<double>(slot.key[d]);
+    }
+    largest = std::max(largest, logit);
+  }
+  return largest;
+}
+
+std::vector<reference::Slot> slots_of(const std::vector<const Page*>& pages) {
+  std::vector<reference::Slot> slots;
+  for (const Page* page : pages) {
+    slots.insert(slots.end(), page->slots.begin(), page->slots.end());
+  }
+  return slots;
+}
+
 class PageChoiceTest : public testing::Test {
  protected:
   void start(std::int64_t num_shards, const PageReader* reader, LayerId layer = LayerId{1}) {
@@ -164,13 +196,14 @@ class PageChoiceTest : public testing::Test {
     return counts;
   }
 
-  /// The slots of the best pages of a head, by the rule of core/policy/page_reader.hpp.
-  [[nodiscard]] std::vector<reference::Slot> best_pages(const Row& row, std::size_t kv_head,
-                                                        std::int64_t num_pages,
-                                                        std::optional<std::int32_t> window) const {
+  /// The best pages of a head, by the rule of core/policy/page_reader.hpp or by another score.
+  [[nodiscard]] std::vector<const Page*> best_pages(
+      const Row& row, std::size_t kv_head, std::int64_t num_pages,
+      std::optional<std::int32_t> window,
+      double (*score)(std::span<const float> q, const Page& page) = bound) const {
     struct Ranked {
       bool own;
-      double bound;
+      double score;
       const Page* page;
     };
     std::vector<Ranked> ranked;
@@ -181,28 +214,20 @@ class PageChoiceTest : public testing::Test {
         if (window && newest <= row.position - *window) continue;
         double best = -INFINITY;
         for (std::size_t g = 0; g < std::size_t{kGroup}; ++g) {
-          double bound = 0;
-          for (std::size_t d = 0; d < std::size_t{kD}; ++d) {
-            const auto q = static_cast<double>(row.q[(kv_head * kGroup + g) * kD + d]);
-            double largest = -INFINITY;
-            for (const reference::Slot& slot : page.slots) {
-              largest = std::max(largest, q * static_cast<double>(slot.key[d]));
-            }
-            bound += largest;
-          }
-          best = std::max(best, bound);
+          const auto q = std::span(row.q).subspan((kv_head * kGroup + g) * kD, std::size_t{kD});
+          best = std::max(best, score(q, page));
         }
         ranked.push_back({newest == row.position, best, &page});
       }
     }
     std::ranges::sort(ranked, [](const Ranked& a, const Ranked& b) {
-      return a.own != b.own ? a.own : a.bound > b.bound;
+      return a.own != b.own ? a.own : a.score > b.score;
     });
-    std::vector<reference::Slot> slots;
+    std::vector<const Page*> pages;
     for (std::size_t i = 0; i < std::min(ranked.size(), static_cast<std::size_t>(num_pages)); ++i) {
-      slots.insert(slots.end(), ranked[i].page->slots.begin(), ranked[i].page->slots.end());
+      pages.push_back(ranked[i].page);
     }
-    return slots;
+    return pages;
   }
 
   /// `num_pages`: that each row reads.
@@ -212,7 +237,7 @@ class PageChoiceTest : public testing::Test {
     for (const Row& row : rows) {
       if (row.rank != world().rank()) continue;
       for (std::size_t head = 0; head < std::size_t{kHeads}; ++head) {
-        const auto slots = best_pages(row, head / kGroup, num_pages, window);
+        const auto slots = slots_of(best_pages(row, head / kGroup, num_pages, window));
         const reference::Attended expected = reference::attend(
             std::span(row.q).subspan(head * kD, std::size_t{kD}),
             1.0 / std::sqrt(static_cast<double>(kD)), row.position, window, slots);
@@ -372,7 +397,7 @@ TEST_F(PageChoiceTest, WhatIsReadOfTheAttentionIsMeasuredOnOneRank) {
     EXPECT_THROW(start(9, &three), InvalidArgument);
     return;
   }
-  std::vector<double> shares;
+  std::vector<double> shares, recalls;
   for (const PageReader* reader : {&three, &all}) {
     start(4, reader);
     std::vector<Row> prompt;
@@ -389,16 +414,33 @@ TEST_F(PageChoiceTest, WhatIsReadOfTheAttentionIsMeasuredOnOneRank) {
     for (std::size_t head = 0; head < std::size_t{kHeads}; ++head) {
       const auto q = std::span(rows[0].q).subspan(head * kD, std::size_t{kD});
       const auto lse = [&](std::int64_t num_pages) {
-        return reference::attend(q, scale, rows[0].position, std::nullopt,
-                                 best_pages(rows[0], head / kGroup, num_pages, std::nullopt))
+        return reference::attend(
+                   q, scale, rows[0].position, std::nullopt,
+                   slots_of(best_pages(rows[0], head / kGroup, num_pages, std::nullopt)))
             .state.lse;
       };
       expected += std::exp(lse(reader == &all ? kAll : 3) - lse(kAll)) / kHeads;
     }
     EXPECT_NEAR(shares.back(), expected, 1e-5);
+
+    std::int64_t best = 0;
+    std::int64_t read = 0;
+    for (std::size_t h = 0; h < std::size_t{kKvHeads}; ++h) {
+      const std::int64_t count = reader == &all ? kAll : 3;
+      const auto chosen = best_pages(rows[0], h, count, std::nullopt);
+      for (const Page* page : best_pages(rows[0], h, count, std::nullopt, largest_logit)) {
+        ++best;
+        if (std::ranges::find(chosen, page) != chosen.end()) ++read;
+      }
+    }
+    EXPECT_EQ(stats.num_top_pages, best);
+    EXPECT_EQ(stats.num_top_pages_read, read);
+    recalls.push_back(stats.recall().value_or(-1));
   }
   EXPECT_LT(shares[0], 0.95);
   EXPECT_EQ(shares[1], 1.0);
+  EXPECT_LT(recalls[0], 1.0);
+  EXPECT_EQ(recalls[1], 1.0);
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ std::vector<CellResult> results() {
            .kv_bytes = 0,
            .pages_read = 0.125,
            .attention_read = 0.75,
+           .top_pages_read = 0.5,
            .scheduling_seconds = 0.5,
            .seconds = 2}};
 }
@@ -31,7 +32,8 @@ std::vector<CellResult> results() {
 TEST(Report, CsvHasALineForEachGroupOfEachCell) {
   const std::string head =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
-      "scheduling_seconds,seconds,pages_read,attention_read\n";
+      "scheduling_seconds,seconds,pages_read,attention_read,"
+      "top_pages_read\n";
   EXPECT_TRUE(to_csv("niah:keys=4,queries=2", kCells, results())
                   .starts_with(head + "\"niah:keys=4,queries=2\",agnostic,full,"));
   const std::string text = to_csv("t", kCells, results());
@@ -42,7 +44,7 @@ TEST(Report, CsvHasALineForEachGroupOfEachCell) {
             std::string::npos)
       << "unknown bytes are an empty field\n"
       << text;
-  EXPECT_NE(text.find(",2,0.125,0.75\n"), std::string::npos) << "what decode read\n" << text;
+  EXPECT_NE(text.find(",2,0.125,0.75,0.5\n"), std::string::npos) << "what decode read\n" << text;
   EXPECT_EQ(std::ranges::count(text, '\n'), 5);
 }
 
