@@ -7,9 +7,9 @@
 //
 // The published code chooses pages for each query head and is for models without groups. Here the
 // heads of a group share their pages, so that attention passes over each once, and a page is worth
-// what it is to the head that could want it most (group=max) or the mean over the heads. The mean
-// is dominated by heads of large queries in the same way, but a page that a single head needs is
-// outvoted; with groups of one the two are the published rule.
+// what it is to the head that could want it most (group=max), which stays a bound on every logit of
+// the group, or the mean over the heads, which is none. With groups of one both are the published
+// rule. The page of the newest token is always read and counts, as in the published kernels.
 #include <algorithm>
 #include <array>
 
