@@ -34,7 +34,8 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   require(args.from_layout.num_slots == args.to_layout.num_slots &&
               args.from_layout.head_dim == args.to_layout.head_dim &&
-              args.from_layout.columns == args.to_layout.columns,
+              args.from_layout.columns == args.to_layout.columns &&
+              args.from_layout.key_bounds == args.to_layout.key_bounds,
           "convert_pages", "the layouts differ in more than the element type");
   require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
           " source pages, ", args.to.extent(0), " target pages");

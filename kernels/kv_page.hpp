@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Writing to KV pages: tokens into an open page, an open page into its sealed form, and slots that
-// move or go.
+// move or go. The bounds of keys are not kept up: see kernels/page_bounds.hpp.
 #pragma once
 
 #include <cstddef>

@@ -34,7 +34,24 @@ CacheReport gather_cache_report(Runtime& runtime, std::int64_t layer) {
          .num_slots = figures[2 * shard],
          .page_bytes = figures[2 * shard + 1]});
   }
+  report.reads = gather_read_stats(runtime);
   return report;
+}
+
+ReadStats gather_read_stats(Runtime& runtime) {
+  ReadStats stats = runtime.decoder().read_stats();
+  std::array<std::int64_t, 6> sums = {
+      stats.num_pages_there, stats.num_pages_read, static_cast<std::int64_t>(stats.bytes_not_read),
+      stats.num_measured,    stats.num_top_pages,  stats.num_top_pages_read};
+  runtime.comm().all_reduce(std::span<std::int64_t>(sums), ReduceOp::kSum);
+  runtime.comm().all_reduce(std::span(&stats.attention_read, 1), ReduceOp::kSum);
+  return {.num_pages_there = sums[0],
+          .num_pages_read = sums[1],
+          .bytes_not_read = static_cast<std::uint64_t>(sums[2]),
+          .num_measured = sums[3],
+          .attention_read = stats.attention_read,
+          .num_top_pages = sums[4],
+          .num_top_pages_read = sums[5]};
 }
 
 std::string format_bytes(std::uint64_t bytes) {
@@ -63,6 +80,15 @@ std::string CacheReport::to_text() const {
     text += fmt::format("{:>7} {:>5} {:>10} {:>12}\n", row.shard, row.rank, row.num_slots,
                         format_bytes(static_cast<std::uint64_t>(row.page_bytes)));
   }
+  if (reads.num_pages_there > 0) {
+    text += fmt::format("\nDecode chose {} of {} pages ({:.1f} %)", reads.num_pages_read,
+                        reads.num_pages_there, 100.0 * reads.pages_share());
+    if (const auto share = reads.attention_share()) {
+      text += fmt::format(", with {:.2f} % of the attention and {:.1f} % of the best pages",
+                          100.0 * *share, 100.0 * reads.recall().value_or(1.0));
+    }
+    text += '\n';
+  }
   return text;
 }
 
@@ -83,6 +109,13 @@ std::string CacheReport::to_json() const {
                               {"rank", row.rank},
                               {"kv_slots", row.num_slots},
                               {"page_bytes", row.page_bytes}});
+  }
+  if (reads.num_pages_there > 0) {
+    json["reads"] = {{"pages_there", reads.num_pages_there},
+                     {"pages_read", reads.num_pages_read},
+                     {"bytes_not_read", reads.bytes_not_read}};
+    if (const auto share = reads.attention_share()) json["reads"]["attention_read"] = *share;
+    if (const auto recall = reads.recall()) json["reads"]["top_pages_read"] = *recall;
   }
   return json.dump();
 }

@@ -23,6 +23,7 @@ struct CacheReport {
   std::vector<CacheStats> ranks;  // [R]
   std::int64_t layer = 0;
   std::vector<ShardRow> shards;  // of that layer
+  ReadStats reads;               // of all ranks
 
   [[nodiscard]] std::string to_text() const;
   [[nodiscard]] std::string to_json() const;
@@ -30,6 +31,9 @@ struct CacheReport {
 
 /// A collective; every rank gets the whole report.
 [[nodiscard]] CacheReport gather_cache_report(Runtime& runtime, std::int64_t layer);
+
+/// What decode read of the cache, on all ranks. A collective.
+[[nodiscard]] ReadStats gather_read_stats(Runtime& runtime);
 
 /// "12.3 MiB"
 [[nodiscard]] std::string format_bytes(std::uint64_t bytes);

@@ -113,8 +113,10 @@ void Runtime::load(const RuntimeOptions& options) {
                                                    .head_dim = config_->head_dim,
                                                    .page_slots = options.page_slots,
                                                    .columns = needs.columns,
+                                                   .key_bounds = needs.key_bounds,
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
+  const KvBudget budget = parse_budget(options.budget_text);
   select_from_nothing(*scheduler_, *config_);
   tap_ = std::make_unique<QueryTap>(exec_,
                                     QueryTap::Shape{.num_layers = config_->num_layers,
@@ -131,16 +133,17 @@ void Runtime::load(const RuntimeOptions& options) {
                                                            .gate = *gate_,
                                                            .kv_router = *kv_router_,
                                                            .column_decay = needs.column_decay,
+                                                           .page_reader = scheduler_->page_reader(),
+                                                           .read_budget = budget,
                                                            .tap = *tap_});
-  scheduling_ = std::make_unique<SchedulingPass>(
-      exec_, SchedulingParts{.model = *config_,
-                             .weights = *weights_,
-                             .cache = *cache_,
-                             .tap = *tap_,
-                             .comm = comm_,
-                             .scheduler = *scheduler_,
-                             .budget = parse_budget(options.budget_text),
-                             .recorded = needs});
+  scheduling_ = std::make_unique<SchedulingPass>(exec_, SchedulingParts{.model = *config_,
+                                                                        .weights = *weights_,
+                                                                        .cache = *cache_,
+                                                                        .tap = *tap_,
+                                                                        .comm = comm_,
+                                                                        .scheduler = *scheduler_,
+                                                                        .budget = budget,
+                                                                        .recorded = needs});
   engine_ = std::make_unique<Engine>(
       EngineParts{.model = *config_,
                   .decoder = *decoder_,

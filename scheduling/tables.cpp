@@ -15,6 +15,8 @@ using Row = PolicyRow<Scheduler>;
 
 constexpr std::array kSchedulers = {
     Row{"full", "keeps every slot", "attention as published", make_full},
+    Row{"quest", "keeps every slot; decode reads the pages whose keys could matter most",
+        "Tang et al. 2024, 2406.10774", make_quest},
     Row{"random", "a random set of slots, by seed", "baseline", make_uniform<make_random>},
     Row{"recency", "the newest slots", "baseline", make_uniform<make_recency>},
     Row{"streaming_llm", "the first four slots and the newest", "Xiao et al. 2023, 2309.17453",

@@ -91,6 +91,14 @@ void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
                       {.layout = sealed_layout_, .slots = view_of<const kernels::SlotRef>(sealed)});
   kernels::hide_slots(exec_,
                       {.layout = open_layout_, .slots = view_of<const kernels::SlotRef>(open)});
+  if (!open_layout_.key_bounds) return;
+  const auto pages_of = [](const std::vector<kernels::SlotRef>& slots) {
+    std::vector<std::byte*> pages;
+    for (const kernels::SlotRef& slot : slots) pages.push_back(slot.page);
+    return pages;
+  };
+  summarize(sealed_layout_, pages_of(sealed));
+  summarize(open_layout_, pages_of(open));
 }
 
 /// What the slots kept account of stays known of the stream.

@@ -7,6 +7,7 @@
 
 #include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
+#include "kernels/page_bounds.hpp"
 
 namespace pikv {
 KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_map, int rank,
@@ -16,7 +17,7 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       shard_map_(shard_map),
       codec_(codec),
       open_layout_(make_page_layout(config.page_slots, static_cast<std::int32_t>(config.head_dim),
-                                    DType::kF32, config.columns)),
+                                    DType::kF32, config.columns, config.key_bounds)),
       sealed_layout_(codec.sealed_layout(open_layout_)),
       pool_(exec.device(), config.budget_bytes) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
@@ -197,6 +198,7 @@ void KvCache::run_pending() {
     codec_.seal(exec_, open_layout_, view_of<const std::byte* const>(full_pages_),
                 view_of<std::byte* const>(sealed_pages_));
   }
+  if (open_layout_.key_bounds) summarize_written();
   for (const std::byte* page : full_pages_) {
     pool_.release(const_cast<std::byte*>(page), open_layout_.page_bytes());
   }
@@ -206,6 +208,23 @@ void KvCache::run_pending() {
   opened_.clear();
   full_pages_.clear();
   sealed_pages_.clear();
+}
+
+/// The bounds of keys follow what the pending work wrote.
+void KvCache::summarize_written() {
+  std::vector<std::byte*> pages;
+  for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
+  for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
+  summarize(open_layout_, std::move(pages));
+  summarize(sealed_layout_, sealed_pages_);
+}
+
+/// A page may be named more than once.
+void KvCache::summarize(const PageLayout& layout, std::vector<std::byte*> pages) {
+  std::ranges::sort(pages);
+  const auto repeated = std::ranges::unique(pages);
+  pages.erase(repeated.begin(), repeated.end());
+  kernels::summarize_pages(exec_, {.layout = layout, .pages = view_of<std::byte* const>(pages)});
 }
 
 std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,

@@ -31,6 +31,7 @@ struct KvCacheConfig {
   std::int64_t head_dim = 0;
   std::int32_t page_slots = 16;   // a multiple of kLanes
   AttentionColumns columns = {};  // what the slots keep account of
+  bool key_bounds = false;        // pages know the smallest and largest key of each channel
   std::optional<std::size_t> budget_bytes;
 };
 
@@ -128,6 +129,8 @@ class KvCache {
   [[nodiscard]] bool make_room_for(const Entries& entries);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
   void run_pending();
+  void summarize(const PageLayout& layout, std::vector<std::byte*> pages);
+  void summarize_written();
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
                                                     std::span<const std::int32_t> subscripts) const;

@@ -109,6 +109,7 @@ void Engine::step(std::span<const Request> requests) {
   const auto start = Clock::now();
   const std::uint64_t bytes_before = parts_.comm.stats().bytes_sent;
   const std::uint64_t weights_before = parts_.decoder.weight_bytes_read();
+  const std::uint64_t not_read_before = parts_.decoder.read_stats().bytes_not_read;
   const BatchPlan plan = plan_batch(active_, config_.chunk_tokens);
   const RankRows mine = rows_of_rank(plan, active_, parts_.comm.rank(), parts_.comm.size());
   parts_.decoder.forward(mine.rows);
@@ -134,8 +135,9 @@ void Engine::step(std::span<const Request> requests) {
     stats_.num_decode_tokens += plan.num_tokens;
     stats_.decode_seconds += seconds_since(start);
     stats_.decode_bytes_sent += parts_.comm.stats().bytes_sent - bytes_before;
-    stats_.decode_bytes_read +=
-        parts_.decoder.weight_bytes_read() - weights_before + parts_.cache.page_bytes();
+    stats_.decode_bytes_read += parts_.decoder.weight_bytes_read() - weights_before +
+                                parts_.cache.page_bytes() -
+                                (parts_.decoder.read_stats().bytes_not_read - not_read_before);
   } else {
     stats_.num_prefill_tokens += plan.num_tokens;
     stats_.prefill_seconds += seconds_since(start);

@@ -67,7 +67,7 @@ struct EngineStats {
   double decode_scheduling_seconds = 0;
   // By this rank, in decode steps:
   std::uint64_t decode_bytes_sent = 0;
-  std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages in use, each once a step
+  std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages read, each once a step
 };
 
 }  // namespace pikv

@@ -85,10 +85,13 @@ void SchedulingPass::switch_to(const Scheduler& scheduler, const KvBudget& budge
   const SchedulerNeeds& recorded = parts_.recorded;
   require(
       needs.query_rows <= recorded.query_rows && (!needs.query_moments || recorded.query_moments) &&
-          (!needs.key_moments || recorded.key_moments) && recorded.columns.has_all(needs.columns) &&
+          (!needs.key_moments || recorded.key_moments) &&
+          (!needs.key_bounds || recorded.key_bounds) && recorded.columns.has_all(needs.columns) &&
           (!needs.columns.has(AttentionColumn::kDecayed) ||
            needs.column_decay == recorded.column_decay),
       "scheduler", "it needs queries or attention that this run does not record");
+  require(scheduler.page_reader() == parts_.scheduler.page_reader(), "scheduler",
+          "what decode reads cannot change in a run");
   scheduler_ = &scheduler;
   budget_ = budget;
   needs_ = needs;

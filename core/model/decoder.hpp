@@ -33,7 +33,9 @@ struct DecoderParts {
   Communicator& comm;
   const Gate& gate;
   const KvRouter& kv_router;
-  float column_decay = 0;  // of the cache's decayed attention columns
+  float column_decay = 0;                   // of the cache's decayed attention columns
+  const PageReader* page_reader = nullptr;  // or null: everything is read
+  KvBudget read_budget = {};                // of the page reader
   QueryTap& tap;
 };
 
@@ -57,6 +59,9 @@ class Decoder {
   [[nodiscard]] std::uint64_t weight_bytes_read() const {
     return dense_bytes_read_ + experts_.weight_bytes_read();
   }
+
+  /// What decode left unread of the cache.
+  [[nodiscard]] ReadStats read_stats() const { return attention_.read_stats(); }
 
  private:
   void attention_block(LayerId layer, const StepRows& rows);

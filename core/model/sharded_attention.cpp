@@ -36,7 +36,11 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
       results_(make_messages(comm)),
       totals_(make_messages(comm)),
       received_totals_(make_messages(comm)),
-      lse_(exec.device()) {}
+      lse_(exec.device()) {
+  if (config.page_reader == nullptr) return;
+  page_choice_.emplace(exec, comm, cache, *config.page_reader, config.read_budget,
+                       config.num_kv_heads);
+}
 
 void ShardedAttention::run(const Args& args) {
   owners_.resize(static_cast<std::size_t>(args.rows.size()));
@@ -60,8 +64,8 @@ void ShardedAttention::run(const Args& args) {
                            .q = args.q,
                            .o = args.o,
                            .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
-    attend(args.layer, args.window, batches_[0]);
-    if (keeps_account()) account(args.layer, args.window, batches_[0], batches_[0].queries.lse);
+    attend(args.layer, args.window, {0}, batches_);
+    if (keeps_account()) account(args.window, batches_[0], batches_[0].queries.lse);
     return;
   }
   const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
@@ -69,7 +73,7 @@ void ShardedAttention::run(const Args& args) {
     pack(args, rank, std::ranges::binary_search(holders, rank));
   }
   comm_.all_to_all_v(send_, received_, "attention queries");
-  answer(args);
+  answer(args, holders);
   comm_.all_to_all_v(replies_, results_, "attention results");
   merge(args);
   if (keeps_account()) exchange_totals(args, holders);
@@ -120,7 +124,7 @@ void ShardedAttention::pack(const Args& args, int rank, bool has_shards) {
   }
 }
 
-void ShardedAttention::answer(const Args& args) {
+void ShardedAttention::answer(const Args& args, const std::vector<int>& holders) {
   batch_ranks_.clear();
   for (std::size_t rank = 0; rank < received_.size(); ++rank) {
     Message& message = received_[rank];
@@ -162,9 +166,7 @@ void ShardedAttention::answer(const Args& args) {
   }
   // All entries before any query: a row may read what another rank's row brings in this step.
   for (std::size_t i = 0; i < batch_ranks_.size(); ++i) append(batches_[i].entries);
-  for (std::size_t i = 0; i < batch_ranks_.size(); ++i) {
-    attend(args.layer, args.window, batches_[i]);
-  }
+  attend(args.layer, args.window, holders, std::span(batches_).first(batch_ranks_.size()));
 }
 
 // Every rank that answered learns what its slots' weights are relative to.
@@ -183,7 +185,7 @@ void ShardedAttention::exchange_totals(const Args& args, const std::vector<int>&
     MessageFields fields(received_totals_[batch_ranks_[i]]);
     const auto extents = batches_[i].queries.lse.extents;
     const auto count = static_cast<std::size_t>(extents[0] * extents[1]);
-    account(args.layer, args.window, batches_[i], {fields.next<float>(count).data(), extents});
+    account(args.window, batches_[i], {fields.next<float>(count).data(), extents});
   }
 }
 
@@ -215,17 +217,18 @@ void ShardedAttention::append(const KvCache::Entries& entries) {
                            comm_.rank(), ")"));
 }
 
-bool ShardedAttention::stores_scores(const Queries& queries,
+bool ShardedAttention::stores_scores(const Batch& batch,
                                      const kernels::AttentionSegment& segment) const {
   if (segment.row_end - segment.row_begin != 1) return false;
   const auto row = static_cast<std::size_t>(segment.row_begin);
   return cache_.open_layout().columns != AttentionColumns(AttentionColumn::kLargestFar) ||
-         is_sampled_query(queries.positions[row]);
+         is_sampled_query(batch.queries.positions[row]);
 }
 
-void ShardedAttention::collect(LayerId layer, Batch& batch) {
-  segments_.clear();
-  streams_.clear();
+void ShardedAttention::collect(LayerId layer, Batch& batch) const {
+  batch.segments.clear();
+  batch.streams.clear();
+  batch.whole_streams.clear();
   const auto num_rows = static_cast<std::int32_t>(batch.queries.sequences.size());
   for (std::int32_t row = 0; row < num_rows;) {
     const SequenceId sequence = batch.queries.sequences[static_cast<std::size_t>(row)];
@@ -233,70 +236,98 @@ void ShardedAttention::collect(LayerId layer, Batch& batch) {
     while (end < num_rows && batch.queries.sequences[static_cast<std::size_t>(end)] == sequence) {
       ++end;
     }
-    const auto first_stream = static_cast<std::int64_t>(streams_.size());
-    const std::int32_t num_streams = cache_.collect_streams(layer, sequence, streams_);
-    segments_.push_back({.row_begin = row,
-                         .row_end = end,
-                         .first_stream = first_stream,
-                         .num_streams = num_streams});
+    const auto first_stream = static_cast<std::int64_t>(batch.streams.size());
+    const std::int32_t num_streams = cache_.collect_streams(layer, sequence, batch.streams);
+    batch.segments.push_back({.row_begin = row,
+                              .row_end = end,
+                              .first_stream = first_stream,
+                              .num_streams = num_streams});
     row = end;
   }
-  if (!keeps_account()) return;
-  // Single rows leave their scores, so that the keys are not read twice.
+}
+
+/// Single rows leave their scores, so that the keys are not read twice.
+void ShardedAttention::make_room_for_scores(Batch& batch) const {
   const std::int64_t floats_per_page =
       cache_.open_layout().num_slots * (config_.num_heads / config_.num_kv_heads);
   std::size_t num_floats = 0;
   std::vector<std::size_t> begins;
-  for (const kernels::AttentionSegment& segment : segments_) {
+  for (const kernels::AttentionSegment& segment : batch.segments) {
     begins.push_back(num_floats);
-    if (!stores_scores(batch.queries, segment)) continue;
+    if (!stores_scores(batch, segment)) continue;
     for (std::int64_t i = 0; i < segment.num_streams * config_.num_kv_heads; ++i) {
-      const auto& view = streams_[static_cast<std::size_t>(segment.first_stream + i)];
+      const auto& view = batch.streams[static_cast<std::size_t>(segment.first_stream + i)];
       num_floats += static_cast<std::size_t>(
           (view.num_sealed_pages + (view.open_page != nullptr ? 1 : 0)) * floats_per_page);
     }
   }
   batch.scores.resize(num_floats);
-  for (std::size_t i = 0; i < segments_.size(); ++i) {
-    if (stores_scores(batch.queries, segments_[i])) {
-      segments_[i].scores = batch.scores.data() + begins[i];
+  for (std::size_t i = 0; i < batch.segments.size(); ++i) {
+    if (stores_scores(batch, batch.segments[i])) {
+      batch.segments[i].scores = batch.scores.data() + begins[i];
     }
   }
 }
 
-void ShardedAttention::account(LayerId layer, std::optional<std::int32_t> window, Batch& batch,
+void ShardedAttention::account(std::optional<std::int32_t> window, const Batch& batch,
                                View<const float, 2> lse) {
-  collect(layer, batch);
-  const Queries& queries = batch.queries;
+  const Batch::Queries& queries = batch.queries;
   kernels::attention_columns(
-      exec_, {.q = queries.q,
-              .positions = {queries.positions.data(), {queries.q.extent(0)}},
-              .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
-              .streams = {streams_.data(), {static_cast<std::int64_t>(streams_.size())}},
-              .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
-              .sealed_layout = cache_.sealed_layout(),
-              .open_layout = cache_.open_layout(),
-              .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-              .window = window,
-              .lse = lse,
-              .decay = config_.column_decay});
+      exec_,
+      {.q = queries.q,
+       .positions = {queries.positions.data(), {queries.q.extent(0)}},
+       .segments = {batch.segments.data(), {static_cast<std::int64_t>(batch.segments.size())}},
+       .streams = {batch.streams.data(), {static_cast<std::int64_t>(batch.streams.size())}},
+       .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+       .sealed_layout = cache_.sealed_layout(),
+       .open_layout = cache_.open_layout(),
+       .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+       .window = window,
+       .lse = lse,
+       .decay = config_.column_decay});
 }
 
-void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window, Batch& batch) {
-  collect(layer, batch);
-  const Queries& queries = batch.queries;
-  kernels::attention(exec_,
-                     {.q = queries.q,
-                      .positions = {queries.positions.data(), {queries.q.extent(0)}},
-                      .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
-                      .streams = {streams_.data(), {static_cast<std::int64_t>(streams_.size())}},
-                      .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
-                      .sealed_layout = cache_.sealed_layout(),
-                      .open_layout = cache_.open_layout(),
-                      .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-                      .window = window,
-                      .o = queries.o,
-                      .lse = queries.lse});
+void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
+                              const std::vector<int>& holders, std::span<Batch> batches) {
+  for (Batch& batch : batches) collect(layer, batch);
+  if (page_choice_) page_choice_->narrow(layer, window, holders, batches);
+  for (Batch& batch : batches) {
+    if (keeps_account()) make_room_for_scores(batch);
+    attend(window, batch, batch.streams, batch.queries.o, batch.queries.lse);
+    if (!batch.whole_streams.empty()) measure(window, batch);
+  }
+}
+
+void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& batch,
+                              const std::vector<kernels::StreamView>& streams, View<float, 3> o,
+                              View<float, 2> lse) {
+  kernels::attention(
+      exec_,
+      {.q = batch.queries.q,
+       .positions = {batch.queries.positions.data(), {batch.queries.q.extent(0)}},
+       .segments = {batch.segments.data(), {static_cast<std::int64_t>(batch.segments.size())}},
+       .streams = {streams.data(), {static_cast<std::int64_t>(streams.size())}},
+       .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+       .sealed_layout = cache_.sealed_layout(),
+       .open_layout = cache_.open_layout(),
+       .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+       .window = window,
+       .o = o,
+       .lse = lse});
+}
+
+/// Attends to all pages beside what was read.
+void ShardedAttention::measure(std::optional<std::int32_t> window, const Batch& batch) {
+  std::vector<float> o(static_cast<std::size_t>(batch.queries.o.size()));
+  std::vector<float> lse(static_cast<std::size_t>(batch.queries.lse.size()));
+  const View<float, 2> whole_lse{lse.data(), batch.queries.lse.extents};
+  Batch whole;
+  whole.queries = batch.queries;
+  whole.segments = batch.segments;
+  whole.streams = batch.whole_streams;
+  make_room_for_scores(whole);
+  attend(window, whole, whole.streams, {o.data(), batch.queries.o.extents}, whole_lse);
+  page_choice_->measure(batch, whole_lse, whole.segments);
 }
 
 }  // namespace pikv

@@ -7,6 +7,7 @@
 // appends, attends over what it holds and returns one partial output and log-sum-exp a row and
 // head; the row's rank merges them in the order of ranks. Two exchanges a layer, whose bytes depend
 // on the rows of the step and not on the length of the context. A group of one exchanges nothing.
+// With a page reader, lone rows read some of the pages (core/model/page_choice.hpp).
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,8 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/model/attention_batch.hpp"
+#include "core/model/page_choice.hpp"
 #include "core/model/step_rows.hpp"
 #include "core/policy/kv_router.hpp"
 #include "core/policy/shard_map.hpp"
@@ -28,7 +31,9 @@ class ShardedAttention {
     std::int64_t num_heads;
     std::int64_t num_kv_heads;
     std::int64_t head_dim;
-    float column_decay = 0;  // of the cache's decayed attention columns
+    float column_decay = 0;                   // of the cache's decayed attention columns
+    const PageReader* page_reader = nullptr;  // or null: everything is read
+    KvBudget read_budget = {};                // of the page reader
   };
 
   /// All references must outlive this object.
@@ -49,34 +54,30 @@ class ShardedAttention {
   /// rank is full.
   void run(const Args& args);
 
- private:
-  /// Rows whose queries this rank answers.
-  struct Queries {
-    std::span<const SequenceId> sequences;
-    std::span<const Position> positions;
-    View<const float, 3> q;
-    View<float, 3> o;
-    View<float, 2> lse;
-  };
+  /// What the page reader left out; zeros without one.
+  [[nodiscard]] ReadStats read_stats() const {
+    return page_choice_ ? page_choice_->stats() : ReadStats{};
+  }
 
-  /// A batch of queries with what this rank's cache holds for them.
-  struct Batch {
-    Queries queries;
-    KvCache::Entries entries;
-    std::vector<float> scores;  // of single rows, where slots keep account
-  };
+ private:
+  using Batch = AttentionBatch;
 
   void append(const KvCache::Entries& entries);
-  void attend(LayerId layer, std::optional<std::int32_t> window, Batch& batch);
-  void collect(LayerId layer, Batch& batch);
-  [[nodiscard]] bool stores_scores(const Queries& queries,
+  void attend(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
+              std::span<Batch> batches);
+  void attend(std::optional<std::int32_t> window, const Batch& batch,
+              const std::vector<kernels::StreamView>& streams, View<float, 3> o,
+              View<float, 2> lse);
+  void measure(std::optional<std::int32_t> window, const Batch& batch);
+  void collect(LayerId layer, Batch& batch) const;
+  void make_room_for_scores(Batch& batch) const;
+  [[nodiscard]] bool stores_scores(const Batch& batch,
                                    const kernels::AttentionSegment& segment) const;
-  void account(LayerId layer, std::optional<std::int32_t> window, Batch& batch,
-               View<const float, 2> lse);
+  void account(std::optional<std::int32_t> window, const Batch& batch, View<const float, 2> lse);
   void exchange_totals(const Args& args, const std::vector<int>& holders);
   [[nodiscard]] bool keeps_account() const { return !cache_.open_layout().columns.empty(); }
   void pack(const Args& args, int rank, bool has_shards);
-  void answer(const Args& args);
+  void answer(const Args& args, const std::vector<int>& holders);
   void merge(const Args& args);
 
   Exec& exec_;
@@ -92,8 +93,7 @@ class ShardedAttention {
   std::vector<Message> totals_, received_totals_;
   std::vector<Batch> batches_;  // of the layer in progress, with the rank that each came from
   std::vector<std::size_t> batch_ranks_;
-  std::vector<kernels::AttentionSegment> segments_;
-  std::vector<kernels::StreamView> streams_;
+  std::optional<PageChoice> page_choice_;
   DeviceBuffer<float> lse_;
 };
 

@@ -29,6 +29,7 @@ struct SchedulerNeeds {
   bool key_moments = false;
   AttentionColumns columns = {};  // kept by the slots all the time, at a cost in every step
   float column_decay = 0;         // of the decayed ones, in [0, 1)
+  bool key_bounds = false;        // kept by the pages all the time, for a page reader
   bool keys = false;
   bool values = false;
   bool output_projection = false;
@@ -64,10 +65,10 @@ struct KeyMoments {
 
 /// The slots of one KV head, over all shards.
 struct HeadSlots {
-  std::span<const Position> positions;  // [n]
-  View<const float, 2> keys;            // [n, D], after RoPE
-  View<const float, 2> values;          // [n, D]
-  View<const float, 2> columns = {};    // [n, C], see LayerSlots::columns
+  std::span<const Position> positions;           // [n]
+  View<const float, 2> keys;                     // [n, D], after RoPE
+  View<const float, 2> values;                   // [n, D]
+  View<const float, 2> columns = {};             // [n, C], see LayerSlots::columns
   std::span<const double> evicted_columns = {};  // [C], sums over the slots that were evicted
   KeyMoments key_moments = {};                   // where asked for
 };
@@ -103,9 +104,15 @@ struct SequenceScores {
   std::vector<HeadScores> heads;  // [L, Hkv], the slots in any order
 };
 
+class PageReader;  // core/policy/page_reader.hpp
+
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
+
+  /// What decides how much of the cache a step reads, part of the scheduler; null: it reads
+  /// everything. One with a page reader needs key_bounds.
+  [[nodiscard]] virtual const PageReader* page_reader() const { return nullptr; }
 
   /// False when the scheduler never evicts: nothing below is then called.
   [[nodiscard]] virtual bool evicts() const = 0;
@@ -113,8 +120,8 @@ class Scheduler {
   [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
 
   /// After how many tokens of a sequence the scheduler runs next, more than `num_computed`; a step
-  /// ends there. The context is what is to be compressed: the prompt, or its part before a question.
-  /// The same on every rank.
+  /// ends there. The context is what is to be compressed: the prompt, or its part before a
+  /// question. The same on every rank.
   [[nodiscard]] virtual std::int64_t next_run(std::int64_t num_computed, std::int64_t num_context,
                                               const KvBudget& budget) const = 0;
   static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();

@@ -4,9 +4,11 @@
 // What one KV page is in memory. A page holds P slots of one stream, keys and values of one KV
 // head:
 //
-//   [ K: D x P | V: P x Dp | position: P x int32 | columns: C x P x float ]
+//   [ K: D x P | V: P x Dp | position: P x int32 | columns: C x P x float | bounds: 2 x Dp x float
+//   ]
 //
-// with Dp = D rounded up to kLanes and C columns of what the slots were used for, if any.
+// with Dp = D rounded up to kLanes, C columns of what the slots were used for, if any, and, if
+// asked for, the smallest and the largest key of each channel (kernels/page_bounds.hpp).
 //
 // Keys lie channel by channel, so that one vector register holds one channel of kLanes slots:
 // scores of a whole page come out of the product with no horizontal sum, and per-channel codecs
@@ -38,6 +40,7 @@ struct PageLayout {
   std::int32_t head_dim = 0;   // D
   DType dtype = DType::kF32;
   AttentionColumns columns = {};
+  bool key_bounds = false;
 
   [[nodiscard]] constexpr std::int32_t value_stride() const {
     return (head_dim + kLanes - 1) / kLanes * kLanes;
@@ -61,12 +64,16 @@ struct PageLayout {
     return columns_offset() + sizeof(float) * static_cast<std::size_t>(num_slots) *
                                   static_cast<std::size_t>(columns.place(column));
   }
+  [[nodiscard]] constexpr std::size_t bounds_offset() const {
+    return columns_offset() + sizeof(float) * static_cast<std::size_t>(num_slots) *
+                                  static_cast<std::size_t>(columns.count());
+  }
+  [[nodiscard]] constexpr std::size_t bounds_bytes() const {
+    return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(value_stride()) : 0;
+  }
   /// A multiple of 64, so that consecutive pages stay aligned to cache lines.
   [[nodiscard]] constexpr std::size_t page_bytes() const {
-    const std::size_t used = columns_offset() + sizeof(float) *
-                                                    static_cast<std::size_t>(num_slots) *
-                                                    static_cast<std::size_t>(columns.count());
-    return (used + 63) / 64 * 64;
+    return (bounds_offset() + bounds_bytes() + 63) / 64 * 64;
   }
 
   [[nodiscard]] constexpr bool operator==(const PageLayout&) const = default;
@@ -74,11 +81,12 @@ struct PageLayout {
 
 /// Throws InvalidArgument unless P is a positive multiple of kLanes and D is positive.
 [[nodiscard]] inline PageLayout make_page_layout(std::int32_t num_slots, std::int32_t head_dim,
-                                                 DType dtype, AttentionColumns columns = {}) {
+                                                 DType dtype, AttentionColumns columns = {},
+                                                 bool key_bounds = false) {
   require(num_slots > 0 && num_slots % kLanes == 0, "page_layout", "page size = ", num_slots,
           " slots is not a positive multiple of ", kLanes);
   require(head_dim > 0, "page_layout", "head_dim = ", head_dim, " is not positive");
-  return {num_slots, head_dim, dtype, columns};
+  return {num_slots, head_dim, dtype, columns, key_bounds};
 }
 
 }  // namespace pikv

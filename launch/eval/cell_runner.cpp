@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "launch/agreement.hpp"
+#include "launch/cache_report.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -123,6 +124,10 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   const SchedulingStats& stats = runtime.scheduling().stats();
   result.kept = 1 - static_cast<double>(stats.num_evicted) /
                         num_slots_written(runtime.engine(), runtime.model());
+  const ReadStats reads = gather_read_stats(runtime);
+  result.pages_read = reads.pages_share();
+  result.attention_read = reads.attention_share();
+  result.top_pages_read = reads.recall();
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
   result.scheduling_seconds = stats.seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -18,6 +18,13 @@ std::string bytes_text(double kv_bytes) {
   return kv_bytes > 0 ? format_bytes(static_cast<std::uint64_t>(kv_bytes)) : "-";
 }
 
+/// "0.2500", and in brackets how much of the attention that was.
+std::string read_text(const CellResult& result) {
+  const std::string pages = fmt::format("{:.4f}", result.pages_read);
+  if (!result.attention_read) return pages;
+  return fmt::format("{} ({:.2f} %)", pages, 100 * *result.attention_read);
+}
+
 std::string score_text(const GroupResult& group) {
   const Estimate estimate = group.estimate();
   if (group.measure != Measure::kScore) {
@@ -43,16 +50,20 @@ std::string csv_field(std::string_view text) {
 std::string to_table(std::span<const SweepCell> cells, std::span<const CellResult> results) {
   std::size_t width = 20;
   for (const SweepCell& cell : cells) width = std::max(width, cell.scheduler.size());
-  std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10}", "mode", "scheduler", width,
-                                 "budget", "kept", "KV bytes");
+  std::size_t read_width = 7;
+  for (const CellResult& result : results) {
+    read_width = std::max(read_width, read_text(result).size());
+  }
+  std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10} {:>{}}", "mode", "scheduler",
+                                 width, "budget", "kept", "KV bytes", "read", read_width);
   for (const GroupResult& group : results.front().groups) {
     text += fmt::format(" {:>{}}", group.group, kScoreWidth);
   }
   text += fmt::format(" {:>9} {:>9}\n", "scoring s", "all s");
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    text +=
-        fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10}", name(cells[i].mode), cells[i].scheduler,
-                    width, cells[i].budget, results[i].kept, bytes_text(results[i].kv_bytes));
+    text += fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10} {:>{}}", name(cells[i].mode),
+                        cells[i].scheduler, width, cells[i].budget, results[i].kept,
+                        bytes_text(results[i].kv_bytes), read_text(results[i]), read_width);
     for (const GroupResult& group : results[i].groups) {
       text += fmt::format(" {:>{}}", score_text(group), kScoreWidth);
     }
@@ -65,7 +76,8 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                    std::span<const CellResult> results) {
   std::string text =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
-      "scheduling_seconds,seconds\n";
+      "scheduling_seconds,seconds,pages_read,attention_read,"
+      "top_pages_read\n";
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const CellResult& result = results[i];
     for (const GroupResult& group : result.groups) {
@@ -85,7 +97,10 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
           fmt::format("{}", estimate.low),
           fmt::format("{}", estimate.high),
           fmt::format("{}", result.scheduling_seconds),
-          fmt::format("{}", result.seconds)};
+          fmt::format("{}", result.seconds),
+          fmt::format("{}", result.pages_read),
+          result.attention_read ? fmt::format("{}", *result.attention_read) : "",
+          result.top_pages_read ? fmt::format("{}", *result.top_pages_read) : ""};
       text += fmt::format("{}\n", fmt::join(fields, ","));
     }
   }

@@ -23,8 +23,15 @@ CellResult parse_result(const Json& json) {
   CellResult result{.groups = {},
                     .kept = json.at("kept").get<double>(),
                     .kv_bytes = json.value("kv_bytes", 0.0),
+                    .pages_read = json.value("pages_read", 1.0),
                     .scheduling_seconds = json.at("scheduling_seconds").get<double>(),
                     .seconds = json.at("seconds").get<double>()};
+  if (json.contains("attention_read")) {
+    result.attention_read = json.at("attention_read").get<double>();
+  }
+  if (json.contains("top_pages_read")) {
+    result.top_pages_read = json.at("top_pages_read").get<double>();
+  }
   for (const auto& [group, value] : json.at("groups").items()) {
     result.groups.push_back({.group = group,
                              .scores = value.at("scores").get<std::vector<double>>(),
@@ -55,6 +62,9 @@ Json json_of(const GroupResult& group) {
 void put(Json& json, const CellResult& result) {
   json["kept"] = result.kept;
   json["kv_bytes"] = result.kv_bytes;
+  json["pages_read"] = result.pages_read;
+  if (result.attention_read) json["attention_read"] = *result.attention_read;
+  if (result.top_pages_read) json["top_pages_read"] = *result.top_pages_read;
   json["seconds"] = result.seconds;
   json["scheduling_seconds"] = result.scheduling_seconds;
   for (const GroupResult& group : result.groups) json["groups"][group.group] = json_of(group);

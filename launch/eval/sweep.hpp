@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,9 @@ struct CellResult {
   double kept = 1;                  // fraction of all slots that was not evicted
   /// Pages of all ranks when a question ends, a question; 0 in files that were written without it.
   double kv_bytes = 0;
+  double pages_read = 1;                   // fraction of pages, where a scheduler chooses
+  std::optional<double> attention_read{};  // fraction of its weight that they have, if measured
+  std::optional<double> top_pages_read{};  // fraction of the best pages that are among them
   double scheduling_seconds = 0;
   double seconds = 0;
 };

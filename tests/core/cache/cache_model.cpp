@@ -31,6 +31,7 @@ CacheModel::CacheModel(Random& random, const CacheShape& shape)
                                        KvCacheConfig{.num_kv_heads = shape.num_kv_heads,
                                                      .head_dim = shape.head_dim,
                                                      .page_slots = shape.page_slots,
+                                                     .key_bounds = shape.key_bounds,
                                                      .budget_bytes = shape.budget_bytes},
                                        map_, 0, *codec_)) {}
 
@@ -136,15 +137,38 @@ void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
   });
 }
 
+/// The bounds of a page are those of the slots that it holds now.
+void CacheModel::expect_bounds(const PageLayout& layout, const std::byte* page) const {
+  std::vector<Slot> slots;
+  read_page(layout, page, slots);
+  const auto* lowest = reinterpret_cast<const float*>(page + layout.bounds_offset());
+  const float* highest = lowest + layout.value_stride();
+  for (std::size_t d = 0; d < static_cast<std::size_t>(layout.value_stride()); ++d) {
+    float low = 0;
+    float high = 0;
+    if (!slots.empty() && d < static_cast<std::size_t>(layout.head_dim)) {
+      const auto channel = [&](const Slot& slot) { return slot.key[d]; };
+      low = channel(*std::ranges::min_element(slots, {}, channel));
+      high = channel(*std::ranges::max_element(slots, {}, channel));
+    }
+    ASSERT_EQ(lowest[d], low) << "channel " << d;
+    ASSERT_EQ(highest[d], high) << "channel " << d;
+  }
+}
+
 /// Slots of a stream hold what was appended, rounded once their page was sealed.
 void CacheModel::expect_slots(const kernels::StreamView& view,
                               const std::vector<Slot>& expected) const {
   std::vector<Slot> sealed;
   for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
     read_page(cache_->sealed_layout(), view.sealed_pages[i], sealed);
+    if (shape_.key_bounds) expect_bounds(cache_->sealed_layout(), view.sealed_pages[i]);
   }
   std::vector<Slot> open;
-  if (view.open_page != nullptr) read_page(cache_->open_layout(), view.open_page, open);
+  if (view.open_page != nullptr) {
+    read_page(cache_->open_layout(), view.open_page, open);
+    if (shape_.key_bounds) expect_bounds(cache_->open_layout(), view.open_page);
+  }
   ASSERT_EQ(sealed.size() + open.size(), expected.size());
   for (const auto* slots : {&sealed, &open}) {
     for (const Slot& slot : *slots) {

@@ -24,6 +24,7 @@ struct CacheShape {
   int num_ranks = 2;  // the cache is that of rank 0; odd shards live on rank 1
   std::int64_t num_kv_heads = 2;
   std::int64_t head_dim = 5;
+  bool key_bounds = false;
   std::optional<std::size_t> budget_bytes = std::nullopt;
 };
 
@@ -66,6 +67,7 @@ class CacheModel {
 
   [[nodiscard]] std::vector<float> rounded(std::vector<float> numbers) const;
   void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
+  void expect_bounds(const PageLayout& layout, const std::byte* page) const;
   void expect_slots(const kernels::StreamView& view, const std::vector<Slot>& expected) const;
   void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;
   [[nodiscard]] std::size_t bytes_of(const kernels::StreamView& view) const;

@@ -32,9 +32,14 @@ std::size_t open_page_bytes(const CacheShape& shape) {
       .page_bytes();
 }
 
+/// The type of full pages, with "_bounds" where pages know the bounds of their keys.
 class KvCacheCodecs : public testing::TestWithParam<std::string> {
  protected:
-  [[nodiscard]] static CacheShape shape() { return {.codec = "none:dtype=" + GetParam()}; }
+  [[nodiscard]] static CacheShape shape() {
+    const std::size_t end = GetParam().find("_bounds");
+    return {.codec = "none:dtype=" + GetParam().substr(0, end),
+            .key_bounds = end != std::string::npos};
+  }
 };
 
 TEST_P(KvCacheCodecs, HoldsWhatWasAppendedAtEveryLength) {
@@ -155,7 +160,8 @@ TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, KvCacheCodecs, testing::Values("f32", "bf16", "f16"),
+INSTANTIATE_TEST_SUITE_P(DTypes, KvCacheCodecs,
+                         testing::Values("f32", "bf16", "f16", "f32_bounds", "bf16_bounds"),
                          [](const auto& info) { return info.param; });
 
 TEST(KvCache, ABudgetIsUsedToTheLastPage) {

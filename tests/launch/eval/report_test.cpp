@@ -22,6 +22,9 @@ std::vector<CellResult> results() {
           {.groups = {{"g", {0, 1, 0, 1}}, {"says \"h\"", {0, 0}}},
            .kept = 0.25,
            .kv_bytes = 0,
+           .pages_read = 0.125,
+           .attention_read = 0.75,
+           .top_pages_read = 0.5,
            .scheduling_seconds = 0.5,
            .seconds = 2}};
 }
@@ -29,7 +32,8 @@ std::vector<CellResult> results() {
 TEST(Report, CsvHasALineForEachGroupOfEachCell) {
   const std::string head =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
-      "scheduling_seconds,seconds\n";
+      "scheduling_seconds,seconds,pages_read,attention_read,"
+      "top_pages_read\n";
   EXPECT_TRUE(to_csv("niah:keys=4,queries=2", kCells, results())
                   .starts_with(head + "\"niah:keys=4,queries=2\",agnostic,full,"));
   const std::string text = to_csv("t", kCells, results());
@@ -40,6 +44,7 @@ TEST(Report, CsvHasALineForEachGroupOfEachCell) {
             std::string::npos)
       << "unknown bytes are an empty field\n"
       << text;
+  EXPECT_NE(text.find(",2,0.125,0.75,0.5\n"), std::string::npos) << "what decode read\n" << text;
   EXPECT_EQ(std::ranges::count(text, '\n'), 5);
 }
 
@@ -48,7 +53,7 @@ TEST(Report, TheTableHasALineForEachCell) {
   EXPECT_EQ(std::ranges::count(text, '\n'), 3);
   for (const char* part :
        {"KV bytes", "2.0 KiB", "8/8 (100 +- 16 %)", "2/4 (50 +- 35 %)", "0.75/2 (38 +- 24 %)",
-        "snapkv:window=32,kernel=5", "0.2500          -"}) {
+        "snapkv:window=32,kernel=5", "0.2500          - 0.1250 (75.00 %)"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
 }

@@ -91,6 +91,9 @@ class ResultFiles : public testing::Test {
   CellResult result_{.groups = {{"g", {1.0, 0.5}}, {"h", {}}, {"p", {4.5}, Measure::kPerplexity}},
                      .kept = 0.125,
                      .kv_bytes = 4160.5,
+                     .pages_read = 0.25,
+                     .attention_read = 0.75,
+                     .top_pages_read = 0.5,
                      .scheduling_seconds = 1.5,
                      .seconds = 2.5};
 };
@@ -102,6 +105,9 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->kept, 0.125);
   EXPECT_EQ(found->kv_bytes, 4160.5);
+  EXPECT_EQ(found->pages_read, 0.25);
+  EXPECT_EQ(found->attention_read, 0.75);
+  EXPECT_EQ(found->top_pages_read, 0.5);
   EXPECT_EQ(found->seconds, 2.5);
   ASSERT_EQ(found->groups.size(), 3u);
   EXPECT_EQ(found->groups[1].measure, Measure::kScore);

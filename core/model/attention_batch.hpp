@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Queries of one rank's rows with what another rank, or the same, holds for them.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "core/base/ids.hpp"
+#include "core/cache/kv_cache.hpp"
+#include "kernels/attention.hpp"
+
+namespace pikv {
+
+struct AttentionBatch {
+  /// Rows whose queries are answered.
+  struct Queries {
+    std::span<const SequenceId> sequences;
+    std::span<const Position> positions;
+    View<const float, 3> q;
+    View<float, 3> o;
+    View<float, 2> lse;
+  };
+
+  Queries queries;
+  KvCache::Entries entries;  // that the rows bring
+
+  std::vector<kernels::AttentionSegment> segments;
+  std::vector<kernels::StreamView> streams;        // that the segments read
+  std::vector<kernels::StreamView> whole_streams;  // before pages were chosen, where that is asked
+  std::vector<std::byte*> chosen_pages;            // which the streams of lone rows point to
+  std::vector<float> scores;                       // of single rows, where slots keep account
+};
+
+}  // namespace pikv

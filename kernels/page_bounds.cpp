@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/page_bounds.hpp"
+
+#include <string_view>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv::kernels {
+namespace {
+
+void require_cpu(const Exec& exec, std::string_view operation) {
+  if (exec.device() == Device::kCuda) {
+    throw NotBuilt(concat(operation, ": there is no CUDA kernel for it"));
+  }
+}
+
+}  // namespace
+
+void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
+  require(args.layout.key_bounds, "summarize_pages", "the page layout has no room for bounds");
+  require_cpu(exec, "summarize_pages");
+  if (args.pages.size() == 0) return;
+  cpu::summarize_pages(exec, args);
+}
+
+void page_bounds(Exec& exec, const PageBoundsArgs& args) {
+  const auto [num_rows, num_heads, head_dim] = args.q.extents;
+  require(args.num_kv_heads > 0 && num_heads % args.num_kv_heads == 0, "page_bounds",
+          "num_heads = ", num_heads, " is not a multiple of num_kv_heads = ", args.num_kv_heads);
+  require(args.sealed_layout.key_bounds && args.open_layout.key_bounds, "page_bounds",
+          "the page layouts have no bounds");
+  require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim,
+          "page_bounds", "the page layouts do not fit head_dim = ", head_dim);
+  require(args.positions.extent(0) == num_rows, "page_bounds", args.positions.extent(0),
+          " positions for ", num_rows, " rows");
+  require(!args.window || *args.window > 0, "page_bounds", "window = ", args.window.value_or(0),
+          " is not positive");
+  require_cpu(exec, "page_bounds");
+  std::int64_t num_pages = 0;
+  for (std::int64_t i = 0; i < args.segments.extent(0); ++i) {
+    const AttentionSegment& segment = args.segments.data[i];
+    require(segment.row_end - segment.row_begin == 1, "page_bounds", "a segment has ",
+            segment.row_end - segment.row_begin, " rows instead of one");
+    for (std::int64_t j = 0; j < segment.num_streams * std::int64_t{args.num_kv_heads}; ++j) {
+      const StreamView& stream = args.streams.data[segment.first_stream + j];
+      num_pages += stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
+    }
+  }
+  require(args.bounds.size() == num_pages, "page_bounds", "room for ", args.bounds.size(),
+          " bounds of ", num_pages, " pages");
+  if (num_pages == 0) return;
+  cpu::page_bounds(exec, args);
+}
+
+}  // namespace pikv::kernels
