@@ -33,6 +33,11 @@ struct SchedulerNeeds {
   bool values = false;
   bool output_projection = false;
   bool in_order = true;  // slots of a head ascend in position; sorting them costs time
+
+  /// What either asks for. Throws InvalidArgument where both want decayed columns, of other decays.
+  [[nodiscard]] SchedulerNeeds joined(const SchedulerNeeds& other) const;
+  /// Whether what is kept for these all the time, queries, moments and columns, serves `other` too.
+  [[nodiscard]] bool record_enough_for(const SchedulerNeeds& other) const;
 };
 
 /// How much is kept: a fraction of the tokens that the sequence has seen, a count of slots of each
@@ -64,10 +69,10 @@ struct KeyMoments {
 
 /// The slots of one KV head, over all shards.
 struct HeadSlots {
-  std::span<const Position> positions;  // [n]
-  View<const float, 2> keys;            // [n, D], after RoPE
-  View<const float, 2> values;          // [n, D]
-  View<const float, 2> columns = {};    // [n, C], see LayerSlots::columns
+  std::span<const Position> positions;           // [n]
+  View<const float, 2> keys;                     // [n, D], after RoPE
+  View<const float, 2> values;                   // [n, D]
+  View<const float, 2> columns = {};             // [n, C], see LayerSlots::columns
   std::span<const double> evicted_columns = {};  // [C], sums over the slots that were evicted
   KeyMoments key_moments = {};                   // where asked for
 };
@@ -103,6 +108,12 @@ struct SequenceScores {
   std::vector<HeadScores> heads;  // [L, Hkv], the slots in any order
 };
 
+/// A slot of a head, and the position that its key is turned to.
+struct SlotMove {
+  std::int32_t slot;
+  Position position;
+};
+
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
@@ -113,8 +124,8 @@ class Scheduler {
   [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
 
   /// After how many tokens of a sequence the scheduler runs next, more than `num_computed`; a step
-  /// ends there. The context is what is to be compressed: the prompt, or its part before a question.
-  /// The same on every rank.
+  /// ends there. The context is what is to be compressed: the prompt, or its part before a
+  /// question. The same on every rank.
   [[nodiscard]] virtual std::int64_t next_run(std::int64_t num_computed, std::int64_t num_context,
                                               const KvBudget& budget) const = 0;
   static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
@@ -127,6 +138,13 @@ class Scheduler {
   /// arguments, and of the set of slots, not of their order.
   virtual void select(const SequenceScores& scores, const KvBudget& budget,
                       std::span<std::vector<std::int32_t>> evict) const = 0;
+
+  /// moves[l * Hkv + h] gets slots that stay and where they go, to positions of no other slot that
+  /// stays and below the next one. Their keys are turned as if they had been computed there, and
+  /// later runs see them there. Such a function as select(); nothing moves unless it is overridden.
+  virtual void move(const SequenceScores& /*scores*/,
+                    std::span<const std::vector<std::int32_t>> /*evict*/,
+                    std::span<std::vector<SlotMove>> /*moves*/) const {}
 };
 
 }  // namespace pikv
