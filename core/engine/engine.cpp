@@ -203,9 +203,8 @@ void Engine::advance(std::span<const Request> requests, const std::vector<std::i
 
 std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
   if (!parts_.scheduling.scheduler().evicts()) return Scheduler::kNever;
-  const auto num_sequences = static_cast<std::int64_t>(active_.size());
   return parts_.scheduling.scheduler().next_run(sequence.num_computed, sequence.num_context,
-                                                parts_.scheduling.budget_of(num_sequences));
+                                                parts_.scheduling.budget_of(num_cached()));
 }
 
 /// Callbacks may switch the scheduler between any two of our own calls.
@@ -217,7 +216,7 @@ void Engine::follow_switches() {
 
 void Engine::schedule(std::span<const Request> requests) {
   follow_switches();
-  const auto num_sequences = static_cast<std::int64_t>(active_.size());
+  const std::int64_t num_sequences = num_cached();
   for (ActiveSequence& sequence : active_) {
     const bool is_unbounded = requests[index(sequence.id)].unbounded;
     if (sequence.num_computed >= sequence.next_run) {

@@ -82,6 +82,10 @@ class Engine {
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                const TokenCallback& on_token);
   [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
+  /// Sequences in the cache; finished ones may have been asked to stay.
+  [[nodiscard]] std::int64_t num_cached() const {
+    return static_cast<std::int64_t>(active_.size() + finished_.size());
+  }
   void follow_switches();
   void schedule(std::span<const Request> requests);
   void finish(ActiveSequence& sequence, FinishReason reason);
