@@ -6,7 +6,9 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <thread>
@@ -40,6 +42,14 @@ std::optional<Number> parse_whole(std::string_view text) {
   return value;
 }
 
+/// Bytes with a unit behind the number.
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  if (text.empty() || std::isalpha(static_cast<unsigned char>(text.back())) == 0) return {};
+  std::string number(text);
+  if (!CLI::AsSizeValue(/*kb_is_1000=*/false)(number).empty()) return {};
+  return parse_whole<std::uint64_t>(number);
+}
+
 /// Lets a scheduler see the model's layers and heads, without a slot, so that one with a table for
 /// another model says so before the first token.
 void select_from_nothing(const Scheduler& scheduler, const ModelConfig& model) {
@@ -59,12 +69,14 @@ KvBudget parse_budget(std::string_view text) {
   if (const auto slots = parse_whole<std::int64_t>(text); slots && *slots > 0) {
     return {.slots = *slots};
   }
+  if (const auto bytes = parse_size(text); bytes && *bytes > 0) return {.bytes = *bytes};
   const auto fraction = parse_whole<double>(text);
   if (fraction && *fraction > 0 && *fraction <= 1) {
     return {.fraction = *fraction};
   }
   throw InvalidArgument(fmt::format(
-      "budget: '{}' is neither a fraction in (0, 1] nor a positive count of slots", text));
+      "budget: '{}' is neither a fraction in (0, 1], nor a positive count of slots, nor bytes",
+      text));
 }
 
 int default_num_threads() {
@@ -107,7 +119,10 @@ void Runtime::load(const RuntimeOptions& options) {
       {.num_layers = config_->num_layers, .num_shards = num_experts, .num_ranks = comm_.size()}));
   kv_map_ = std::make_unique<const ShardMap>(placement->place(
       {.num_layers = config_->num_layers, .num_shards = num_shards, .num_ranks = comm_.size()}));
-  const SchedulerNeeds needs = scheduler_->needs();
+  SchedulerNeeds needs = scheduler_->needs();
+  for (const std::string& later : options.later_schedulers) {
+    needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
+  }
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,
@@ -149,6 +164,15 @@ void Runtime::load(const RuntimeOptions& options) {
                   .tap = *tap_,
                   .scheduling = *scheduling_},
       EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});
+}
+
+void Runtime::switch_scheduler(std::string_view scheduler, std::string_view budget_text) {
+  agree(comm_, [&] {
+    auto next = make_policy("scheduler", scheduling::schedulers(), scheduler);
+    select_from_nothing(*next, *config_);
+    scheduling_->switch_to(*next, parse_budget(budget_text));
+    scheduler_ = std::move(next);
+  });
 }
 
 void Runtime::check_maps() const {
