@@ -136,7 +136,12 @@ class Bench final : public Program {
     engine.keep_finished_sequences(true);
     const EngineStats before = engine.stats();
     comm.barrier();
-    static_cast<void>(engine.run(requests));
+    for (const Completion& completion : engine.run(requests)) {
+      require(completion.reason == FinishReason::kMaxTokens, "bench",
+              "the cache of a sequence fills the context of the model, ",
+              runtime.model().context_tokens, " tokens, after ", completion.tokens.size(),
+              " of its tokens; --budget must be smaller");
+    }
     const EngineStats& after = engine.stats();
     if (!counts) return;
 

@@ -6,11 +6,12 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <thread>
 
 #include "compression/tables.hpp"
@@ -42,12 +43,23 @@ std::optional<Number> parse_whole(std::string_view text) {
   return value;
 }
 
-/// Bytes with a unit behind the number.
+/// A whole number of bytes, with a unit of 1,024 to some power.
 std::optional<std::uint64_t> parse_size(std::string_view text) {
-  if (text.empty() || std::isalpha(static_cast<unsigned char>(text.back())) == 0) return {};
-  std::string number(text);
-  if (!CLI::AsSizeValue(/*kb_is_1000=*/false)(number).empty()) return {};
-  return parse_whole<std::uint64_t>(number);
+  constexpr std::array<std::string_view, 4> kUnits = {"b", "k", "m", "g"};
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = parse_whole<std::uint64_t>(text.substr(0, digits));
+  std::string unit(text.substr(digits));
+  std::ranges::transform(unit, unit.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (std::size_t i = 0; i < kUnits.size(); ++i) {
+    const std::string short_form(kUnits[i]);
+    if (unit != short_form && (i == 0 || (unit != short_form + "b" && unit != short_form + "ib"))) {
+      continue;
+    }
+    if (!number || *number > (std::numeric_limits<std::uint64_t>::max() >> (10 * i))) return {};
+    return *number << (10 * i);
+  }
+  return {};
 }
 
 /// Lets a scheduler see the model's layers and heads, without a slot, so that one with a table for
