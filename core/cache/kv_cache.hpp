@@ -112,8 +112,8 @@ class KvCache {
   /// aside as it is before its first turn and every turn starts from that, so that errors do not
   /// add up: float32 keys are within a rounding of RoPE at `to`, those of pages that were sealed in
   /// another type within one of that type more. The copies count as bytes of tables. Throws
-  /// InvalidArgument, with nothing changed, if there is no slot at some `from`, one that stays at
-  /// some `to`, or that is newer than the newest of the stream.
+  /// InvalidArgument, with nothing changed, if there is no slot at some `from` or one that stays at
+  /// some `to`. What is appended later must be newer than every `to`.
   void turn_slots(const StreamId& stream, std::span<const Turn> turns,
                   std::span<const float> inverse_frequencies);
 

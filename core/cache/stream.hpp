@@ -30,7 +30,7 @@ struct Stream {
   std::byte* open_page = nullptr;
   std::int32_t open_slots = 0;      // written places of the open page, holes included
   std::vector<std::int32_t> holes;  // places of evicted slots, counted over all pages, ascending
-  Position last_position = -1;      // of the newest slot ever appended
+  Position last_position = -1;      // the newest that a slot ever had
   std::vector<double> evicted_columns;  // [C], sums over the slots that were evicted; or empty
   std::vector<TurnedSlot> turned;       // in any order
 

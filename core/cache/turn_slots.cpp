@@ -33,6 +33,8 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
   for (std::size_t i = 0; i < turns.size(); ++i) {
     TurnedSlot& slot = stream.turned[copies[i]];
     slot.position = turns[i].to;
+    // The newest entries of the sequence may lie in other shards.
+    stream.last_position = std::max(stream.last_position, slot.position);
     const kernels::SlotRef ref = slot_at(stream, places[i]);
     (places[i] < end_of_sealed ? sealed : open)
         .push_back({.key = slot.key.data(),
@@ -67,8 +69,8 @@ std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
     places.push_back(static_cast<std::int32_t>(found - positions.begin()));
   }
   for (std::size_t i = 0; i < turns.size(); ++i) {
-    require(turns[i].to >= 0 && turns[i].to <= stream.last_position, "kv_cache", "position ",
-            turns[i].to, " to turn to is outside [0, ", stream.last_position, "]");
+    require(turns[i].to >= 0 && turns[i].to < kNoPosition, "kv_cache", "position ", turns[i].to,
+            " to turn to is outside [0, ", kNoPosition, ")");
     positions[static_cast<std::size_t>(places[i])] = turns[i].to;
   }
   std::erase(positions, kNoPosition);

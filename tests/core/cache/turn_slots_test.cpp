@@ -144,6 +144,23 @@ TEST_P(TurnSlots, CopiesAreCountedAndGoWithTheirSlots) {
   EXPECT_EQ(cache_->stats().table_bytes, 0u);
 }
 
+TEST_P(TurnSlots, ASlotMayBecomeTheNewestOfItsStream) {
+  append(3);
+  turn({{0, 50}});
+  expect_slot(50, 0, 1e-6);
+  const Position position = 50;
+  const ShardId shard{0};
+  const std::vector<float> key(kDim, 1.0f);
+  const View<const float, 3> row{key.data(), {1, 1, kDim}};
+  EXPECT_THROW((void)cache_->append({.layer = LayerId{0},
+                                     .sequences = {&kSequence, 1},
+                                     .positions = {&position, 1},
+                                     .shards = {&shard, 1},
+                                     .keys = row,
+                                     .values = row}),
+               InvalidArgument);
+}
+
 TEST_P(TurnSlots, ImpossibleTurnsAreRefusedAndChangeNothing) {
   append(4);
   const auto refused = [&](const std::vector<KvCache::Turn>& turns) {
@@ -153,7 +170,6 @@ TEST_P(TurnSlots, ImpossibleTurnsAreRefusedAndChangeNothing) {
   };
   refused({{4, 0}});          // no such slot
   refused({{0, 1}});          // taken
-  refused({{0, 4}});          // newer than the newest
   refused({{0, -1}});         //
   refused({{3, 2}, {2, 2}});  // two to one place
   refused({{kNoPosition, 0}});
