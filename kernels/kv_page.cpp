@@ -31,6 +31,13 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
   run_on(exec, args, cpu::hide_slots, cuda::hide_slots);
 }
 
+void turn_keys(Exec& exec, const TurnKeysArgs& args) {
+  require(args.layout.head_dim == 2 * args.inverse_frequencies.extent(0), "turn_keys",
+          args.inverse_frequencies.extent(0), " frequencies for head_dim = ", args.layout.head_dim);
+  if (args.turns.size() == 0) return;
+  run_on(exec, args, cpu::turn_keys, cuda::turn_keys);
+}
+
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   require(args.from_layout.num_slots == args.to_layout.num_slots &&
               args.from_layout.head_dim == args.to_layout.head_dim &&

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Writing to KV pages: tokens into an open page, an open page into its sealed form, and slots that
-// move or go. The bounds of keys are not kept up: see kernels/page_bounds.hpp.
+// move, turn or go. The bounds of keys are not kept up: see kernels/page_bounds.hpp.
 #pragma once
 
 #include <cstddef>
@@ -59,6 +59,27 @@ struct HideSlotsArgs {
 };
 void hide_slots(Exec& exec, const HideSlotsArgs& args);
 
+/// A slot and the key that it gets, turned from one position to another.
+struct KeyTurn {
+  const float* key;   // [D], after RoPE at position `from`
+  std::byte* page;    // laid out as `layout` says
+  std::int32_t slot;  // in [0, P)
+  std::int32_t from;
+  std::int32_t to;
+};
+
+/// Writes keys and positions of slots as if the keys had been computed at `to`; values and columns
+/// stay. Channels i and i + D / 2 turn by the difference of the two float32 angles that rope_table
+/// has, taken and made a cosine and a sine in double precision, so that the result is as near to
+/// RoPE at `to` as one rounding allows, whatever the distance. No two turns name the same slot; D
+/// is even.
+struct TurnKeysArgs {
+  PageLayout layout;
+  View<const float, 1> inverse_frequencies;  // [D / 2]
+  View<const KeyTurn, 1> turns;
+};
+void turn_keys(Exec& exec, const TurnKeysArgs& args);
+
 /// Converts whole pages between element types (rounding to nearest even); positions and columns are
 /// copied. The layouts differ in dtype only. Source and target pages do not overlap.
 struct ConvertPagesArgs {
@@ -74,6 +95,7 @@ void write_slots(Exec& exec, const WriteSlotsArgs& args);
 void clear_pages(Exec& exec, const ClearPagesArgs& args);
 void move_slots(Exec& exec, const MoveSlotsArgs& args);
 void hide_slots(Exec& exec, const HideSlotsArgs& args);
+void turn_keys(Exec& exec, const TurnKeysArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cpu
 namespace cuda {
@@ -81,6 +103,7 @@ void write_slots(Exec& exec, const WriteSlotsArgs& args);
 void clear_pages(Exec& exec, const ClearPagesArgs& args);
 void move_slots(Exec& exec, const MoveSlotsArgs& args);
 void hide_slots(Exec& exec, const HideSlotsArgs& args);
+void turn_keys(Exec& exec, const TurnKeysArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cuda
 

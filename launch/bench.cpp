@@ -99,7 +99,7 @@ class Bench final : public Program {
     agree(comm, [&] {
       const std::int64_t longest = *std::ranges::max_element(contexts_) + decode_tokens_;
       const std::int64_t context = runtimes[0]->model().context_tokens;
-      require(longest <= context, "context", "prompt and decode need ", longest,
+      require(options_.stream || longest <= context, "context", "prompt and decode need ", longest,
               " tokens, the context of the model is ", context);
     });
     const double bandwidth = measure_read_bandwidth(runtimes[0]->exec(), comm);
@@ -143,6 +143,7 @@ class Bench final : public Program {
     for (std::int64_t b = 0; b < row.batch; ++b) {
       Request& request = requests.emplace_back();
       request.max_tokens = decode_tokens_;
+      request.unbounded = options_.stream;
       for (std::int64_t t = 0; t < row.context; ++t) {
         request.prompt.push_back(static_cast<TokenId>(
             random_bits(0, static_cast<std::uint64_t>(b), static_cast<std::uint64_t>(t)) %
@@ -152,7 +153,12 @@ class Bench final : public Program {
     engine.keep_finished_sequences(true);
     const EngineStats before = engine.stats();
     comm.barrier();
-    static_cast<void>(engine.run(requests));
+    for (const Completion& completion : engine.run(requests)) {
+      require(completion.reason == FinishReason::kMaxTokens, "bench",
+              "the cache of a sequence fills the context of the model, ",
+              runtime.model().context_tokens, " tokens, after ", completion.tokens.size(),
+              " of its tokens; --budget must be smaller");
+    }
     const EngineStats& after = engine.stats();
     if (!counts) return;
 

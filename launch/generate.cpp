@@ -114,6 +114,7 @@ class Generate final : public Program {
       requests.push_back(
           {.prompt = tokenizer_->encode(prompt.text),
            .max_tokens = prompt.max_tokens.value_or(max_tokens_),
+           .unbounded = runtime_options_.stream,
            .sampling = sampling_,
            .stop_tokens = ignore_end_of_text_ ? std::vector<TokenId>{} : model.end_of_text});
       texts_.push_back({.decoder = StreamDecoder(*tokenizer_, /*skip_special_tokens=*/true),

@@ -40,8 +40,13 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
                  help_of("Which slots of the cache are kept", scheduling::schedulers()))
       ->capture_default_str();
   app.add_option("--budget", options.budget_text,
-                 "What a scheduler keeps: a fraction (0.1) or a count of slots a KV head (512)")
+                 "What a scheduler keeps: a fraction (0.1), a count of slots a KV head (512) or "
+                 "bytes of pages a rank (2MiB)")
       ->capture_default_str();
+  app.add_flag(
+      "--stream", options.stream,
+      "Sequences may outgrow the model's context, as long as the scheduler keeps every head "
+      "of the cache shorter");
   app.add_option("--codec", options.codec, help_of("Form of full pages", compression::codecs()))
       ->capture_default_str();
   app.add_option("--kv-dtype", options.kv_dtype, "Element type of full pages with codec none")
@@ -94,6 +99,7 @@ std::string describe(const RuntimeOptions& options, int num_ranks) {
       options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
   if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
+  if (options.stream) text += " --stream";
   return fmt::format("{} (ranks: {})", text, num_ranks);
 }
 

@@ -7,8 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <thread>
 
 #include "compression/tables.hpp"
@@ -40,6 +43,25 @@ std::optional<Number> parse_whole(std::string_view text) {
   return value;
 }
 
+/// A whole number of bytes, with a unit of 1,024 to some power.
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  constexpr std::array<std::string_view, 4> kUnits = {"b", "k", "m", "g"};
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = parse_whole<std::uint64_t>(text.substr(0, digits));
+  std::string unit(text.substr(digits));
+  std::ranges::transform(unit, unit.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (std::size_t i = 0; i < kUnits.size(); ++i) {
+    const std::string short_form(kUnits[i]);
+    if (unit != short_form && (i == 0 || (unit != short_form + "b" && unit != short_form + "ib"))) {
+      continue;
+    }
+    if (!number || *number > (std::numeric_limits<std::uint64_t>::max() >> (10 * i))) return {};
+    return *number << (10 * i);
+  }
+  return {};
+}
+
 /// Lets a scheduler see the model's layers and heads, without a slot, so that one with a table for
 /// another model says so before the first token.
 void select_from_nothing(const Scheduler& scheduler, const ModelConfig& model) {
@@ -59,12 +81,14 @@ KvBudget parse_budget(std::string_view text) {
   if (const auto slots = parse_whole<std::int64_t>(text); slots && *slots > 0) {
     return {.slots = *slots};
   }
+  if (const auto bytes = parse_size(text); bytes && *bytes > 0) return {.bytes = *bytes};
   const auto fraction = parse_whole<double>(text);
   if (fraction && *fraction > 0 && *fraction <= 1) {
     return {.fraction = *fraction};
   }
   throw InvalidArgument(fmt::format(
-      "budget: '{}' is neither a fraction in (0, 1] nor a positive count of slots", text));
+      "budget: '{}' is neither a fraction in (0, 1], nor a positive count of slots, nor bytes",
+      text));
 }
 
 int default_num_threads() {
@@ -107,7 +131,10 @@ void Runtime::load(const RuntimeOptions& options) {
       {.num_layers = config_->num_layers, .num_shards = num_experts, .num_ranks = comm_.size()}));
   kv_map_ = std::make_unique<const ShardMap>(placement->place(
       {.num_layers = config_->num_layers, .num_shards = num_shards, .num_ranks = comm_.size()}));
-  const SchedulerNeeds needs = scheduler_->needs();
+  SchedulerNeeds needs = scheduler_->needs();
+  for (const std::string& later : options.later_schedulers) {
+    needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
+  }
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,
@@ -152,6 +179,15 @@ void Runtime::load(const RuntimeOptions& options) {
                   .tap = *tap_,
                   .scheduling = *scheduling_},
       EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});
+}
+
+void Runtime::switch_scheduler(std::string_view scheduler, std::string_view budget_text) {
+  agree(comm_, [&] {
+    auto next = make_policy("scheduler", scheduling::schedulers(), scheduler);
+    select_from_nothing(*next, *config_);
+    scheduling_->switch_to(*next, parse_budget(budget_text));
+    scheduler_ = std::move(next);
+  });
 }
 
 void Runtime::check_maps() const {

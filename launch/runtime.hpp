@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
@@ -26,7 +27,10 @@ struct RuntimeOptions {
   std::string placement = "contiguous";
   std::string codec = "none";
   std::string scheduler = "full";
+  /// That Runtime::switch_scheduler may name: what they need is recorded from the start.
+  std::vector<std::string> later_schedulers;
   std::string budget_text = "1.0";        // see parse_budget
+  bool stream = false;                    // for programs: Request::unbounded
   std::string kv_dtype = "f32";           // short for codec none:dtype=...
   std::string compute_dtype = "f32";      // of products of many rows: f32 or bf16
   std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
@@ -37,8 +41,9 @@ struct RuntimeOptions {
   std::int64_t max_batch = 32;
 };
 
-/// "0.1" is the fraction of slots kept, "512" a count of slots a KV head. Throws InvalidArgument
-/// for anything else, zero and less among it.
+/// "0.1" is the fraction of slots kept, "512" a count of slots a KV head, "2MiB" the bytes of pages
+/// on each rank (also K, M, G, B; powers of 1,024). Throws InvalidArgument for anything else, zero
+/// and less among it.
 [[nodiscard]] KvBudget parse_budget(std::string_view text);
 
 /// Processors that one rank should use: all it is bound to, or an equal share of the machine when
@@ -62,6 +67,12 @@ class Runtime {
   [[nodiscard]] QueryTap& tap() { return *tap_; }
   [[nodiscard]] const SchedulingPass& scheduling() const { return *scheduling_; }
   [[nodiscard]] Engine& engine() { return *engine_; }
+
+  /// Schedules otherwise from now on, also in the middle of a run (from a callback): the next run
+  /// of the scheduler, of every sequence, is the new one's. Pages, columns and statistics stay. A
+  /// collective: every rank names the same. Throws AgreedError, with nothing changed, for what
+  /// cannot be made, or needs what is not recorded (RuntimeOptions::later_schedulers).
+  void switch_scheduler(std::string_view scheduler, std::string_view budget_text);
 
  private:
   void load(const RuntimeOptions& options);

@@ -83,7 +83,8 @@ std::unique_ptr<const Scheduler> compose(std::unique_ptr<const Scorer> scorer,
                                          PolicyOptions& options,
                                          std::unique_ptr<const Selector> selector,
                                          const DefaultTrigger& trigger) {
-  constexpr std::array<std::string_view, 4> kMoments = {"prefill", "stride", "decode", "both"};
+  constexpr std::array<std::string_view, 5> kMoments = {"prefill", "stride", "decode", "both",
+                                                        "always"};
   const Protection extra{.sinks = options.integer("keep_first", 0, 0, std::int64_t{1} << 31),
                          .recents = options.integer("keep_last", 0, 0, std::int64_t{1} << 31)};
   const std::int64_t smoothing = options.integer("smooth", 1, 1, 1 << 20);
@@ -94,9 +95,10 @@ std::unique_ptr<const Scheduler> compose(std::unique_ptr<const Scorer> scorer,
   options.finish();
   return std::make_unique<Composed>(
       std::move(scorer), std::move(allocator), std::move(selector), extra, smoothing,
-      Trigger{.stride = when == "stride" ? stride : 0,
+      Trigger{.stride = when == "stride" || when == "always" ? stride : 0,
               .at_end_of_context = when != "decode",
-              .every_decode_steps = when == "decode" || when == "both" ? every : 0});
+              .every_decode_steps =
+                  when == "decode" || when == "both" || when == "always" ? every : 0});
 }
 
 }  // namespace pikv::scheduling

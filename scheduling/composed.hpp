@@ -30,8 +30,8 @@ struct DefaultTrigger {
 /// Takes the options that all composed schedulers share from `options` and finishes them:
 /// keep_first and keep_last (slots protected beyond what the method asks for), smooth (average of
 /// so many neighbours), when (prefill: at the end of the context; stride: also inside it, every
-/// `stride` tokens; decode: every `every` steps after it; both: prefill and decode). `trigger` is
-/// what the method does by itself.
+/// `stride` tokens; decode: every `every` steps after it; both: prefill and decode; always: stride
+/// and decode). `trigger` is what the method does by itself.
 [[nodiscard]] std::unique_ptr<const Scheduler> compose(
     std::unique_ptr<const Scorer> scorer, std::unique_ptr<const Allocator> allocator,
     PolicyOptions& options, std::unique_ptr<const Selector> selector = make_top_selector(),

@@ -13,6 +13,7 @@ namespace pikv::scheduling {
 
 std::unique_ptr<const Scheduler> make_full(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_quest(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_streaming(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_pyramidkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_chunkkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_adakv(PolicyOptions options);

@@ -20,7 +20,7 @@ constexpr std::array kSchedulers = {
     Row{"random", "a random set of slots, by seed", "baseline", make_uniform<make_random>},
     Row{"recency", "the newest slots", "baseline", make_uniform<make_recency>},
     Row{"streaming_llm", "the first four slots and the newest", "Xiao et al. 2023, 2309.17453",
-        make_uniform<make_streaming_llm>},
+        make_streaming},
     Row{"knorm", "keys of small norm", "Devoto et al. 2024, 2406.11430", make_uniform<make_knorm>},
     Row{"keydiff", "keys unlike the mean key", "Park et al. 2025, 2504.15364",
         make_uniform<make_keydiff>},

@@ -33,6 +33,7 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
   num_evicted_slots_ += static_cast<std::int64_t>(evict.size());
   const std::vector<std::int32_t> places = places_of(stream, evict);
   add_evicted_columns(stream, places);
+  forget_turned(stream, places);
   if (static_cast<std::int64_t>(evict.size()) == num_slots) {
     release_pages(stream);
     return;

@@ -56,6 +56,7 @@ void KvCache::release_pages(Stream& stream) {
   stream.open_page = nullptr;
   stream.open_slots = 0;
   stream.holes.clear();
+  stream.turned.clear();
 }
 
 std::size_t KvCache::stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const {
@@ -315,7 +316,11 @@ CacheStats KvCache::stats() const {
     stats.table_bytes += streams.capacity() * sizeof(Stream);
     for (const Stream& stream : streams) {
       stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*) +
-                           stream.holes.capacity() * sizeof(std::int32_t);
+                           stream.holes.capacity() * sizeof(std::int32_t) +
+                           stream.turned.capacity() * sizeof(TurnedSlot);
+      for (const TurnedSlot& slot : stream.turned) {
+        stats.table_bytes += slot.key.capacity() * sizeof(float);
+      }
       stats.num_slots += stream.num_slots(config_.page_slots);
       stats.num_pages += static_cast<std::int64_t>(stream.sealed_pages.size()) +
                          (stream.open_page != nullptr ? 1 : 0);
@@ -372,6 +377,9 @@ void KvCache::check_integrity() const {
              "no two slots have the same position");
       ensure(positions.empty() || positions.back() <= stream.last_position,
              "no slot is newer than the stream's newest");
+      for (const TurnedSlot& slot : stream.turned) {
+        ensure(std::ranges::binary_search(positions, slot.position), "a turned slot is a slot");
+      }
       if (stream.open_page == nullptr) continue;
       const std::int32_t* open = positions_in(open_layout_, stream.open_page);
       ensure(std::all_of(open + stream.open_slots, open + config_.page_slots,

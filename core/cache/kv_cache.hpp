@@ -104,6 +104,20 @@ class KvCache {
   /// Frees all others.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
 
+  /// A slot, by its position, and the position that its key is turned to.
+  struct Turn {
+    Position from;
+    Position to;
+  };
+  /// Makes keys as if they had been computed elsewhere; values and columns stay. Each key is kept
+  /// aside as it is before its first turn and every turn starts from that, so that errors do not
+  /// add up: float32 keys are within a rounding of RoPE at `to`, those of pages that were sealed in
+  /// another type within one of that type more. The copies count as bytes of tables. Throws
+  /// InvalidArgument, with nothing changed, if there is no slot at some `from` or one that stays at
+  /// some `to`. What is appended later must be newer than every `to`.
+  void turn_slots(const StreamId& stream, std::span<const Turn> turns,
+                  std::span<const float> inverse_frequencies);
+
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
   [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
@@ -136,6 +150,11 @@ class KvCache {
                                                     std::span<const std::int32_t> subscripts) const;
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
   void hide(const Stream& stream, std::span<const std::int32_t> places);
+  [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
+                                                         std::span<const Turn> turns) const;
+  [[nodiscard]] std::vector<float> key_at(const Stream& stream, std::int32_t place) const;
+  void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
+  [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
   void move_together(Stream& stream);
   void rewrite(Stream& stream);

@@ -6,7 +6,7 @@
 //
 // Invariants: no two slots have the same position; the open page exists iff a slot was written to
 // it; places below num_places() are slots or holes, and there are fewer holes than a page has
-// places.
+// places; every turned slot is a slot.
 #pragma once
 
 #include <cstddef>
@@ -18,13 +18,21 @@
 
 namespace pikv {
 
+/// What a slot's key was when it was appended, if it was turned since.
+struct TurnedSlot {
+  Position position;  // now
+  Position appended_at;
+  std::vector<float> key;  // [D], after RoPE at appended_at
+};
+
 struct Stream {
   std::vector<std::byte*> sealed_pages;
   std::byte* open_page = nullptr;
   std::int32_t open_slots = 0;      // written places of the open page, holes included
   std::vector<std::int32_t> holes;  // places of evicted slots, counted over all pages, ascending
-  Position last_position = -1;      // of the newest slot ever appended
+  Position last_position = -1;      // the newest that a slot ever had
   std::vector<double> evicted_columns;  // [C], sums over the slots that were evicted; or empty
+  std::vector<TurnedSlot> turned;       // in any order
 
   [[nodiscard]] std::int64_t num_places(std::int32_t page_slots) const {
     return static_cast<std::int64_t>(sealed_pages.size()) * page_slots + open_slots;

@@ -17,6 +17,11 @@ BatchPlan plan_batch(const std::vector<ActiveSequence>& active, std::int64_t chu
       plan.is_decode = false;
       count = std::min(pending, chunk_left);
       count = std::min(count, active[i].next_run - active[i].num_computed);
+      // Whatever the scheduler: the same cuts, and the same rounding, for all of them.
+      if (active[i].num_computed < active[i].num_context) {
+        count = std::min(count, active[i].num_context - active[i].num_computed);
+      }
+      count = std::min(count, active[i].end - active[i].num_computed);
       chunk_left -= count;
     }
     if (count == 0) continue;

@@ -23,7 +23,10 @@ struct ActiveSequence {
   std::int64_t num_context = 0;
   std::int64_t next_run =
       std::numeric_limits<std::int64_t>::max();  // see Scheduler; a step ends there
-  std::int64_t num_computed = 0;                 // tokens whose keys and values are in the cache
+  std::int64_t num_computed = 0;                 // tokens that went through the cache
+  std::int64_t end =
+      std::numeric_limits<std::int64_t>::max();  // so many at most; grows where slots are evicted
+  bool has_ended = false;
 
   [[nodiscard]] std::int64_t num_pending() const {
     return static_cast<std::int64_t>(tokens.size()) - num_computed;

@@ -19,7 +19,7 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Engine::Engine(const EngineParts& parts, const EngineConfig& config)
-    : parts_(parts), config_(config) {
+    : parts_(parts), config_(config), num_switches_(parts.scheduling.num_switches()) {
   require(config.max_batch_sequences > 0, "engine",
           "max_batch_sequences = ", config.max_batch_sequences, " is not positive");
   require(config.chunk_tokens > 0, "engine", "chunk_tokens = ", config.chunk_tokens,
@@ -31,13 +31,7 @@ void Engine::check_request(const Request& request, std::size_t request_idx) cons
   require(prompt_tokens > 0, "request", "prompt ", request_idx, " has no tokens");
   require(request.max_tokens > 0, "request", "max-tokens = ", request.max_tokens,
           " is not positive");
-  require(prompt_tokens <= parts_.model.context_tokens, "request", "prompt ", request_idx, " has ",
-          prompt_tokens, " tokens, the context of the model is ", parts_.model.context_tokens);
-  const auto forced_tokens = static_cast<std::int64_t>(request.forced_tokens.size());
-  // The last token of a text is given and not computed.
-  require(prompt_tokens + forced_tokens <= parts_.model.context_tokens + 1, "request", "prompt ",
-          request_idx, " of ", prompt_tokens, " tokens and ", forced_tokens,
-          " forced ones do not fit the context of ", parts_.model.context_tokens);
+  check_length(request, request_idx);
   const std::int64_t context_tokens = request.context_tokens.value_or(prompt_tokens);
   require(context_tokens >= 0 && context_tokens <= prompt_tokens, "request", "context of ",
           context_tokens, " tokens in prompt ", request_idx, " of ", prompt_tokens);
@@ -49,6 +43,31 @@ void Engine::check_request(const Request& request, std::size_t request_idx) cons
     }
   }
   check_sampling_options(request.sampling);
+}
+
+void Engine::check_length(const Request& request, std::size_t request_idx) const {
+  const std::int64_t limit = parts_.model.context_tokens;
+  const auto prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  const auto forced_tokens = static_cast<std::int64_t>(request.forced_tokens.size());
+  if (!request.unbounded) {
+    require(prompt_tokens <= limit, "request", "prompt ", request_idx, " has ", prompt_tokens,
+            " tokens, the context of the model is ", limit);
+    // The last token of a text is given and not computed.
+    require(prompt_tokens + forced_tokens <= limit + 1, "request", "prompt ", request_idx, " of ",
+            prompt_tokens, " tokens and ", forced_tokens, " forced ones do not fit the context of ",
+            limit);
+    return;
+  }
+  require(prompt_tokens + request.max_tokens <= kNoPosition, "request", "prompt ", request_idx,
+          " of ", prompt_tokens, " tokens and max-tokens = ", request.max_tokens, " exceed the ",
+          kNoPosition, " positions of the cache");
+  const std::int64_t first_run =
+      next_run({.id = SequenceId{0},
+                .tokens = {},
+                .num_context = request.context_tokens.value_or(prompt_tokens)});
+  require(prompt_tokens <= limit || first_run <= limit, "request", "prompt ", request_idx, " has ",
+          prompt_tokens, " tokens, the context of the model is ", limit,
+          ", and the scheduler evicts none of them before it is full");
 }
 
 void Engine::check_requests(std::span<const Request> requests) const {
@@ -74,14 +93,16 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
       const std::int64_t before = stats_.num_prefill_tokens + stats_.num_decode_tokens;
       step(requests);
       advance(requests, sampled_, on_token);
-      schedule();
+      schedule(requests);
       admit(requests);
       num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
       if (on_step) on_step(num_done, std::max(num_known, num_done));
     }
   } catch (...) {
     // The engine stays usable: what was running leaves the cache.
-    for (const ActiveSequence& sequence : active_) finished_.push_back(sequence.id);
+    for (const ActiveSequence& sequence : active_) {
+      if (!sequence.has_ended) finished_.push_back(sequence.id);
+    }
     active_.clear();
     forget_finished();
     throw;
@@ -100,6 +121,7 @@ void Engine::admit(std::span<const Request> requests) {
                        .num_context = request.context_tokens.value_or(
                            static_cast<std::int64_t>(request.prompt.size()))});
     active_.back().next_run = next_run(active_.back());
+    active_.back().end = parts_.model.context_tokens;
     parts_.cache.add_sequence(active_.back().id);
     ++num_admitted_;
   }
@@ -110,6 +132,7 @@ void Engine::step(std::span<const Request> requests) {
   const std::uint64_t bytes_before = parts_.comm.stats().bytes_sent;
   const std::uint64_t weights_before = parts_.decoder.weight_bytes_read();
   const std::uint64_t not_read_before = parts_.decoder.read_stats().bytes_not_read;
+  follow_switches();
   const BatchPlan plan = plan_batch(active_, config_.chunk_tokens);
   const RankRows mine = rows_of_rank(plan, active_, parts_.comm.rank(), parts_.comm.size());
   parts_.decoder.forward(mine.rows);
@@ -157,68 +180,85 @@ TokenId Engine::choose(std::span<const float> logits, const ActiveSequence& sequ
 
 void Engine::advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                      const TokenCallback& on_token) {
-  std::size_t kept = 0;
   for (std::size_t i = 0; i < active_.size(); ++i) {
+    if (sampled[i] < 0) continue;
     ActiveSequence& sequence = active_[i];
     const std::size_t request_idx = index(sequence.id);
     const Request& request = requests[request_idx];
-    Completion& completion = completions_[request_idx];
-    bool done = false;
-    const auto finish = [&](FinishReason reason) {
-      completion.reason = reason;
-      done = true;
-    };
-    if (sampled[i] >= 0) {
-      const auto token = static_cast<TokenId>(sampled[i]);
-      if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
-        finish(FinishReason::kStopToken);
-      } else {
-        completion.tokens.push_back(token);
-        sequence.tokens.push_back(token);
-        if (on_token && !on_token(request_idx, token)) {
-          finish(FinishReason::kStopped);
-        } else if (static_cast<std::int64_t>(completion.tokens.size()) >= request.max_tokens) {
-          finish(FinishReason::kMaxTokens);
-        } else if (sequence.num_computed >= parts_.model.context_tokens) {
-          finish(FinishReason::kContext);
-        }
-      }
-    }
-    if (done) {
-      completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
-      finished_.push_back(sequence.id);
-      if (!keep_finished_) forget_finished();
+    const auto token = static_cast<TokenId>(sampled[i]);
+    if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
+      finish(sequence, FinishReason::kStopToken);
       continue;
     }
-    if (kept != i) active_[kept] = std::move(sequence);
-    ++kept;
+    std::vector<TokenId>& tokens = completions_[request_idx].tokens;
+    tokens.push_back(token);
+    sequence.tokens.push_back(token);
+    if (on_token && !on_token(request_idx, token)) {
+      finish(sequence, FinishReason::kStopped);
+    } else if (static_cast<std::int64_t>(tokens.size()) >= request.max_tokens) {
+      finish(sequence, FinishReason::kMaxTokens);
+    } else if (!request.unbounded && sequence.num_computed >= sequence.end) {
+      finish(sequence, FinishReason::kContext);
+    }
   }
-  active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(kept), active_.end());
+  drop_ended();
 }
 
 std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
   if (!parts_.scheduling.scheduler().evicts()) return Scheduler::kNever;
   return parts_.scheduling.scheduler().next_run(sequence.num_computed, sequence.num_context,
-                                                parts_.scheduling.budget());
+                                                parts_.scheduling.budget_of(num_cached()));
 }
 
-void Engine::schedule() {
+/// Callbacks may switch the scheduler between any two of our own calls.
+void Engine::follow_switches() {
+  if (num_switches_ == parts_.scheduling.num_switches()) return;
+  num_switches_ = parts_.scheduling.num_switches();
+  for (ActiveSequence& sequence : active_) sequence.next_run = next_run(sequence);
+}
+
+void Engine::schedule(std::span<const Request> requests) {
+  follow_switches();
   const auto start = Clock::now();
   bool ran = false;
+  const std::int64_t num_sequences = num_cached();
   for (ActiveSequence& sequence : active_) {
-    if (sequence.num_computed < sequence.next_run) continue;
-    parts_.scheduling.run({.id = sequence.id,
-                           .num_computed = sequence.num_computed,
-                           .num_context = sequence.num_context},
-                          static_cast<std::int64_t>(active_.size()));
-    sequence.next_run = next_run(sequence);
-    ran = true;
+    const bool is_unbounded = requests[index(sequence.id)].unbounded;
+    if (sequence.num_computed >= sequence.next_run) {
+      parts_.scheduling.run({.id = sequence.id,
+                             .num_computed = sequence.num_computed,
+                             .num_context = sequence.num_context},
+                            num_sequences);
+      sequence.next_run = next_run(sequence);
+      ran = true;
+      if (is_unbounded) {
+        sequence.end =
+            sequence.num_computed + parts_.model.context_tokens - parts_.scheduling.longest_head();
+      }
+    }
+    if (is_unbounded && sequence.num_computed >= sequence.end) {
+      finish(sequence, FinishReason::kContext);
+    }
   }
+  drop_ended();
   if (!ran) return;
   const double seconds = seconds_since(start);
   (last_was_decode_ ? stats_.decode_seconds : stats_.prefill_seconds) += seconds;
   (last_was_decode_ ? stats_.decode_scheduling_seconds : stats_.prefill_scheduling_seconds) +=
       seconds;
+}
+
+void Engine::finish(ActiveSequence& sequence, FinishReason reason) {
+  Completion& completion = completions_[index(sequence.id)];
+  completion.reason = reason;
+  completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
+  sequence.has_ended = true;
+  finished_.push_back(sequence.id);
+}
+
+void Engine::drop_ended() {
+  std::erase_if(active_, [](const ActiveSequence& sequence) { return sequence.has_ended; });
+  if (!keep_finished_) forget_finished();
 }
 
 void Engine::forget_finished() {

@@ -54,8 +54,8 @@ class Engine {
 
   /// Runs requests to their ends, in batches; the completions are in the order of the requests. A
   /// collective: every rank passes the same requests. Throws InvalidArgument for a request that is
-  /// empty, longer than the context (forced tokens among it), has a token outside the vocabulary or
-  /// impossible options.
+  /// empty, longer than the context (forced tokens among it; if it is unbounded: before the
+  /// scheduler first runs), has a token outside the vocabulary or impossible options.
   [[nodiscard]] std::vector<Completion> run(std::span<const Request> requests,
                                             const TokenCallback& on_token = {},
                                             const ProgressCallback& on_step = {});
@@ -74,6 +74,7 @@ class Engine {
 
  private:
   void check_request(const Request& request, std::size_t request_idx) const;
+  void check_length(const Request& request, std::size_t request_idx) const;
   void admit(std::span<const Request> requests);
   void step(std::span<const Request> requests);
   [[nodiscard]] TokenId choose(std::span<const float> logits, const ActiveSequence& sequence,
@@ -81,7 +82,14 @@ class Engine {
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,
                const TokenCallback& on_token);
   [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
-  void schedule();
+  /// Sequences in the cache; finished ones may have been asked to stay.
+  [[nodiscard]] std::int64_t num_cached() const {
+    return static_cast<std::int64_t>(active_.size() + finished_.size());
+  }
+  void follow_switches();
+  void schedule(std::span<const Request> requests);
+  void finish(ActiveSequence& sequence, FinishReason reason);
+  void drop_ended();
   void forget_finished();
 
   EngineParts parts_;
@@ -92,6 +100,7 @@ class Engine {
 
   std::vector<ActiveSequence> active_;
   std::size_t num_admitted_ = 0;
+  std::int64_t num_switches_;  // of the scheduler, that the sequences' next runs know of
   std::vector<Completion> completions_;
   std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step
   std::vector<SequenceId> finished_;   // still in the cache

@@ -23,6 +23,10 @@ struct Request {
   std::int64_t max_tokens = 0;  // to generate
   /// Generated in the place of what the sampler would choose, as far as they reach.
   std::vector<TokenId> forced_tokens{};
+  /// The sequence may outgrow the model's context, as long as the scheduler keeps every head of the
+  /// cache shorter than that. Positions go on too, beyond those that the model was trained with,
+  /// unless the scheduler moves the slots that stay (Scheduler::move).
+  bool unbounded = false;
   SamplingOptions sampling{};
   std::vector<TokenId> stop_tokens{};  // any of these ends the sequence and is not part of the text
 };
@@ -31,7 +35,7 @@ enum class FinishReason : std::uint8_t {
   kStopToken,
   kStopped,  // by the token callback: a stop string
   kMaxTokens,
-  kContext,  // the model's context is full
+  kContext,  // the model's context is full; of an unbounded sequence, the cache's longest head
 };
 
 [[nodiscard]] constexpr std::string_view name(FinishReason reason) {

@@ -82,19 +82,14 @@ SchedulingPass::SchedulingPass(Exec& exec, const SchedulingParts& parts)
 
 void SchedulingPass::switch_to(const Scheduler& scheduler, const KvBudget& budget) {
   const SchedulerNeeds needs = scheduler.needs();
-  const SchedulerNeeds& recorded = parts_.recorded;
-  require(
-      needs.query_rows <= recorded.query_rows && (!needs.query_moments || recorded.query_moments) &&
-          (!needs.key_moments || recorded.key_moments) &&
-          (!needs.key_bounds || recorded.key_bounds) && recorded.columns.has_all(needs.columns) &&
-          (!needs.columns.has(AttentionColumn::kDecayed) ||
-           needs.column_decay == recorded.column_decay),
-      "scheduler", "it needs queries or attention that this run does not record");
+  require(parts_.recorded.record_enough_for(needs), "scheduler",
+          "it needs queries or attention that this run does not record");
   require(scheduler.page_reader() == parts_.scheduler.page_reader(), "scheduler",
           "what decode reads cannot change in a run");
   scheduler_ = &scheduler;
   budget_ = budget;
   needs_ = needs;
+  ++num_switches_;
 }
 
 void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_sequences) {
@@ -107,7 +102,7 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
   scores_.num_kv_heads = parts_.model.num_kv_heads;
   scores_.heads.resize(num_heads);
   first_slots_.resize(num_heads);
-  const KvBudget budget = slots_from_bytes(num_sequences);
+  const KvBudget budget = budget_of(num_sequences);
 
   // Keys and values of one layer a rank at a time; what is small goes at once.
   const std::int64_t at_once = needs_.keys || needs_.values ? parts_.comm.size() : num_layers;
@@ -124,12 +119,13 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
 }
 
 /// Whole pages of every stream, as if all were of one shard.
-KvBudget SchedulingPass::slots_from_bytes(std::int64_t num_sequences) const {
+KvBudget SchedulingPass::budget_of(std::int64_t num_sequences) const {
   KvBudget budget = budget_;
   if (!budget.bytes) return budget;
   const PageLayout& layout = parts_.cache.sealed_layout();
-  const auto num_heads = static_cast<std::uint64_t>(num_sequences * parts_.model.num_layers *
-                                                    parts_.model.num_kv_heads);
+  const auto num_heads =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(num_sequences, 1) *
+                                 parts_.model.num_layers * parts_.model.num_kv_heads);
   const std::uint64_t pages = *budget.bytes * static_cast<std::uint64_t>(parts_.comm.size()) /
                               (num_heads * layout.page_bytes());
   budget.slots = std::max<std::int64_t>(1, static_cast<std::int64_t>(pages) * layout.num_slots);
@@ -295,6 +291,39 @@ void SchedulingPass::apply(const KvBudget& budget) {
       begin += part.num_slots;
     }
   }
+  move();
+}
+
+void SchedulingPass::move() {
+  moves_.resize(evict_.size());
+  for (std::vector<SlotMove>& head : moves_) head.clear();
+  scheduler_->move(scores_, evict_, moves_);
+  std::vector<KvCache::Turn> turns;
+  for (std::size_t i = 0; i < moves_.size(); ++i) {
+    if (moves_[i].empty()) continue;
+    const auto num_heads = static_cast<std::size_t>(scores_.num_kv_heads);
+    const auto layer = id_from<LayerId>(i / num_heads);
+    auto begin = static_cast<std::int32_t>(first_slots_[i]);
+    for (const KvCache::HeadContents::Part& part : gather_.parts(layer, i % num_heads)) {
+      turns.clear();
+      for (const SlotMove& move : moves_[i]) {
+        if (move.slot < begin || move.slot >= begin + part.num_slots) continue;
+        turns.push_back({.from = scores_.heads[i].positions[static_cast<std::size_t>(move.slot)],
+                         .to = move.position});
+      }
+      parts_.cache.turn_slots({scores_.sequence, layer, id_from<HeadId>(i % num_heads), part.shard},
+                              turns, inverse_frequencies_);
+      begin += part.num_slots;
+    }
+  }
+}
+
+std::int64_t SchedulingPass::longest_head() const {
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    longest = std::max(longest, scores_.heads[i].positions.size() - evict_[i].size());
+  }
+  return static_cast<std::int64_t>(longest);
 }
 
 }  // namespace pikv

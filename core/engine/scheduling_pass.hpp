@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a scheduler over the cache of one sequence: gathers each layer on one rank, scores it there,
-// shares the scores, selects on every rank alike and frees what goes.
+// shares the scores, selects on every rank alike, frees what goes and turns what moves.
 //
 // Each rank scores L / R of the layers. A pass moves what the scheduler asks for of the slots once,
 // and one float and one position a slot to every rank.
@@ -56,10 +56,13 @@ class SchedulingPass {
   void run(const ScheduledSequence& sequence, std::int64_t num_sequences);
 
   [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
-  [[nodiscard]] const KvBudget& budget() const { return budget_; }
+  /// Bytes turned into slots, for so many sequences in the cache.
+  [[nodiscard]] KvBudget budget_of(std::int64_t num_sequences) const;
   /// Schedules otherwise from now on; pages, columns and statistics stay. Throws InvalidArgument
   /// for a scheduler that needs what is not recorded. `scheduler` must outlive the pass.
   void switch_to(const Scheduler& scheduler, const KvBudget& budget);
+
+  [[nodiscard]] std::int64_t num_switches() const { return num_switches_; }
 
   [[nodiscard]] const SchedulingStats& stats() const { return stats_; }
   /// What the last pass saw, for those who look into it: scores before selection.
@@ -68,6 +71,8 @@ class SchedulingPass {
   [[nodiscard]] const std::vector<std::vector<std::int32_t>>& last_evicted() const {
     return evict_;
   }
+  /// Slots that it left in the longest head, those of all ranks together.
+  [[nodiscard]] std::int64_t longest_head() const;
 
  private:
   /// A layer that this rank scored.
@@ -77,18 +82,19 @@ class SchedulingPass {
     std::vector<HeadScores> heads;                  // [Hkv]
   };
 
-  [[nodiscard]] KvBudget slots_from_bytes(std::int64_t num_sequences) const;
   void score(SlotGather::Layer& layer, const KvBudget& budget, Scored& scored);
   void check(const Scored& scored) const;
   void share(std::size_t num_mine, std::int64_t first, std::int64_t last);
   void take(Scored& scored);
   void apply(const KvBudget& budget);
+  void move();
 
   Exec& exec_;
   SchedulingParts parts_;
   const Scheduler* scheduler_ = nullptr;
   KvBudget budget_;
   SchedulerNeeds needs_;
+  std::int64_t num_switches_ = 0;
   SlotGather gather_;
   std::vector<float> inverse_frequencies_;
   std::vector<std::vector<float>> projections_;  // [L], output projections by head, as needed
@@ -98,6 +104,7 @@ class SchedulingPass {
   SequenceScores scores_;
   std::vector<std::int64_t> first_slots_;  // [L, Hkv]: of this rank, among those of all
   std::vector<std::vector<std::int32_t>> evict_;
+  std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
   SchedulingStats stats_;
 };
 

@@ -5,7 +5,37 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/common/error.hpp"
+
 namespace pikv {
+namespace {
+
+bool has_decay(const SchedulerNeeds& needs) { return needs.columns.has(AttentionColumn::kDecayed); }
+
+}  // namespace
+
+SchedulerNeeds SchedulerNeeds::joined(const SchedulerNeeds& other) const {
+  require(!has_decay(*this) || !has_decay(other) || column_decay == other.column_decay, "scheduler",
+          "attention that decays by ", column_decay, " and by ", other.column_decay,
+          " cannot both be recorded");
+  return {.query_rows = std::max(query_rows, other.query_rows),
+          .query_moments = query_moments || other.query_moments,
+          .key_moments = key_moments || other.key_moments,
+          .columns = columns | other.columns,
+          .column_decay = has_decay(*this) ? column_decay : other.column_decay,
+          .key_bounds = key_bounds || other.key_bounds,
+          .keys = keys || other.keys,
+          .values = values || other.values,
+          .output_projection = output_projection || other.output_projection,
+          .in_order = in_order || other.in_order};
+}
+
+bool SchedulerNeeds::record_enough_for(const SchedulerNeeds& other) const {
+  return other.query_rows <= query_rows && (!other.query_moments || query_moments) &&
+         (!other.key_moments || key_moments) && (!other.key_bounds || key_bounds) &&
+         columns.has_all(other.columns) &&
+         (!has_decay(other) || other.column_decay == column_decay);
+}
 
 std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
   if (n == 0) return 0;

@@ -34,6 +34,11 @@ struct SchedulerNeeds {
   bool values = false;
   bool output_projection = false;
   bool in_order = true;  // slots of a head ascend in position; sorting them costs time
+
+  /// What either asks for. Throws InvalidArgument where both want decayed columns, of other decays.
+  [[nodiscard]] SchedulerNeeds joined(const SchedulerNeeds& other) const;
+  /// Whether what is kept for these all the time, queries, moments and columns, serves `other` too.
+  [[nodiscard]] bool record_enough_for(const SchedulerNeeds& other) const;
 };
 
 /// How much is kept: a fraction of the tokens that the sequence has seen, a count of slots of each
@@ -106,6 +111,12 @@ struct SequenceScores {
 
 class PageReader;  // core/policy/page_reader.hpp
 
+/// A slot of a head, and the position that its key is turned to.
+struct SlotMove {
+  std::int32_t slot;
+  Position position;
+};
+
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
@@ -134,6 +145,13 @@ class Scheduler {
   /// arguments, and of the set of slots, not of their order.
   virtual void select(const SequenceScores& scores, const KvBudget& budget,
                       std::span<std::vector<std::int32_t>> evict) const = 0;
+
+  /// moves[l * Hkv + h] gets slots that stay and where they go, to positions of no other slot that
+  /// stays and below the next one. Their keys are turned as if they had been computed there, and
+  /// later runs see them there. Such a function as select(); nothing moves unless it is overridden.
+  virtual void move(const SequenceScores& /*scores*/,
+                    std::span<const std::vector<std::int32_t>> /*evict*/,
+                    std::span<std::vector<SlotMove>> /*moves*/) const {}
 };
 
 }  // namespace pikv

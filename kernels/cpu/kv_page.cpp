@@ -3,6 +3,7 @@
 #include "kernels/kv_page.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/common/dispatch.hpp"
@@ -54,6 +55,25 @@ void move_slot(const PageLayout& layout, const SlotRef& from, const SlotRef& to)
   }
 }
 
+template <class T>
+void turn_key(const TurnKeysArgs& args, const KeyTurn& turn) {
+  auto* keys = reinterpret_cast<T*>(turn.page) + turn.slot;
+  const std::int64_t half = args.inverse_frequencies.extent(0);
+  for (std::int64_t i = 0; i < half; ++i) {
+    const float frequency = args.inverse_frequencies.data[i];
+    const double angle = static_cast<double>(static_cast<float>(turn.to) * frequency) -
+                         static_cast<double>(static_cast<float>(turn.from) * frequency);
+    const double cos = std::cos(angle);
+    const double sin = std::sin(angle);
+    const auto low = static_cast<double>(turn.key[i]);
+    const auto high = static_cast<double>(turn.key[i + half]);
+    keys[i * args.layout.num_slots] = from_float<T>(static_cast<float>(low * cos - high * sin));
+    keys[(i + half) * args.layout.num_slots] =
+        from_float<T>(static_cast<float>(high * cos + low * sin));
+  }
+  positions_of(args.layout, turn.page)[turn.slot] = turn.to;
+}
+
 template <class From, class To>
 void convert(const std::byte* from, std::byte* to, std::size_t count) {
   const auto* source = reinterpret_cast<const From*>(from);
@@ -99,6 +119,17 @@ void hide_slots(Exec& /*exec*/, const HideSlotsArgs& args) {
     const SlotRef& ref = args.slots.data[i];
     positions_of(args.layout, ref.page)[ref.slot] = kNoPosition;
   }
+}
+
+void turn_keys(Exec& exec, const TurnKeysArgs& args) {
+  parallel_ranges(exec, args.turns.extent(0), 1 + 64 / args.layout.head_dim,
+                  [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
+                    dispatch_dtype(args.layout.dtype, [&]<class T>() {
+                      for (std::int64_t i = begin; i < end; ++i) {
+                        turn_key<T>(args, args.turns.data[i]);
+                      }
+                    });
+                  });
 }
 
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {

@@ -94,6 +94,42 @@ __global__ void __launch_bounds__(kBlockThreads) hide_slots_kernel(const HidePar
   }
 }
 
+struct TurnParams {
+  const KeyTurn* __restrict__ turns;      // [num_turns]
+  const float* __restrict__ frequencies;  // [D / 2]
+  std::int64_t num_turns;
+  PageShape shape;
+};
+
+/// One thread a pair of channels. Double precision, because a float32 angle of a long way has no
+/// digits left behind the point; there are few of these.
+template <class T>
+__global__ void __launch_bounds__(kBlockThreads) turn_keys_kernel(const TurnParams params) {
+  const PageShape& shape = params.shape;
+  const std::int64_t half = shape.head_dim / 2;
+  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x;
+       i < params.num_turns * half; i += stride) {
+    const KeyTurn turn = params.turns[i / half];
+    const std::int64_t channel = i % half;
+    const float frequency = params.frequencies[channel];
+    const double angle = static_cast<double>(static_cast<float>(turn.to) * frequency) -
+                         static_cast<double>(static_cast<float>(turn.from) * frequency);
+    double cos = 0;
+    double sin = 0;
+    sincos(angle, &sin, &cos);
+    const double low = turn.key[channel];
+    const double high = turn.key[channel + half];
+    auto* keys = reinterpret_cast<T*>(turn.page) + turn.slot;
+    keys[channel * shape.num_slots] = narrow<T>(static_cast<float>(low * cos - high * sin));
+    keys[(channel + half) * shape.num_slots] =
+        narrow<T>(static_cast<float>(high * cos + low * sin));
+    if (channel == 0) {
+      reinterpret_cast<std::int32_t*>(turn.page + shape.position_bytes)[turn.slot] = turn.to;
+    }
+  }
+}
+
 struct ClearParams {
   std::byte* const* __restrict__ pages;  // [num_pages]
   std::int64_t num_pages;
@@ -191,6 +227,20 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
   hide_slots_kernel<<<num_blocks(params.num_slots, kBlockThreads), kBlockThreads, 0,
                       stream_of(exec)>>>(params);
   check_launch("hide_slots");
+}
+
+void turn_keys(Exec& exec, const TurnKeysArgs& args) {
+  if (args.turns.size() == 0) return;
+  const TurnParams params{.turns = args.turns.data,
+                          .frequencies = args.inverse_frequencies.data,
+                          .num_turns = args.turns.extent(0),
+                          .shape = page_shape(args.layout)};
+  const unsigned blocks = num_blocks(params.num_turns * (args.layout.head_dim / 2), kBlockThreads);
+  const cudaStream_t stream = stream_of(exec);
+  dispatch_dtype(args.layout.dtype, [&]<class T>() {
+    turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
+  });
+  check_launch("turn_keys");
 }
 
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {

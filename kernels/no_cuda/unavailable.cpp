@@ -52,6 +52,7 @@ void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
 void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }
 void move_slots(Exec&, const MoveSlotsArgs&) { not_built("move_slots"); }
 void hide_slots(Exec&, const HideSlotsArgs&) { not_built("hide_slots"); }
+void turn_keys(Exec&, const TurnKeysArgs&) { not_built("turn_keys"); }
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
 void linear(Exec&, const LinearArgs&) { not_built("linear"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }

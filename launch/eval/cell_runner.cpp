@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
 
@@ -28,6 +29,16 @@ double num_slots_written(const Engine& engine, const ModelConfig& model) {
   return static_cast<double>(num_tokens * model.num_layers * model.num_kv_heads);
 }
 
+/// Given text is judged to its end or not at all.
+void require_whole_texts(const std::vector<Completion>& completions,
+                         const RuntimeOptions& options) {
+  for (const Completion& completion : completions) {
+    require(completion.reason != FinishReason::kContext, "eval", "scheduler '", options.scheduler,
+            "' with budget ", options.budget_text,
+            " fills the model's context before the end of a text");
+  }
+}
+
 void add_score(std::vector<GroupResult>& groups, const std::string& name, Measure measure,
                double score) {
   auto group = std::ranges::find(groups, name, &GroupResult::group);
@@ -44,6 +55,7 @@ std::vector<Request> CellRunner::make_requests(const Runtime& runtime, Mode mode
   for (const Sample& sample : samples_) {
     for (const Question& question : sample.questions) {
       requests.push_back(make_request(sample, question, mode, runtime.model().end_of_text));
+      requests.back().unbounded = options_.stream;
     }
   }
   return requests;
@@ -88,8 +100,9 @@ void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
   const std::vector<Request> requests = make_requests(runtime, mode);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
   ReferenceRows reference;
-  static_cast<void>(
-      run_row_means(runtime.engine(), comm_, requests, reference.keeper(requests), on_step));
+  const RowMeans rows =
+      run_row_means(runtime.engine(), comm_, requests, reference.keeper(requests), on_step);
+  require_whole_texts(rows.completions, options);
   reference_ = std::move(reference);
 }
 
@@ -112,6 +125,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     const RowFigure figure =
         measure_ == Measure::kKl ? reference_->divergence() : negative_log_likelihood(requests);
     outcome = run_row_means(runtime.engine(), comm_, requests, figure, on_step);
+    require_whole_texts(outcome.completions, options);
   }
 
   CellResult result;

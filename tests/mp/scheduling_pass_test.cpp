@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 
 #include "core/io/safetensors.hpp"
@@ -96,11 +97,17 @@ std::vector<std::string> evicting() {
       names.emplace_back(row.name);
     }
   }
+  names.emplace_back("streaming_llm:positions=compact,when=always,stride=100,every=5");
   return names;
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedulers, SchedulingPassRanks, testing::ValuesIn(evicting()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& info) {
+                           std::string name = info.param;  // a spec
+                           std::ranges::replace_if(
+                               name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace pikv

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "kernels/kv_page.hpp"
 #include "scheduling/tables.hpp"
 
 namespace pikv {
@@ -69,6 +70,11 @@ class Numbers {
     }
     add_moments();
   }
+
+  [[nodiscard]] const float* key(std::int64_t head, std::int64_t token) const {
+    return keys_.data() + (head * kLength + token) * kDim;
+  }
+  [[nodiscard]] const std::vector<float>& frequencies() const { return frequencies_; }
 
   [[nodiscard]] std::vector<std::vector<std::int32_t>> keep(const Scheduler& scheduler,
                                                             const KvBudget& budget) const {
@@ -164,6 +170,28 @@ TEST_P(GoldenCases, KeepThePublishedPositions) {
   const auto keep = Numbers().keep(*scheduler, {.fraction = GetParam().fraction});
   for (std::size_t h = 0; h < keep.size(); ++h) {
     EXPECT_EQ(keep[h], parse(GetParam().kept[h])) << "head " << h;
+  }
+}
+
+// KeyRotation(StreamingLLM) of kvpress numbers the slots that stay 0, 1, ...: the one of position
+// 24 gets 4.
+TEST(Golden, AKeyTurnsAsKeyRotationHasIt) {
+  constexpr double kExpected[kDim] = {0.266551, -0.046320, 0.105105, 0.455619,
+                                      0.438109, 0.366609,  0.593377, 0.894489};
+  const Numbers numbers;
+  const PageLayout layout = make_page_layout(16, kDim, DType::kF32);
+  std::vector<float> page(layout.page_bytes() / sizeof(float), -7.0f);
+  const kernels::KeyTurn turn{.key = numbers.key(0, 24),
+                              .page = reinterpret_cast<std::byte*>(page.data()),
+                              .slot = 4,
+                              .from = 24,
+                              .to = 4};
+  Exec exec = Exec::cpu(1);
+  kernels::turn_keys(exec, {.layout = layout,
+                            .inverse_frequencies = {numbers.frequencies().data(), {kDim / 2}},
+                            .turns = {&turn, {1}}});
+  for (std::size_t d = 0; d < kDim; ++d) {
+    EXPECT_NEAR(static_cast<double>(page[d * 16 + 4]), kExpected[d], 2e-6) << "channel " << d;
   }
 }
 

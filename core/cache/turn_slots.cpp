@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Slots that get other positions.
+#include <algorithm>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/cache/page_access.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+
+void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
+                         std::span<const float> inverse_frequencies) {
+  Stream& stream = stream_of(id);
+  const std::vector<std::int32_t> places = places_to_turn(stream, turns);
+  // All copies first: keys are named by address below, and positions change as we go.
+  std::vector<std::size_t> copies;
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    auto found = std::ranges::find(stream.turned, turns[i].from, &TurnedSlot::position);
+    if (found == stream.turned.end()) {
+      stream.turned.push_back({.position = turns[i].from,
+                               .appended_at = turns[i].from,
+                               .key = key_at(stream, places[i])});
+      found = stream.turned.end() - 1;
+    }
+    copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
+  }
+  const auto end_of_sealed =
+      static_cast<std::int32_t>(stream.sealed_pages.size()) * config_.page_slots;
+  std::vector<kernels::KeyTurn> sealed, open;
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    TurnedSlot& slot = stream.turned[copies[i]];
+    slot.position = turns[i].to;
+    // The newest entries of the sequence may lie in other shards.
+    stream.last_position = std::max(stream.last_position, slot.position);
+    const kernels::SlotRef ref = slot_at(stream, places[i]);
+    (places[i] < end_of_sealed ? sealed : open)
+        .push_back({.key = slot.key.data(),
+                    .page = ref.page,
+                    .slot = ref.slot,
+                    .from = slot.appended_at,
+                    .to = slot.position});
+  }
+  const View<const float, 1> frequencies{inverse_frequencies.data(),
+                                         {static_cast<std::int64_t>(inverse_frequencies.size())}};
+  kernels::turn_keys(exec_, {.layout = sealed_layout_,
+                             .inverse_frequencies = frequencies,
+                             .turns = view_of<const kernels::KeyTurn>(sealed)});
+  kernels::turn_keys(exec_, {.layout = open_layout_,
+                             .inverse_frequencies = frequencies,
+                             .turns = view_of<const kernels::KeyTurn>(open)});
+  if (!open_layout_.key_bounds) return;
+  const auto summarize_pages_of = [&](const PageLayout& layout,
+                                      const std::vector<kernels::KeyTurn>& turned) {
+    std::vector<std::byte*> pages;
+    for (const kernels::KeyTurn& turn : turned) pages.push_back(turn.page);
+    summarize(layout, std::move(pages));
+  };
+  summarize_pages_of(sealed_layout_, sealed);
+  summarize_pages_of(open_layout_, open);
+}
+
+/// Checks the turns on the way.
+std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
+                                                  std::span<const Turn> turns) const {
+  const auto num_places = static_cast<std::int32_t>(stream.num_places(config_.page_slots));
+  std::vector<Position> positions;
+  for (std::int32_t place = 0; place < num_places; ++place) {
+    positions.push_back(position_at(stream, place));
+  }
+  std::vector<std::int32_t> places;
+  for (const Turn& turn : turns) {
+    const auto found = std::ranges::find(positions, turn.from);
+    require(turn.from != kNoPosition && found != positions.end(), "kv_cache",
+            "no slot to turn has position ", turn.from);
+    places.push_back(static_cast<std::int32_t>(found - positions.begin()));
+  }
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    require(turns[i].to >= 0 && turns[i].to < kNoPosition, "kv_cache", "position ", turns[i].to,
+            " to turn to is outside [0, ", kNoPosition, ")");
+    positions[static_cast<std::size_t>(places[i])] = turns[i].to;
+  }
+  std::erase(positions, kNoPosition);
+  std::ranges::sort(positions);
+  require(std::ranges::adjacent_find(positions) == positions.end(), "kv_cache",
+          "two slots would have the same position");
+  return places;
+}
+
+Position KvCache::position_at(const Stream& stream, std::int32_t place) const {
+  const kernels::SlotRef ref = slot_at(stream, place);
+  const PageLayout& layout = ref.page == stream.open_page ? open_layout_ : sealed_layout_;
+  return positions_in(layout, ref.page)[ref.slot];
+}
+
+std::vector<float> KvCache::key_at(const Stream& stream, std::int32_t place) const {
+  const kernels::SlotRef ref = slot_at(stream, place);
+  const std::byte* page = ref.page;
+  DeviceBuffer<std::byte> decoded(exec_.device());
+  if (page != stream.open_page && !seals_in_place()) {
+    decoded.resize_discard(open_layout_.page_bytes());
+    std::byte* target = decoded.data();
+    codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
+    page = target;
+  }
+  std::vector<float> key;
+  for (std::int32_t d = 0; d < open_layout_.head_dim; ++d) {
+    key.push_back(reinterpret_cast<const float*>(page)[d * open_layout_.num_slots + ref.slot]);
+  }
+  return key;
+}
+
+/// Slots that go take their copies along.
+void KvCache::forget_turned(Stream& stream, std::span<const std::int32_t> places) const {
+  if (stream.turned.empty()) return;
+  for (const std::int32_t place : places) {
+    const Position position = position_at(stream, place);
+    std::erase_if(stream.turned, [&](const TurnedSlot& s) { return s.position == position; });
+  }
+}
+
+}  // namespace pikv
