@@ -72,9 +72,11 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
-  const auto alone = make_single_communicator();
-  const Outcome expected = run(*alone);
+  const bool compares = world().rank() == 0;  // one rank knows what one rank keeps
+  Outcome expected;
+  if (compares) expected = run(*make_single_communicator());
   const Outcome outcome = run(world());
+  if (!compares) return;
   ASSERT_EQ(outcome.keep.size(), expected.keep.size());
   std::size_t kept = 0;
   std::size_t common = 0;
