@@ -14,11 +14,11 @@ namespace {
 // The account of a page is asked for so many pages early.
 constexpr std::size_t kPagesAhead = 8;
 
-/// Reads pages of one layout, holes left out. `contents` grows by runs of slots: pages are whole
+/// Reads the slots of pages of one layout, holes left out. `contents` grows by runs of slots: pages are whole
 /// most of the time.
-class PageReader {
+class SlotReader {
  public:
-  PageReader(const PageLayout& layout, bool with_keys, bool with_values,
+  SlotReader(const PageLayout& layout, bool with_keys, bool with_values,
              KvCache::HeadContents& contents)
       : layout_(layout), with_keys_(with_keys), with_values_(with_values), contents_(contents) {}
 
@@ -105,8 +105,8 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
   contents.evicted_columns.assign(static_cast<std::size_t>(open_layout_.columns.count()), 0.0);
   const Streams& streams = streams_of(sequence);
   const bool decodes = (with_keys || with_values) && !seals_in_place();
-  PageReader sealed(decodes ? open_layout_ : sealed_layout_, with_keys, with_values, contents);
-  PageReader open(open_layout_, with_keys, with_values, contents);
+  SlotReader sealed(decodes ? open_layout_ : sealed_layout_, with_keys, with_values, contents);
+  SlotReader open(open_layout_, with_keys, with_values, contents);
   DeviceBuffer<std::byte> decoded(exec_.device());
   if (decodes) decoded.resize_discard(open_layout_.page_bytes());
   for (const ShardId shard : local_shards_.at(index(layer))) {
