@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "scheduling/allocators/makers.hpp"
 #include "scheduling/scorer.hpp"
 
 namespace pikv::scheduling {

@@ -60,15 +60,6 @@ class Allocator {
                         const Protection& protection, std::span<std::int64_t> counts) const = 0;
 };
 
-[[nodiscard]] std::unique_ptr<const Allocator> make_uniform_allocator();
-/// PyramidKV (Cai et al. 2024, 2406.02069): budgets fall linearly with depth, the last layer
-/// keeping 1 / beta of the mean; `window` as kvpress has it.
-[[nodiscard]] std::unique_ptr<const Allocator> make_pyramid_allocator(double beta,
-                                                                      std::int64_t window);
-/// Ada-KV (Feng et al. 2024, 2407.11550): one budget a layer goes to the best scores of all its
-/// heads, but the best `floor` of each head's own share stay.
-[[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
-
 /// Which slots go: evict[l * Hkv + h] gets ascending subscripts of all but counts[l * Hkv + h].
 class Selector {
  public:

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Allocators that look at more than one layer, or at a table of heads.
+// The makers of allocators.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,18 @@
 #include "scheduling/scorer.hpp"
 
 namespace pikv::scheduling {
+
+/// The same number of slots in every head.
+[[nodiscard]] std::unique_ptr<const Allocator> make_uniform_allocator();
+
+/// PyramidKV (Cai et al. 2024, 2406.02069): budgets fall linearly with depth, the last layer
+/// keeping 1 / beta of the mean; `window` as kvpress has it.
+[[nodiscard]] std::unique_ptr<const Allocator> make_pyramid_allocator(double beta,
+                                                                      std::int64_t window);
+
+/// Ada-KV (Feng et al. 2024, 2407.11550): one budget a layer goes to the best scores of all its
+/// heads, but the best `floor` of each head's own share stay.
+[[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
 
 /// One threshold over all layers and heads: the budgets of all heads go to the best slots of all,
 /// ties by layer, head and position, but each head keeps one slot and what is protected, as far as

@@ -1,67 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cmath>
 
-#include "scheduling/scorer.hpp"
+#include "scheduling/allocators/makers.hpp"
 
 namespace pikv::scheduling {
 namespace {
-
-std::int64_t size_of(const HeadScores& head) {
-  return static_cast<std::int64_t>(head.positions.size());
-}
-
-class Uniform final : public Allocator {
- public:
-  void allocate(const SequenceScores& scores, const KvBudget& budget, const Protection&,
-                std::span<std::int64_t> counts) const override {
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      counts[i] = budget.of(size_of(scores.heads[i]), scores.next_position);
-    }
-  }
-};
-
-class Pyramid final : public Allocator {
- public:
-  Pyramid(double beta, std::int64_t window) : beta_(beta), window_(window) {}
-
-  void allocate(const SequenceScores& scores, const KvBudget& budget, const Protection&,
-                std::span<std::int64_t> counts) const override {
-    const auto num_heads = static_cast<std::size_t>(scores.num_kv_heads);
-    const std::size_t num_layers = counts.size() / num_heads;
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      const std::int64_t n = size_of(scores.heads[i]);
-      counts[i] =
-          std::clamp<std::int64_t>(budget_of_layer(n, budget, static_cast<double>(i / num_heads),
-                                                   static_cast<double>(num_layers)),
-                                   std::min<std::int64_t>(n, 1), n);
-    }
-  }
-
- private:
-  [[nodiscard]] std::int64_t budget_of_layer(std::int64_t n, const KvBudget& budget, double layer,
-                                             double num_layers) const {
-    const auto length = static_cast<double>(n);
-    const auto window = static_cast<double>(window_);
-    double mean = budget.fraction ? length * *budget.fraction : length;
-    if (budget.slots) mean = std::min(mean, static_cast<double>(*budget.slots));
-    double least = mean / beta_;
-    double most = 2 * mean - least;
-    if (most >= length - window) {
-      most = length - window;
-      least = 2 * mean - most;
-    }
-    if (!(length >= most && most >= least && least >= window)) {
-      return static_cast<std::int64_t>(std::nearbyint(mean));
-    }
-    const double step = num_layers > 1 ? (most - least) / (num_layers - 1) : 0;
-    return static_cast<std::int64_t>(std::nearbyint(most - layer * step));
-  }
-
-  double beta_;
-  std::int64_t window_;
-};
 
 class Ada final : public Allocator {
  public:
@@ -89,7 +33,8 @@ class Ada final : public Allocator {
     const std::int64_t whole_share = budget.of(next, next);
     std::int64_t left = static_cast<std::int64_t>(heads.size()) * whole_share;
     for (std::size_t h = 0; h < heads.size(); ++h) {
-      const std::int64_t share = std::min(whole_share, size_of(heads[h]));
+      const std::int64_t share =
+          std::min(whole_share, static_cast<std::int64_t>(heads[h].positions.size()));
       // Protected slots come first in the order, and count as part of the floor.
       const std::vector<std::int32_t> order = ranked(heads[h], protection, next);
       const auto num_protected = std::ranges::count_if(
@@ -118,12 +63,6 @@ class Ada final : public Allocator {
 };
 
 }  // namespace
-
-std::unique_ptr<const Allocator> make_uniform_allocator() { return std::make_unique<Uniform>(); }
-
-std::unique_ptr<const Allocator> make_pyramid_allocator(double beta, std::int64_t window) {
-  return std::make_unique<Pyramid>(beta, window);
-}
 
 std::unique_ptr<const Allocator> make_ada_allocator(double floor) {
   return std::make_unique<Ada>(floor);
