@@ -23,6 +23,7 @@
 #include <cmath>
 #include <limits>
 
+#include "scheduling/column.hpp"
 #include "scheduling/makers.hpp"
 #include "scheduling/scorer.hpp"
 
@@ -156,7 +157,6 @@ class EasyKv final : public Scheduler {
                   std::vector<float>& scores) const {
     const Range range = range_of(slots.next_position, slots.num_context, slots.budget);
     const std::int64_t recents = method_.deviation ? kLastOnes : range.recents;
-    std::vector<float> deviations;
     std::vector<std::size_t> candidates;
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const Position position = head.positions[i];
@@ -168,8 +168,8 @@ class EasyKv final : public Scheduler {
       candidates.push_back(i);
     }
     if (method_.deviation && static_cast<std::int64_t>(candidates.size()) > range.num_stable) {
-      deviations.resize(scores.size());
-      for (const std::size_t i : candidates) deviations[i] = deviation(slots, head, i);
+      std::vector<float> deviations(scores.size());
+      add_deviations(slots, head, range, candidates, deviations);
       const auto cut = candidates.begin() + static_cast<std::ptrdiff_t>(range.num_stable);
       std::ranges::nth_element(candidates, cut, [&](std::size_t a, std::size_t b) {
         if (deviations[a] != deviations[b]) return deviations[a] < deviations[b];
@@ -177,40 +177,34 @@ class EasyKv final : public Scheduler {
       });
       candidates.erase(cut, candidates.end());
     }
-    for (const std::size_t i : candidates) scores[i] = worth(slots, head, i);
+    const Column totals(slots, head,
+                        method_.decayed ? AttentionColumn::kDecayed : AttentionColumn::kSum);
+    for (const std::size_t i : candidates) {
+      scores[i] = method_.average ? totals[i] / age(slots, head, i) : totals[i];
+    }
   }
 
-  [[nodiscard]] static float column(const LayerSlots& slots, const HeadSlots& head, std::size_t i,
-                                    AttentionColumn column) {
-    return head.columns.row(static_cast<std::int64_t>(i))[slots.columns.place(column)];
-  }
   /// Queries that could see slot i.
   [[nodiscard]] static float age(const LayerSlots& slots, const HeadSlots& head, std::size_t i) {
     return static_cast<float>(slots.next_position - head.positions[i]);
   }
 
-  [[nodiscard]] float worth(const LayerSlots& slots, const HeadSlots& head, std::size_t i) const {
-    const float total =
-        column(slots, head, i, method_.decayed ? AttentionColumn::kDecayed : AttentionColumn::kSum);
-    return method_.average ? total / age(slots, head, i) : total;
-  }
-
-  [[nodiscard]] float deviation(const LayerSlots& slots, const HeadSlots& head,
-                                std::size_t i) const {
+  void add_deviations(const LayerSlots& slots, const HeadSlots& head, const Range& range,
+                      const std::vector<std::size_t>& candidates,
+                      std::vector<float>& deviations) const {
+    const Column sums(slots, head,
+                      method_.decayed ? AttentionColumn::kDecayedSum : AttentionColumn::kSum);
+    const Column squares(
+        slots, head,
+        method_.decayed ? AttentionColumn::kDecayedSquareSum : AttentionColumn::kSquareSum);
     // Without averages no ages are known: all queries since the start count for every slot.
-    const Range range = range_of(slots.next_position, slots.num_context, slots.budget);
-    const float n = method_.average ? age(slots, head, i)
-                                    : static_cast<float>(slots.next_position - range.first_counted);
-    const float mean =
-        column(slots, head, i,
-               method_.decayed ? AttentionColumn::kDecayedSum : AttentionColumn::kSum) /
-        n;
-    const float square =
-        column(slots, head, i,
-               method_.decayed ? AttentionColumn::kDecayedSquareSum : AttentionColumn::kSquareSum) /
-        n;
-    // The difference of two rounded numbers may be below 0 where attention is steady.
-    return std::sqrt(std::max(square - mean * mean, 0.0f));
+    const auto all = static_cast<float>(slots.next_position - range.first_counted);
+    for (const std::size_t i : candidates) {
+      const float n = method_.average ? age(slots, head, i) : all;
+      const float mean = sums[i] / n;
+      // The difference of two rounded numbers may be below 0 where attention is steady.
+      deviations[i] = std::sqrt(std::max(squares[i] / n - mean * mean, 0.0f));
+    }
   }
 
   static constexpr float kProtected = std::numeric_limits<float>::max();

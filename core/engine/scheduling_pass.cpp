@@ -173,15 +173,15 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
        .next_position = scores_.next_position,
        .num_context = scores_.num_context,
        .heads = heads,
+       .budget = budget,
+       .inverse_frequencies = inverse_frequencies_,
        .columns = parts_.cache.open_layout().columns,
        .queries = {layer.queries.data(), {num_queries, num_heads, head_dim}},
        .query_positions = layer.query_positions,
        .moments = {.count = layer.moment_count,
                    .mean = {layer.mean.data(), {num_heads, head_dim}},
                    .covariance = {layer.covariance.data(), {num_heads, head_dim, head_dim}}},
-       .inverse_frequencies = inverse_frequencies_,
-       .output_projection = {projection.data(), {num_heads, parts_.model.hidden_size, head_dim}},
-       .budget = budget},
+       .output_projection = {projection.data(), {num_heads, parts_.model.hidden_size, head_dim}}},
       scores);
   for (std::size_t h = 0; h < heads.size(); ++h) {
     ensure(scores[h].size() == heads[h].positions.size(), "one score a slot");

@@ -82,16 +82,17 @@ struct HeadSlots {
 struct LayerSlots {
   SequenceId sequence;
   LayerId layer;
-  Position next_position;                      // of the sequence: the tokens that it has seen
-  std::int64_t num_context;                    // see Scheduler::next_run
-  std::span<const HeadSlots> heads;            // [Hkv]
-  AttentionColumns columns;                    // which are there; at least those asked for
-  View<const float, 3> queries;                // [w, H, D] after RoPE, the newest last
-  std::span<const Position> query_positions;   // [w]
-  QueryMoments moments;                        // where asked for
-  std::span<const float> inverse_frequencies;  // [D / 2], radians a position
-  View<const float, 3> output_projection;      // [H, hidden, D], where asked for
-  KvBudget budget;                             // for methods that choose in stages
+  Position next_position;                           // of the sequence: the tokens that it has seen
+  std::int64_t num_context;                         // see Scheduler::next_run
+  std::span<const HeadSlots> heads;                 // [Hkv]
+  KvBudget budget;                                  // for methods that choose in stages
+  std::span<const float> inverse_frequencies = {};  // [D / 2], radians a position
+  // Where asked for:
+  AttentionColumns columns = {};                   // which are there
+  View<const float, 3> queries = {};               // [w, H, D] after RoPE, the newest last
+  std::span<const Position> query_positions = {};  // [w]
+  QueryMoments moments = {};
+  View<const float, 3> output_projection = {};  // [H, hidden, D]
 };
 
 /// Scores of the slots of one KV head; higher is kept.

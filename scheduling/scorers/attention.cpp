@@ -2,24 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Scores from the attention that slots have received so far, of which they keep account themselves.
-#include <cmath>
+#include <algorithm>
 
+#include "scheduling/column.hpp"
 #include "scheduling/scorers/makers.hpp"
 
 namespace pikv::scheduling {
 namespace {
-
-/// One column of the slots of a head.
-class Column {
- public:
-  Column(const LayerSlots& slots, const HeadSlots& head, AttentionColumn column)
-      : data_(head.columns.data + slots.columns.place(column)), stride_(slots.columns.count()) {}
-  float operator[](std::size_t i) const { return data_[static_cast<std::ptrdiff_t>(i) * stride_]; }
-
- private:
-  const float* data_;
-  std::ptrdiff_t stride_;
-};
 
 /// A share of the budget is for the newest slots.
 std::int64_t share_of(double share, std::int64_t budget_slots) {

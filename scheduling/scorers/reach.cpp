@@ -18,6 +18,7 @@
 // the budget: heads that retrieve keep nearly everything, local heads little but their ends.
 #include <algorithm>
 
+#include "scheduling/column.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/scorers/rotation.hpp"
 #include "scheduling/smoothing.hpp"
@@ -53,12 +54,11 @@ class Reach final : public Scorer {
 
  private:
   static float reach_of(const LayerSlots& slots, const HeadSlots& head) {
-    const std::int32_t column = slots.columns.place(AttentionColumn::kLargestFar);
-    double sum =
-        head.evicted_columns.empty() ? 0.0 : head.evicted_columns[static_cast<std::size_t>(column)];
+    const auto place = static_cast<std::size_t>(slots.columns.place(AttentionColumn::kLargestFar));
+    double sum = head.evicted_columns.empty() ? 0.0 : head.evicted_columns[place];
+    const Column largest(slots, head, AttentionColumn::kLargestFar);
     for (std::size_t i = 0; i < head.positions.size(); ++i) {
-      if (head.positions[i] < kSinks) continue;
-      sum += static_cast<double>(head.columns.row(static_cast<std::int64_t>(i))[column]);
+      if (head.positions[i] >= kSinks) sum += static_cast<double>(largest[i]);
     }
     return static_cast<float>(sum /
                               static_cast<double>(std::max<Position>(slots.next_position, 1)));

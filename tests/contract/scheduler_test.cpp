@@ -96,15 +96,15 @@ class SomeSlots {
            .next_position = next_,
            .num_context = next_,
            .heads = heads,
+           .budget = budget,
+           .inverse_frequencies = kFrequencies,
            .columns = kAllColumns,
            .queries = {queries_.data() + (rows - asked) * kHeads * kDim, {asked, kHeads, kDim}},
            .query_positions = std::span(query_positions_).last(static_cast<std::size_t>(asked)),
            .moments = {.count = moments,
                        .mean = {mean_.data(), {kHeads, kDim}},
                        .covariance = {covariance_.data(), {kHeads, kDim, kDim}}},
-           .inverse_frequencies = kFrequencies,
-           .output_projection = {projection_.data(), {kHeads, kHidden, kDim}},
-           .budget = budget},
+           .output_projection = {projection_.data(), {kHeads, kHidden, kDim}}},
           scores);
       for (std::int64_t h = 0; h < kKvHeads; ++h) {
         const auto i = static_cast<std::size_t>(layer * kKvHeads + h);

@@ -64,13 +64,9 @@ std::vector<float> score(const Head& head, Position next) {
                     .next_position = next,
                     .num_context = next,
                     .heads = {&slots, 1},
-                    .columns = scheduler->needs().columns,
-                    .queries = {},
-                    .query_positions = {},
-                    .moments = {},
+                    .budget = {.fraction = 0.1},
                     .inverse_frequencies = kFrequencies,
-                    .output_projection = {},
-                    .budget = {.fraction = 0.1}},
+                    .columns = scheduler->needs().columns},
                    scores);
   return scores[0];
 }
