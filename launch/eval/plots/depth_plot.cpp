@@ -22,6 +22,7 @@ constexpr double kGap = 24;     // between panels
 constexpr double kTitle = 32;   // of the document
 constexpr double kIndent = 16;
 constexpr double kSmall = 11;  // pixels of most text
+constexpr std::string_view kLengthLabel = "tokens of the context";
 constexpr std::size_t kAcross = 4;
 
 constexpr int kBins = 10;
@@ -103,7 +104,8 @@ class DepthPlot {
   }
 
   static double panel_width(std::span<const SweepCell> cells, std::size_t num_lengths) {
-    double width = kLeft + kTile * static_cast<double>(num_lengths);
+    double width = kLeft + std::max(kTile * static_cast<double>(num_lengths),
+                                    text_width(kLengthLabel, kSmall));
     for (const SweepCell& cell : cells) {
       width = std::max(width, kIndent + text_width(cell.scheduler, kSmall));
     }
@@ -147,7 +149,7 @@ class DepthPlot {
       svg_.text({first.x + kTile * (static_cast<double>(column) + 0.5), below + 16},
                 fmt::format("{}", lengths_[column]), {.size = kSmall, .anchor = "middle"});
     }
-    svg_.text({first.x, below + 34}, "tokens of the context", {.size = kSmall});
+    svg_.text({first.x, below + 34}, kLengthLabel, {.size = kSmall});
     svg_.text({corner.x + 12, (first.y + below) / 2}, "depth",
               {.size = kSmall, .anchor = "middle", .turned_degrees = -90});
   }
