@@ -84,6 +84,28 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
   EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
 }
 
+// What is generated before the question takes its place in the cache of whoever keeps everything,
+// and none where the budget is a count of slots.
+TEST(Eval, AGapStandsBetweenContextAndQuestion) {
+  const auto kv_bytes = [](const std::string& gap) {
+    std::vector<double> bytes;
+    const Result result = run_pikv(
+        {"eval", "--model", tiny_model(), "--kv-owner", "block", "--task", "passkey", "--length",
+         "256", "--samples", "1", "--scheduler", "full,streaming_llm:when=both", "--budget", "48",
+         "--json", "--gap", gap},
+        1);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    for (const json& cell : json_lines(result.out)) bytes.push_back(cell["kv_bytes"]);
+    return bytes;
+  };
+  const std::vector<double> without = kv_bytes("0");
+  const std::vector<double> with = kv_bytes("128");
+  ASSERT_EQ(with.size(), 2u);
+  constexpr double kSlotBytes = 6 * 2 * 2 * 64 * 4.0;  // a slot of every layer and head
+  EXPECT_GE(with[0] - without[0], (128 - 16) * kSlotBytes) << "all of them, but for a page";
+  EXPECT_LT(with[1] - without[1], 64 * kSlotBytes) << "no more than between two runs";
+}
+
 TEST(Eval, RanksMayShareTheModelOrTheCells) {
   if (!has_launcher()) GTEST_SKIP() << "needs MPI";
   const std::vector<json> alone = json_lines(eval({"--json"}).out);

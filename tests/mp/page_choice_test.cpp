@@ -278,7 +278,7 @@ TEST_F(PageChoiceTest, LoneRowsReadTheBestPagesOfAllRanks) {
       const SomePages reader(num_pages);
       start(num_shards, &reader);
       std::vector<Row> prompt;
-      add_rows(prompt, 0, 333);
+      add_rows(prompt, 0, 150);
       add_rows(prompt, 1, 40);
       expect_reads(prompt, step(prompt), kAll);
       EXPECT_EQ(all_stats().num_pages_there, 0) << "rows that come together read everything";
