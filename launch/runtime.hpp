@@ -63,6 +63,10 @@ class Runtime {
   [[nodiscard]] const SchedulingPass& scheduling() const { return *scheduling_; }
   [[nodiscard]] Engine& engine() { return *engine_; }
 
+  /// Writes the table of heads that the scheduler was asked to save, if any, on rank 0. A
+  /// collective.
+  void save_head_table() const;
+
  private:
   void load(const RuntimeOptions& options);
   void check_maps() const;

@@ -19,7 +19,14 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Engine::Engine(const EngineParts& parts, const EngineConfig& config)
-    : parts_(parts), config_(config) {
+    : parts_(parts),
+      config_(config),
+      reread_pass_({.decoder = parts.decoder,
+                    .cache = parts.cache,
+                    .comm = parts.comm,
+                    .tap = parts.tap,
+                    .scheduling = parts.scheduling},
+                   config.chunk_tokens, config.reread_prompt) {
   require(config.max_batch_sequences > 0, "engine",
           "max_batch_sequences = ", config.max_batch_sequences, " is not positive");
   require(config.chunk_tokens > 0, "engine", "chunk_tokens = ", config.chunk_tokens,
@@ -202,12 +209,21 @@ std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
 void Engine::schedule() {
   for (ActiveSequence& sequence : active_) {
     if (sequence.num_computed < sequence.next_run) continue;
+    if (parts_.scheduling.scheduler().needs().reread.is_wanted()) reread(sequence);
     parts_.scheduling.run({.id = sequence.id,
                            .num_computed = sequence.num_computed,
                            .num_context = sequence.num_context},
                           static_cast<std::int64_t>(active_.size()));
     sequence.next_run = next_run(sequence);
   }
+}
+
+void Engine::reread(const ActiveSequence& sequence) {
+  const auto start = Clock::now();
+  stats_.num_reread_tokens += reread_pass_.run(
+      sequence.id,
+      std::span(sequence.tokens).first(static_cast<std::size_t>(sequence.num_computed)));
+  stats_.reread_seconds += seconds_since(start);
 }
 
 void Engine::forget_finished() {

@@ -15,6 +15,7 @@
 #include "core/comm/communicator.hpp"
 #include "core/engine/batch_plan.hpp"
 #include "core/engine/request.hpp"
+#include "core/engine/reread_pass.hpp"
 #include "core/engine/sampler.hpp"
 #include "core/engine/scheduling_pass.hpp"
 #include "core/model/decoder.hpp"
@@ -25,6 +26,7 @@ namespace pikv {
 struct EngineConfig {
   std::int64_t max_batch_sequences = 32;
   std::int64_t chunk_tokens = 512;  // prefill tokens a step, over all sequences and ranks
+  std::vector<TokenId> reread_prompt = {};  // the tokens of the scheduler's Rereading::prompt
 };
 
 /// All references must outlive the engine.
@@ -82,10 +84,12 @@ class Engine {
                const TokenCallback& on_token);
   [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
   void schedule();
+  void reread(const ActiveSequence& sequence);
   void forget_finished();
 
   EngineParts parts_;
   EngineConfig config_;
+  RereadPass reread_pass_;
   Sampler sampler_;
   EngineStats stats_;
 

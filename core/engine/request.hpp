@@ -62,6 +62,8 @@ struct EngineStats {
   std::int64_t num_decode_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
+  std::int64_t num_reread_tokens = 0;  // for schedulers, beside both
+  double reread_seconds = 0;
   // By this rank, in decode steps:
   std::uint64_t decode_bytes_sent = 0;
   std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages in use, each once a step

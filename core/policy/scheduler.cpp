@@ -17,4 +17,7 @@ std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
   return std::clamp<std::int64_t>(kept, 1, n);
 }
 
+void Scheduler::score_reread(Exec&, const LayerSlots&, const RereadChunk&,
+                             std::span<std::vector<float>>) const {}
+
 }  // namespace pikv

@@ -84,6 +84,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     outcome = run_row_means(runtime.engine(), comm_, requests, figure, on_step);
   }
 
+  runtime.save_head_table();
   CellResult result;
   auto next = outcome.means.begin();
   for (const Sample& sample : samples_) {
@@ -97,7 +98,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
                   static_cast<double>(stats.num_kept + stats.num_evicted);
   }
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
-  result.scheduling_seconds = stats.seconds;
+  result.scheduling_seconds = stats.seconds + runtime.engine().stats().reread_seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

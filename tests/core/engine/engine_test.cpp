@@ -275,6 +275,33 @@ TEST_F(EngineTest, StatisticsCountPrefillAndDecodeApart) {
   EXPECT_EQ(stats.num_steps, 12);
 }
 
+TEST_F(EngineTest, ASecondReadingLeavesTheSequenceAsItWas) {
+  Request asked = request(90, 12);
+  options_.scheduler = "kvzip:chunk=40,overlap=8";
+  options_.budget_text = "1.0";
+  const auto parts = runtime();
+  const auto completions = parts->engine().run({&asked, 1});
+  EXPECT_EQ(parts->engine().stats().num_reread_tokens, 40 + 48 + 18);
+  EXPECT_EQ(parts->cache().stats().num_evicted_slots, 0);
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+  options_.scheduler = "full";
+  EXPECT_EQ(completions[0].tokens, run_alone(asked).tokens);
+}
+
+TEST_F(EngineTest, ASecondReadingNeedsRoomForACopy) {
+  const Request asked = request(90, 12);
+  options_.kv_shards = 1;
+  const auto full = runtime();
+  (void)full->engine().run({&asked, 1});
+  options_.scheduler = "kvzip";
+  options_.budget_text = "0.5";
+  options_.kv_memory_bytes = full->cache().stats().peak_page_bytes * 3 / 2;
+  const auto parts = runtime();
+  EXPECT_THROW((void)parts->engine().run({&asked, 1}), OutOfMemory);
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+  EXPECT_EQ(parts->cache().stats().num_sequences, 0);
+}
+
 TEST_F(EngineTest, ImpossibleRequestsAreRefusedBeforeAnythingRuns) {
   const auto parts = runtime();
   const Request good = request(4, 4);
