@@ -16,7 +16,7 @@ BatchPlan plan_batch(const std::vector<ActiveSequence>& active, std::int64_t chu
     if (pending > 1 || active[i].num_computed < active[i].num_prompt) {
       plan.is_decode = false;
       count = std::min(pending, chunk_left);
-      count = std::min(count, active[i].next_run - active[i].num_computed);
+      count = std::min(count, active[i].next_stop() - active[i].num_computed);
       chunk_left -= count;
     }
     if (count == 0) continue;

@@ -5,6 +5,7 @@
 // every rank computes the same one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -23,10 +24,16 @@ struct ActiveSequence {
   std::int64_t num_context = 0;
   std::int64_t next_run =
       std::numeric_limits<std::int64_t>::max();  // see Scheduler; a step ends there
+  bool shares_context = false;                   // a step ends at the end of its context too
   std::int64_t num_computed = 0;                 // tokens whose keys and values are in the cache
 
   [[nodiscard]] std::int64_t num_pending() const {
     return static_cast<std::int64_t>(tokens.size()) - num_computed;
+  }
+  /// How many tokens are computed when a step must have ended.
+  [[nodiscard]] std::int64_t next_stop() const {
+    const bool inside = shares_context && num_computed < num_context;
+    return inside ? std::min(next_run, num_context) : next_run;
   }
 };
 

@@ -18,6 +18,7 @@
 #include "core/engine/reread_pass.hpp"
 #include "core/engine/sampler.hpp"
 #include "core/engine/scheduling_pass.hpp"
+#include "core/engine/shared_starts.hpp"
 #include "core/model/decoder.hpp"
 #include "core/model/query_tap.hpp"
 
@@ -25,7 +26,7 @@ namespace pikv {
 
 struct EngineConfig {
   std::int64_t max_batch_sequences = 32;
-  std::int64_t chunk_tokens = 512;  // prefill tokens a step, over all sequences and ranks
+  std::int64_t chunk_tokens = 512;          // prefill tokens a step, over all sequences and ranks
   std::vector<TokenId> reread_prompt = {};  // the tokens of the scheduler's Rereading::prompt
 };
 
@@ -56,8 +57,9 @@ class Engine {
 
   /// Runs requests to their ends, in batches; the completions are in the order of the requests. A
   /// collective: every rank passes the same requests. Throws InvalidArgument for a request that is
-  /// empty, longer than the context (forced tokens among it), has a token outside the vocabulary or
-  /// impossible options.
+  /// empty, longer than the context (forced tokens among it), has a token outside the vocabulary,
+  /// impossible options or a start that is not there. One whose prompt does not fit behind the
+  /// answer that it begins with ends at once, without a token.
   [[nodiscard]] std::vector<Completion> run(std::span<const Request> requests,
                                             const TokenCallback& on_token = {},
                                             const ProgressCallback& on_step = {});
@@ -76,7 +78,13 @@ class Engine {
 
  private:
   void check_request(const Request& request, std::size_t request_idx) const;
+  void check_start(std::span<const Request> requests, std::size_t request_idx) const;
   void admit(std::span<const Request> requests);
+  [[nodiscard]] ActiveSequence begin(const Request& request, SequenceId id);
+  [[nodiscard]] ActiveSequence begin_with(const SharedStart& start, const Request& request,
+                                          SequenceId id);
+  void finish(ActiveSequence& sequence, FinishReason reason);
+  void share_contexts(std::size_t num_requests);
   void step(std::span<const Request> requests);
   [[nodiscard]] TokenId choose(std::span<const float> logits, const ActiveSequence& sequence,
                                const Request& request);
@@ -94,7 +102,8 @@ class Engine {
   EngineStats stats_;
 
   std::vector<ActiveSequence> active_;
-  std::size_t num_admitted_ = 0;
+  std::vector<std::size_t> waiting_;  // requests that are not active yet, ascending
+  SharedStarts starts_;
   std::vector<Completion> completions_;
   std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step
   std::vector<SequenceId> finished_;   // still in the cache

@@ -136,6 +136,13 @@ std::vector<double> QueryTap::key_sums(SequenceId sequence, LayerId layer) const
 
 void QueryTap::watch(SequenceId sequence, Position first) { watched_[sequence] = first; }
 
+void QueryTap::fork(SequenceId from, SequenceId to) {
+  const auto found = sequences_.find(from);
+  if (found == sequences_.end()) return;
+  std::vector<LayerRecord> copy = found->second;
+  sequences_[to] = std::move(copy);
+}
+
 void QueryTap::forget(SequenceId sequence) {
   sequences_.erase(sequence);
   watched_.erase(sequence);

@@ -56,6 +56,9 @@ class QueryTap {
   /// Keeps all rows of positions from `first` on of a new sequence, whatever is asked of others.
   void watch(SequenceId sequence, Position first);
 
+  /// `to` becomes a new sequence of which the same is known.
+  void fork(SequenceId from, SequenceId to);
+
   void forget(SequenceId sequence);
 
  private:

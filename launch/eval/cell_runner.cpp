@@ -31,14 +31,10 @@ void add_score(std::vector<GroupResult>& groups, const std::string& name, Measur
 
 }  // namespace
 
-std::vector<Request> CellRunner::make_requests(const Runtime& runtime, Mode mode) const {
-  std::vector<Request> requests;
-  for (const Sample& sample : samples_) {
-    for (const Question& question : sample.questions) {
-      requests.push_back(make_request(sample, question, mode, runtime.model().end_of_text));
-    }
-  }
-  return requests;
+std::vector<Request> CellRunner::requests_of(const Runtime& runtime, Mode mode) const {
+  Sharing sharing = mode == Mode::kAgnostic ? Sharing::kContext : Sharing::kNothing;
+  if (update_cache_) sharing = Sharing::kConversation;
+  return make_requests(samples_, mode, sharing, runtime.model().end_of_text);
 }
 
 std::vector<double> CellRunner::score_answers(const std::vector<Completion>& completions) const {
@@ -56,7 +52,7 @@ void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
   options.scheduler = "full";
   options.budget_text = "1.0";
   Runtime runtime(comm_, options);
-  const std::vector<Request> requests = make_requests(runtime, mode);
+  const std::vector<Request> requests = requests_of(runtime, mode);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
   ReferenceRows reference;
   static_cast<void>(
@@ -71,7 +67,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
   Runtime runtime(comm_, options);
-  const std::vector<Request> requests = make_requests(runtime, cell.mode);
+  const std::vector<Request> requests = requests_of(runtime, cell.mode);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
 
   RowMeans outcome;  // a score and a completion a question

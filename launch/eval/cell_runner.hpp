@@ -17,14 +17,15 @@ namespace pikv::launch {
 class CellRunner {
  public:
   /// All references must outlive the runner. Scheduler and budget of the options are those of the
-  /// cells.
+  /// cells. With `update_cache` the questions of a sample and their answers follow each other.
   CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
-             const std::vector<Sample>& samples, Measure measure)
+             const std::vector<Sample>& samples, Measure measure, bool update_cache = false)
       : comm_(comm),
         options_(options),
         tokenizer_(tokenizer),
         samples_(samples),
-        measure_(measure) {}
+        measure_(measure),
+        update_cache_(update_cache) {}
 
   /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
   /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
@@ -32,7 +33,7 @@ class CellRunner {
 
  private:
   /// Of each question of each sample.
-  [[nodiscard]] std::vector<Request> make_requests(const Runtime& runtime, Mode mode) const;
+  [[nodiscard]] std::vector<Request> requests_of(const Runtime& runtime, Mode mode) const;
   [[nodiscard]] std::vector<double> score_answers(const std::vector<Completion>& completions) const;
   void run_reference(Mode mode, const ProgressCallback& on_step);
 
@@ -41,6 +42,7 @@ class CellRunner {
   const Tokenizer& tokenizer_;
   const std::vector<Sample>& samples_;
   Measure measure_;
+  bool update_cache_;
   std::optional<ReferenceRows> reference_;
 };
 
