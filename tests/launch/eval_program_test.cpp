@@ -84,6 +84,24 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
   EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
 }
 
+TEST(Eval, AConversationHoldsItsQuestionsAndAnswers) {
+  const Arguments questions = {"--task", "longeval:queries=3", "--length", "400",    "--samples",
+                               "1",      "--scheduler",        "full",     "--mode", "agnostic",
+                               "--json"};
+  const auto run = [&](const Arguments& more) {
+    Arguments arguments = {"eval", "--model", tiny_model()};
+    arguments.insert(arguments.end(), questions.begin(), questions.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Result result = run_pikv(arguments, 1);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json_lines(result.out).at(0);
+  };
+  const json apart = run({});
+  const json talk = run({"--update-cache"});
+  EXPECT_NE(apart["setting"], talk["setting"]);
+  EXPECT_GT(talk["kv_bytes"], apart["kv_bytes"]) << "a mean over the questions";
+}
+
 TEST(Eval, RanksMayShareTheModelOrTheCells) {
   if (!has_launcher()) GTEST_SKIP() << "needs MPI";
   const std::vector<json> alone = json_lines(eval({"--json"}).out);
