@@ -121,7 +121,10 @@ class KvZip final : public Scorer {
         slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
     const std::int64_t dim = slots.queries.extent(2);
     const std::int64_t rows = (last - first) * group;
-    const auto count = static_cast<std::int64_t>(buffers.positions.size());
+    // What the last of the rows reads is all that any of them does.
+    const Position newest = slots.query_positions[static_cast<std::size_t>(last - 1)];
+    const std::int64_t count =
+        std::ranges::upper_bound(buffers.positions, newest) - buffers.positions.begin();
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
     buffers.queries.clear();
     for (std::int64_t r = first; r < last; ++r) {

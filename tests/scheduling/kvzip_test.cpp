@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 
@@ -67,6 +68,65 @@ TEST_F(KvZip, ScoresAreAttentionWeightsOfAllButTheSinks) {
         EXPECT_LE(head.scores[i], 1.0f);
       }
     }
+  }
+}
+
+// More rows than are scored at once, against the definition.
+TEST(KvZipScores, AreTheLargestWeightsOfTheSubsampledSoftmax) {
+  constexpr std::int64_t kSlots = 700;
+  constexpr std::int64_t kHeads = 2;  // one KV head
+  constexpr std::int64_t kDim = 8;
+  constexpr RereadChunk kChunk{.begin = 50, .end = 120, .first_row = 400};
+  constexpr std::int64_t kRows = kSlots - kChunk.first_row;
+  testing_support::Random random(222);
+  const std::vector<float> keys = random.normals(kSlots * kDim);
+  const std::vector<float> queries = random.normals(kRows * kHeads * kDim);
+  std::vector<Position> positions(kSlots);
+  std::iota(positions.begin(), positions.end(), Position{0});
+  const HeadSlots head{.positions = positions,
+                       .keys = {keys.data(), {kSlots, kDim}},
+                       .values = {nullptr, {0, kDim}}};
+  std::vector<std::vector<float>> scores(1, std::vector<float>(kSlots));
+  Exec exec = Exec::cpu(1);
+  make_policy("scheduler", scheduling::schedulers(), "kvzip:sinks=3")
+      ->score_reread(exec,
+                     {.sequence = SequenceId{0},
+                      .layer = LayerId{0},
+                      .next_position = kSlots,
+                      .num_context = kChunk.first_row,
+                      .heads = std::span(&head, 1),
+                      .columns = {},
+                      .queries = {queries.data(), {kRows, kHeads, kDim}},
+                      .query_positions = std::span(positions).last(kRows),
+                      .moments = {},
+                      .inverse_frequencies = {},
+                      .output_projection = {},
+                      .budget = {}},
+                     kChunk, scores);
+
+  std::vector<double> expected(kSlots);
+  for (std::int64_t r = 0; r < kRows * kHeads; ++r) {
+    const Position own = kChunk.first_row + static_cast<Position>(r / kHeads);
+    std::vector<double> weights(kSlots);
+    double total = 0;
+    for (Position p = 0; p <= own; ++p) {
+      const bool is_seen = p < 3 || (p >= kChunk.begin && p < kChunk.end) || p >= kChunk.first_row;
+      if (!is_seen) continue;
+      double dot = 0;
+      for (std::int64_t d = 0; d < kDim; ++d) {
+        dot += static_cast<double>(queries[static_cast<std::size_t>(r * kDim + d)]) *
+               static_cast<double>(keys[static_cast<std::size_t>(p * kDim + d)]);
+      }
+      total += weights[static_cast<std::size_t>(p)] =
+          std::exp(dot / std::sqrt(static_cast<double>(kDim)));
+    }
+    for (Position p = kChunk.begin; p < kChunk.end; ++p) {
+      const auto i = static_cast<std::size_t>(p);
+      expected[i] = std::max(expected[i], weights[i] / total);
+    }
+  }
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(static_cast<double>(scores[0][i]), expected[i], 1e-6) << "position " << i;
   }
 }
 
