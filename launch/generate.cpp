@@ -140,6 +140,7 @@ class Generate final : public Program {
         });
     for (TextInProgress& text : texts_) print_piece(bar, text.finish());
     bar.clear();
+    runtime.save_head_table();
 
     const CacheReport report = gather_cache_report(runtime, report_layer_);
     if (!is_printing_) return;

@@ -15,9 +15,11 @@
 #include <thread>
 
 #include "compression/tables.hpp"
+#include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "routing/tables.hpp"
+#include "scheduling/head_table.hpp"
 #include "scheduling/tables.hpp"
 
 namespace pikv::launch {
@@ -73,6 +75,11 @@ void select_from_nothing(const Scheduler& scheduler, const ModelConfig& model) {
                     .num_kv_heads = model.num_kv_heads,
                     .heads = std::vector<HeadScores>(num_heads)},
                    {}, evict);
+}
+
+std::vector<TokenId> prompt_tokens(const std::string& text, const std::filesystem::path& model) {
+  if (text.empty()) return {};
+  return Tokenizer::from_file(model / "tokenizer.json").encode(text, {.add_special_tokens = false});
 }
 
 }  // namespace
@@ -178,7 +185,21 @@ void Runtime::load(const RuntimeOptions& options) {
                   .comm = comm_,
                   .tap = *tap_,
                   .scheduling = *scheduling_},
-      EngineConfig{.max_batch_sequences = options.max_batch, .chunk_tokens = options.chunk_tokens});
+      EngineConfig{.max_batch_sequences = options.max_batch,
+                   .chunk_tokens = options.chunk_tokens,
+                   .reread_prompt = prompt_tokens(needs.reread.prompt, options.model)});
+}
+
+void Runtime::save_head_table() const {
+  const std::optional<std::string> path = scheduler_->head_table();
+  if (!path || scheduling_->stats().num_passes == 0) return;
+  agree(comm_, [&] {
+    if (comm_.rank() != 0) return;
+    const std::vector<float>& largest = scheduling_->largest_scores();
+    scheduling::HeadTable(*path, config_->num_layers, config_->num_kv_heads,
+                          {largest.begin(), largest.end()})
+        .write(*path);
+  });
 }
 
 void Runtime::switch_scheduler(std::string_view scheduler, std::string_view budget_text) {

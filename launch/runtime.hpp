@@ -73,6 +73,9 @@ class Runtime {
   /// collective: every rank names the same. Throws AgreedError, with nothing changed, for what
   /// cannot be made, or needs what is not recorded (RuntimeOptions::later_schedulers).
   void switch_scheduler(std::string_view scheduler, std::string_view budget_text);
+  /// Writes the table of heads that the scheduler was asked to save, if any, on rank 0. A
+  /// collective.
+  void save_head_table() const;
 
  private:
   void load(const RuntimeOptions& options);

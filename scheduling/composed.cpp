@@ -41,6 +41,11 @@ class Composed final : public Scheduler {
     for (std::vector<float>& head : scores) smooth(head, smoothing_);
   }
 
+  void score_reread(Exec& exec, const LayerSlots& slots, const RereadChunk& chunk,
+                    std::span<std::vector<float>> scores) const override {
+    scorer_->score_reread(exec, slots, chunk, scores);
+  }
+
   void select(const SequenceScores& scores, const KvBudget& budget,
               std::span<std::vector<std::int32_t>> evict) const override {
     std::vector<std::int64_t> counts(scores.heads.size());

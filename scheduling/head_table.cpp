@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -143,6 +144,16 @@ HeadTable HeadTable::from_file(const std::filesystem::path& path, double low, do
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   const bool is_json = first != std::string_view::npos && text[first] == '{';
   return (is_json ? from_json : from_lines)(text, path.string(), {low, high});
+}
+
+void HeadTable::write(const std::filesystem::path& path) const {
+  std::ofstream file(path);
+  for (std::size_t i = 0; i < values_.size(); ++i) {
+    const bool ends_line = (i + 1) % static_cast<std::size_t>(num_heads_) == 0;
+    file << fmt::format("{}{}", values_[i], ends_line ? '\n' : ' ');
+  }
+  file.close();
+  if (!file) fail(fmt::format("{}: cannot be written", path.string()));
 }
 
 std::vector<double> HeadTable::by_kv_head(std::int64_t num_layers,

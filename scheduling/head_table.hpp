@@ -30,6 +30,9 @@ class HeadTable {
   HeadTable(std::string source, std::int64_t num_layers, std::int64_t num_heads,
             std::vector<double> values);
 
+  /// As text. Throws BadFile when it cannot be written.
+  void write(const std::filesystem::path& path) const;
+
   [[nodiscard]] std::int64_t num_layers() const { return num_layers_; }
   [[nodiscard]] std::int64_t num_heads() const { return num_heads_; }
 

@@ -2,10 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The named schedulers that spread or choose otherwise than head by head, over any scorer.
+#include <array>
+
 #include "kernels/common/error.hpp"
 #include "scheduling/allocators/makers.hpp"
 #include "scheduling/composed.hpp"
 #include "scheduling/makers.hpp"
+#include "scheduling/saving.hpp"
 #include "scheduling/scorers/makers.hpp"
 
 namespace pikv::scheduling {
@@ -19,6 +22,29 @@ std::optional<HeadTable> read_table(PolicyOptions& options, double low, double h
 }
 
 constexpr double kLargest = 1e12;  // sums of such numbers are finite
+
+Rereading read_rereading(PolicyOptions& options) {
+  return {.chunk_tokens = options.integer("chunk", 2000, 1, 1 << 20),
+          .overlap_tokens = options.integer("overlap", 8, 0, 1 << 20),
+          .prompt = options.text("prompt").value_or("")};
+}
+
+/// Whole heads and heads of which the ends are left, by the table that the option "file" names or
+/// by what the context says.
+std::unique_ptr<const Scheduler> make_kvzip_heads(PolicyOptions& options, std::int64_t sinks) {
+  const std::int64_t recents = options.integer("recents", 32, 0, 1 << 20);
+  std::optional<HeadTable> table = read_table(options, 0, kLargest);
+  if (table) {
+    require(sinks + recents > 0, "kvzip", "sinks + recents = 0 leaves nothing of a head");
+    return compose(make_ends(sinks, recents),
+                   make_duo_allocator(std::move(table), 0, sinks + recents), options);
+  }
+  const std::optional<std::string> save = options.text("save");
+  auto scheduler =
+      compose(make_kvzip_scorer(read_rereading(options), {.sinks = sinks, .recents = recents}),
+              make_whole_head_allocator(sinks + recents), options);
+  return save ? make_saving(std::move(scheduler), *save) : std::move(scheduler);
+}
 
 }  // namespace
 
@@ -50,6 +76,20 @@ std::unique_ptr<const Scheduler> make_reach(PolicyOptions options) {
   auto scorer = make_reach_scorer(options);
   return compose(std::move(scorer), make_global_allocator(), options, make_top_selector(),
                  {.when = "both", .every = 64});
+}
+
+// In contrast to the published code, which keeps what is strictly above the score at the budget's
+// place, the counts are exact and ties fall to the lower layer, head and position.
+std::unique_ptr<const Scheduler> make_kvzip(PolicyOptions options) {
+  constexpr std::array<std::string_view, 3> kLevels = {"pair", "uniform", "head"};
+  const std::string level = options.choice("level", "pair", kLevels);
+  const std::int64_t sinks = options.integer("sinks", 4, 0, 1 << 20);
+  if (level == "head") return make_kvzip_heads(options, sinks);
+  const std::optional<std::string> save = options.text("save");
+  auto scheduler =
+      compose(make_kvzip_scorer(read_rereading(options), {.sinks = sinks, .recents = 0}),
+              level == "pair" ? make_global_allocator() : make_uniform_allocator(), options);
+  return save ? make_saving(std::move(scheduler), *save) : std::move(scheduler);
 }
 
 std::unique_ptr<const Scheduler> make_headkv(PolicyOptions options) {

@@ -40,6 +40,10 @@ class Scorer {
   /// scores[h][i] of slot i of KV head h; sized by the caller.
   virtual void score(Exec& exec, const LayerSlots& slots,
                      std::span<std::vector<float>> scores) const = 0;
+  /// See Scheduler::score_reread.
+  virtual void score_reread(Exec& /*exec*/, const LayerSlots& /*slots*/,
+                            const RereadChunk& /*chunk*/,
+                            std::span<std::vector<float>> /*scores*/) const {}
 };
 
 struct ScorerRow {

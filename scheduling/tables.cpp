@@ -74,6 +74,8 @@ constexpr std::array kSchedulers = {
         "Kim et al. 2025, 2505.23416", make_global},
     Row{"reach", "keys that stand out, in heads that fetch from afar; one threshold over all heads",
         "PiKV", make_reach},
+    Row{"kvzip", "what repeating the context attends to; one threshold over all layers and heads",
+        "Kim et al. 2025, 2505.23416", make_kvzip},
     Row{"headkv", "scores of another method, budgets by a table of the heads' importance",
         "Fu et al. 2024, 2410.19258", make_headkv},
     Row{"lookup", "scores of another method, fractions of the heads from a table of yours",

@@ -58,6 +58,10 @@ class KvCache {
   void add_sequence(SequenceId sequence);
   /// Frees all its pages. Throws InvalidArgument if there is no such sequence.
   void remove_sequence(SequenceId sequence);
+  /// `to` becomes a new sequence that holds what `from` holds, in pages of its own, and goes on by
+  /// itself; when the pool is full, nothing changes. Throws InvalidArgument if `from` is not there
+  /// or `to` is.
+  [[nodiscard]] AppendResult fork_sequence(SequenceId from, SequenceId to);
 
   /// New entries of one layer; all owned by this rank, ascending in position within a sequence.
   struct Entries {
@@ -141,6 +145,8 @@ class KvCache {
   [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
+  [[nodiscard]] bool make_room_for_copy(const Streams& streams);
+  [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
   void run_pending();
   void summarize(const PageLayout& layout, std::vector<std::byte*> pages);

@@ -14,8 +14,8 @@ namespace {
 // The account of a page is asked for so many pages early.
 constexpr std::size_t kPagesAhead = 8;
 
-/// Reads the slots of pages of one layout, holes left out. `contents` grows by runs of slots: pages are whole
-/// most of the time.
+/// Reads the slots of pages of one layout, holes left out. `contents` grows by runs of slots: pages
+/// are whole most of the time.
 class SlotReader {
  public:
   SlotReader(const PageLayout& layout, bool with_keys, bool with_values,

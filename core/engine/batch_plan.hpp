@@ -5,6 +5,7 @@
 // every rank computes the same one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -26,10 +27,16 @@ struct ActiveSequence {
   std::int64_t num_computed = 0;                 // tokens that went through the cache
   std::int64_t end =
       std::numeric_limits<std::int64_t>::max();  // so many at most; grows where slots are evicted
+  bool shares_context = false;                   // others begin with its context
   bool has_ended = false;
 
   [[nodiscard]] std::int64_t num_pending() const {
     return static_cast<std::int64_t>(tokens.size()) - num_computed;
+  }
+  /// How many tokens are computed when a step must have ended.
+  [[nodiscard]] std::int64_t next_stop() const {
+    const bool inside = shares_context && num_computed < num_context;
+    return inside ? std::min(next_run, num_context) : next_run;
   }
 };
 

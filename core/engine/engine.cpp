@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
+#include <utility>
 
+#include "core/engine/fork.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
@@ -19,7 +22,15 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Engine::Engine(const EngineParts& parts, const EngineConfig& config)
-    : parts_(parts), config_(config), num_switches_(parts.scheduling.num_switches()) {
+    : parts_(parts),
+      config_(config),
+      reread_pass_({.decoder = parts.decoder,
+                    .cache = parts.cache,
+                    .comm = parts.comm,
+                    .tap = parts.tap,
+                    .scheduling = parts.scheduling},
+                   config.chunk_tokens, config.reread_prompt),
+      num_switches_(parts.scheduling.num_switches()) {
   require(config.max_batch_sequences > 0, "engine",
           "max_batch_sequences = ", config.max_batch_sequences, " is not positive");
   require(config.chunk_tokens > 0, "engine", "chunk_tokens = ", config.chunk_tokens,
@@ -70,8 +81,32 @@ void Engine::check_length(const Request& request, std::size_t request_idx) const
           ", and the scheduler evicts none of them before it is full");
 }
 
+void Engine::check_start(std::span<const Request> requests, std::size_t request_idx) const {
+  const Request& request = requests[request_idx];
+  if (!request.start) return;
+  require(request.start->request_idx < request_idx, "request", "prompt ", request_idx,
+          " begins with that of ", request.start->request_idx, ", which is not before it");
+  if (request.start->with_answer) {
+    require(!request.context_tokens, "request", "prompt ", request_idx,
+            " begins with an answer, so it has no context of its own");
+    return;
+  }
+  const Request& other = requests[request.start->request_idx];
+  const std::int64_t context = request.context_tokens.value_or(0);
+  require(!other.start && context > 0 && other.context_tokens == request.context_tokens &&
+              context < static_cast<std::int64_t>(request.prompt.size()) &&
+              context < static_cast<std::int64_t>(other.prompt.size()) &&
+              std::equal(request.prompt.begin(), request.prompt.begin() + context,
+                         other.prompt.begin()),
+          "request", "prompt ", request_idx, " does not go on from the context of prompt ",
+          request.start->request_idx);
+}
+
 void Engine::check_requests(std::span<const Request> requests) const {
-  for (std::size_t i = 0; i < requests.size(); ++i) check_request(requests[i], i);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    check_request(requests[i], i);
+    check_start(requests, i);
+  }
 }
 
 std::vector<Completion> Engine::run(std::span<const Request> requests,
@@ -80,11 +115,14 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
   check_requests(requests);
   forget_finished();
   completions_.assign(requests.size(), {});
-  num_admitted_ = 0;
+  waiting_.resize(requests.size());
+  std::iota(waiting_.begin(), waiting_.end(), std::size_t{0});
+  starts_.reset(requests);
   std::int64_t num_done = 0;
   std::int64_t num_known = 0;
   for (const Request& request : requests) {
     num_known += static_cast<std::int64_t>(request.prompt.size());
+    if (request.start) num_known -= request.context_tokens.value_or(0);
   }
 
   try {
@@ -94,6 +132,7 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
       step(requests);
       advance(requests, sampled_, on_token);
       schedule(requests);
+      share_contexts(requests.size());
       admit(requests);
       num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
       if (on_step) on_step(num_done, std::max(num_known, num_done));
@@ -104,6 +143,8 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
       if (!sequence.has_ended) finished_.push_back(sequence.id);
     }
     active_.clear();
+    for (const SequenceId sequence : starts_.sequences()) finished_.push_back(sequence);
+    starts_.reset({});
     forget_finished();
     throw;
   }
@@ -112,18 +153,69 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
 }
 
 void Engine::admit(std::span<const Request> requests) {
-  while (num_admitted_ < requests.size() &&
-         static_cast<std::int64_t>(active_.size()) < config_.max_batch_sequences) {
-    const Request& request = requests[num_admitted_];
-    active_.push_back({.id = id_from<SequenceId>(num_admitted_),
-                       .tokens = request.prompt,
-                       .num_prompt = static_cast<std::int64_t>(request.prompt.size()),
-                       .num_context = request.context_tokens.value_or(
-                           static_cast<std::int64_t>(request.prompt.size()))});
-    active_.back().next_run = next_run(active_.back());
-    active_.back().end = parts_.model.context_tokens;
-    parts_.cache.add_sequence(active_.back().id);
-    ++num_admitted_;
+  for (auto next = waiting_.begin(); next != waiting_.end();) {
+    if (static_cast<std::int64_t>(active_.size()) >= config_.max_batch_sequences) return;
+    const Request& request = requests[*next];
+    if (request.start && starts_.find(*request.start) == nullptr) {
+      ++next;
+      continue;
+    }
+    const auto id = id_from<SequenceId>(*next);
+    ActiveSequence sequence =
+        request.start ? begin_with(*request.start, request, id) : begin(request, id);
+    sequence.shares_context = starts_.is_wanted({.request_idx = *next});
+    sequence.next_run = next_run(sequence);
+    next = waiting_.erase(next);
+    if (request.unbounded || sequence.num_prompt <= parts_.model.context_tokens) {
+      active_.push_back(std::move(sequence));
+      continue;
+    }
+    sequence.tokens.resize(static_cast<std::size_t>(sequence.num_computed));
+    finish(sequence, FinishReason::kContext);
+    if (!keep_finished_) forget_finished();
+    next = waiting_.begin();  // who waits for its end may have been passed over
+  }
+}
+
+ActiveSequence Engine::begin(const Request& request, SequenceId id) {
+  const auto num_prompt = static_cast<std::int64_t>(request.prompt.size());
+  parts_.cache.add_sequence(id);
+  return {.id = id,
+          .tokens = request.prompt,
+          .num_prompt = num_prompt,
+          .num_context = request.context_tokens.value_or(num_prompt),
+          .end = parts_.model.context_tokens};
+}
+
+ActiveSequence Engine::begin_with(const SharedStart& start, const Request& request, SequenceId id) {
+  ActiveSequence sequence = *starts_.find(start);
+  const SequenceId from = std::exchange(sequence.id, id);
+  fork_on_all_ranks(parts_.cache, parts_.comm, from, id);
+  parts_.tap.fork(from, id);
+  if (starts_.take(start)) {
+    finished_.push_back(from);
+    if (!keep_finished_) forget_finished();
+  }
+  if (start.with_answer) {
+    sequence.tokens.insert(sequence.tokens.end(), request.prompt.begin(), request.prompt.end());
+  } else {
+    sequence.tokens = request.prompt;
+  }
+  sequence.num_prompt = static_cast<std::int64_t>(sequence.tokens.size());
+  return sequence;
+}
+
+/// A copy of each context that was just computed, and scheduled, for those who begin with it.
+void Engine::share_contexts(std::size_t num_requests) {
+  for (ActiveSequence& sequence : active_) {
+    if (!sequence.shares_context || sequence.num_computed < sequence.num_context) continue;
+    sequence.shares_context = false;
+    const SharedStart context{.request_idx = index(sequence.id)};
+    ActiveSequence copy = sequence;
+    copy.id = id_from<SequenceId>(num_requests + index(sequence.id));
+    fork_on_all_ranks(parts_.cache, parts_.comm, sequence.id, copy.id);
+    parts_.tap.fork(sequence.id, copy.id);
+    starts_.put(context, std::move(copy));
   }
 }
 
@@ -169,7 +261,7 @@ void Engine::step(std::span<const Request> requests) {
 
 TokenId Engine::choose(std::span<const float> logits, const ActiveSequence& sequence,
                        const Request& request) {
-  const std::size_t num_generated = sequence.tokens.size() - request.prompt.size();
+  const std::size_t num_generated = completions_[index(sequence.id)].tokens.size();
   if (logits_observer_) {
     logits_observer_(index(sequence.id), static_cast<std::int64_t>(num_generated), logits);
   }
@@ -210,6 +302,11 @@ std::int64_t Engine::next_run(const ActiveSequence& sequence) const {
                                                 parts_.scheduling.budget_of(num_cached()));
 }
 
+std::int64_t Engine::num_cached() const {
+  return std::ranges::count(active_, false, &ActiveSequence::has_ended) +
+         static_cast<std::int64_t>(finished_.size() + starts_.sequences().size());
+}
+
 /// Callbacks may switch the scheduler between any two of our own calls.
 void Engine::follow_switches() {
   if (num_switches_ == parts_.scheduling.num_switches()) return;
@@ -225,6 +322,7 @@ void Engine::schedule(std::span<const Request> requests) {
   for (ActiveSequence& sequence : active_) {
     const bool is_unbounded = requests[index(sequence.id)].unbounded;
     if (sequence.num_computed >= sequence.next_run) {
+      if (parts_.scheduling.scheduler().needs().reread.is_wanted()) reread(sequence);
       parts_.scheduling.run({.id = sequence.id,
                              .num_computed = sequence.num_computed,
                              .num_context = sequence.num_context},
@@ -248,17 +346,31 @@ void Engine::schedule(std::span<const Request> requests) {
       seconds;
 }
 
+/// The cache of a sequence goes, unless somebody begins with it.
 void Engine::finish(ActiveSequence& sequence, FinishReason reason) {
-  Completion& completion = completions_[index(sequence.id)];
-  completion.reason = reason;
-  completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
+  const std::size_t request_idx = index(sequence.id);
+  completions_[request_idx].reason = reason;
+  completions_[request_idx].kv_bytes = parts_.cache.page_bytes(sequence.id);
+  const SharedStart end{.request_idx = request_idx, .with_answer = true};
+  if (starts_.is_wanted(end)) {
+    starts_.put(end, sequence);
+  } else {
+    finished_.push_back(sequence.id);
+  }
   sequence.has_ended = true;
-  finished_.push_back(sequence.id);
 }
 
 void Engine::drop_ended() {
   std::erase_if(active_, [](const ActiveSequence& sequence) { return sequence.has_ended; });
   if (!keep_finished_) forget_finished();
+}
+
+void Engine::reread(const ActiveSequence& sequence) {
+  const auto start = Clock::now();
+  stats_.num_reread_tokens += reread_pass_.run(
+      sequence.id,
+      std::span(sequence.tokens).first(static_cast<std::size_t>(sequence.num_computed)));
+  stats_.reread_seconds += seconds_since(start);
 }
 
 void Engine::forget_finished() {

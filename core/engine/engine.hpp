@@ -15,8 +15,10 @@
 #include "core/comm/communicator.hpp"
 #include "core/engine/batch_plan.hpp"
 #include "core/engine/request.hpp"
+#include "core/engine/reread_pass.hpp"
 #include "core/engine/sampler.hpp"
 #include "core/engine/scheduling_pass.hpp"
+#include "core/engine/shared_starts.hpp"
 #include "core/model/decoder.hpp"
 #include "core/model/query_tap.hpp"
 
@@ -24,7 +26,8 @@ namespace pikv {
 
 struct EngineConfig {
   std::int64_t max_batch_sequences = 32;
-  std::int64_t chunk_tokens = 512;  // prefill tokens a step, over all sequences and ranks
+  std::int64_t chunk_tokens = 512;          // prefill tokens a step, over all sequences and ranks
+  std::vector<TokenId> reread_prompt = {};  // the tokens of the scheduler's Rereading::prompt
 };
 
 /// All references must outlive the engine.
@@ -55,7 +58,9 @@ class Engine {
   /// Runs requests to their ends, in batches; the completions are in the order of the requests. A
   /// collective: every rank passes the same requests. Throws InvalidArgument for a request that is
   /// empty, longer than the context (forced tokens among it; if it is unbounded: before the
-  /// scheduler first runs), has a token outside the vocabulary or impossible options.
+  /// scheduler first runs), has a token outside the vocabulary, impossible options or a start that
+  /// is not there. One whose prompt does not fit behind the answer that it begins with ends at
+  /// once, without a token.
   [[nodiscard]] std::vector<Completion> run(std::span<const Request> requests,
                                             const TokenCallback& on_token = {},
                                             const ProgressCallback& on_step = {});
@@ -75,7 +80,13 @@ class Engine {
  private:
   void check_request(const Request& request, std::size_t request_idx) const;
   void check_length(const Request& request, std::size_t request_idx) const;
+  void check_start(std::span<const Request> requests, std::size_t request_idx) const;
   void admit(std::span<const Request> requests);
+  [[nodiscard]] ActiveSequence begin(const Request& request, SequenceId id);
+  [[nodiscard]] ActiveSequence begin_with(const SharedStart& start, const Request& request,
+                                          SequenceId id);
+  void finish(ActiveSequence& sequence, FinishReason reason);
+  void share_contexts(std::size_t num_requests);
   void step(std::span<const Request> requests);
   [[nodiscard]] TokenId choose(std::span<const float> logits, const ActiveSequence& sequence,
                                const Request& request);
@@ -83,23 +94,23 @@ class Engine {
                const TokenCallback& on_token);
   [[nodiscard]] std::int64_t next_run(const ActiveSequence& sequence) const;
   /// Sequences in the cache; finished ones may have been asked to stay.
-  [[nodiscard]] std::int64_t num_cached() const {
-    return static_cast<std::int64_t>(active_.size() + finished_.size());
-  }
+  [[nodiscard]] std::int64_t num_cached() const;
   void follow_switches();
   void schedule(std::span<const Request> requests);
-  void finish(ActiveSequence& sequence, FinishReason reason);
+  void reread(const ActiveSequence& sequence);
   void drop_ended();
   void forget_finished();
 
   EngineParts parts_;
   EngineConfig config_;
+  RereadPass reread_pass_;
   Sampler sampler_;
   EngineStats stats_;
   bool last_was_decode_ = false;
 
   std::vector<ActiveSequence> active_;
-  std::size_t num_admitted_ = 0;
+  std::vector<std::size_t> waiting_;  // requests that are not active yet, ascending
+  SharedStarts starts_;
   std::int64_t num_switches_;  // of the scheduler, that the sequences' next runs know of
   std::vector<Completion> completions_;
   std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step

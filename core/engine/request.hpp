@@ -4,6 +4,7 @@
 // What goes into the engine and what comes out.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -15,10 +16,21 @@
 
 namespace pikv {
 
+/// What an earlier request of the same run has in the cache and a later one begins with.
+struct SharedStart {
+  std::size_t request_idx;
+  /// False: its context, as it was scheduled; the prompts of both begin with the same context, and
+  /// that of neither ends there. True: all of it, with the answer; the prompt follows.
+  bool with_answer = false;
+
+  [[nodiscard]] auto operator<=>(const SharedStart&) const = default;
+};
+
 struct Request {
   std::vector<TokenId> prompt{};  // at least one token
+  std::optional<SharedStart> start{};
   /// The scheduler runs when so many tokens of the prompt are in the cache; the rest of the prompt
-  /// then reads what was kept. Without: the whole prompt.
+  /// then reads what was kept. Without: the whole prompt. Not for one that begins with an answer.
   std::optional<std::int64_t> context_tokens{};
   std::int64_t max_tokens = 0;  // to generate
   /// Generated in the place of what the sampler would choose, as far as they reach.
@@ -69,6 +81,8 @@ struct EngineStats {
   double decode_seconds = 0;
   double prefill_scheduling_seconds = 0;  // of the above
   double decode_scheduling_seconds = 0;
+  std::int64_t num_reread_tokens = 0;  // beside both: what schedulers had read again
+  double reread_seconds = 0;           // part of the scheduler's runs
   // By this rank, in decode steps:
   std::uint64_t decode_bytes_sent = 0;
   std::uint64_t decode_bytes_read = 0;  // weights touched and KV pages read, each once a step

@@ -7,40 +7,12 @@
 #include <numeric>
 
 #include "core/comm/message_fields.hpp"
+#include "core/engine/slot_order.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
 namespace {
-
-/// Order of the positions, ascending.
-std::vector<std::size_t> sorted_order(const std::vector<Position>& positions) {
-  std::vector<std::size_t> order(positions.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  if (!std::ranges::is_sorted(positions)) {
-    std::ranges::sort(order, {}, [&](std::size_t i) { return positions[i]; });
-  }
-  return order;
-}
-
-template <class T>
-void reorder(std::vector<T>& items, const std::vector<std::size_t>& order) {
-  if (order.empty()) return;
-  const std::size_t row_size = items.size() / order.size();
-  std::vector<T> result(items.size());
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    std::copy_n(items.begin() + static_cast<std::ptrdiff_t>(order[i] * row_size), row_size,
-                result.begin() + static_cast<std::ptrdiff_t>(i * row_size));
-  }
-  items = std::move(result);
-}
-
-void sort_by_position(KvCache::HeadContents& slots, const std::vector<std::size_t>& order) {
-  reorder(slots.positions, order);
-  reorder(slots.keys, order);
-  reorder(slots.values, order);
-  reorder(slots.columns, order);
-}
 
 KeyMoments key_moments_of(const SlotGather::Layer& layer, std::size_t kv_head) {
   if (layer.key_count == 0) return {};
@@ -73,10 +45,12 @@ SchedulingPass::SchedulingPass(Exec& exec, const SchedulingParts& parts)
     : exec_(exec),
       parts_(parts),
       gather_(parts.model, parts.cache, parts.tap, parts.comm),
+      reread_(exec, parts.model, parts.cache, parts.tap, parts.comm),
       inverse_frequencies_(inverse_frequencies(parts.model)),
       projections_(static_cast<std::size_t>(parts.model.num_layers)),
       send_(make_messages(parts.comm.size())),
-      received_(make_messages(parts.comm.size())) {
+      received_(make_messages(parts.comm.size())),
+      largest_scores_(static_cast<std::size_t>(parts.model.num_layers * parts.model.num_kv_heads)) {
   switch_to(parts.scheduler, parts.budget);
 }
 
@@ -113,9 +87,15 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
     for (std::size_t i = 0; i < layers.size(); ++i) score(layers[i], budget, scored_[i]);
     share(layers.size(), first, last);
   }
+  note_largest_scores();
   apply(budget);
+  reread_.clear();
   ++stats_.num_passes;
   stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void SchedulingPass::score_reread(SequenceId copy, const RereadChunk& chunk, Position next) {
+  reread_.add(*scheduler_, copy, chunk, next);
 }
 
 /// Whole pages of every stream, as if all were of one shard.
@@ -145,6 +125,7 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
   std::vector<std::vector<std::size_t>> orders(layer.heads.size());
   std::vector<std::vector<float>>& scores = layer_scores_;
   scores.resize(layer.heads.size());
+  std::vector<std::vector<float>> reread(layer.heads.size());
   scored.layer = layer.layer;
   scored.counts.resize(layer.heads.size());
   scored.heads.resize(layer.heads.size());
@@ -154,15 +135,17 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
     if (needs_.in_order) {
       scored.heads[h].positions = slots.positions;
       orders[h] = sorted_order(slots.positions);
-      sort_by_position(slots, orders[h]);
+      reorder(slots, orders[h]);
     }
+    reread[h] = reread_.scores_of(layer.layer, h, slots.positions);
     const auto count = static_cast<std::int64_t>(slots.positions.size());
     heads.push_back({.positions = slots.positions,
                      .keys = {slots.keys.data(), {needs_.keys ? count : 0, head_dim}},
                      .values = {slots.values.data(), {needs_.values ? count : 0, head_dim}},
                      .columns = {slots.columns.data(), {count, num_columns}},
                      .evicted_columns = slots.evicted_columns,
-                     .key_moments = key_moments_of(layer, h)});
+                     .key_moments = key_moments_of(layer, h),
+                     .reread_scores = reread[h]});
     scores[h].assign(slots.positions.size(), 0.0f);
   }
   const auto num_queries = static_cast<std::int64_t>(layer.query_positions.size());
@@ -262,6 +245,15 @@ void SchedulingPass::take(Scored& scored) {
     std::swap(scores_.heads[i], scored.heads[h]);
     const auto begin = scored.counts[h].begin();
     first_slots_[i] = std::accumulate(begin, begin + parts_.comm.rank(), std::int64_t{0});
+  }
+}
+
+void SchedulingPass::note_largest_scores() {
+  for (std::size_t i = 0; i < scores_.heads.size(); ++i) {
+    const std::vector<float>& scores = scores_.heads[i].scores;
+    if (scores.empty()) continue;
+    const float largest = std::ranges::max(scores);
+    if (stats_.num_passes == 0 || largest > largest_scores_[i]) largest_scores_[i] = largest;
   }
 }
 

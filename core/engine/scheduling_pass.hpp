@@ -13,6 +13,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/engine/reread_scores.hpp"
 #include "core/engine/slot_gather.hpp"
 #include "core/model/model_config.hpp"
 #include "core/model/query_tap.hpp"
@@ -55,6 +56,10 @@ class SchedulingPass {
   /// A collective. `num_sequences`: those in the cache, which share a budget of bytes.
   void run(const ScheduledSequence& sequence, std::int64_t num_sequences);
 
+  /// A collective, for each chunk of a sequence that the scheduler wants read again, before run().
+  /// `copy` has read it and computes `next` next.
+  void score_reread(SequenceId copy, const RereadChunk& chunk, Position next);
+
   [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
   /// Bytes turned into slots, for so many sequences in the cache.
   [[nodiscard]] KvBudget budget_of(std::int64_t num_sequences) const;
@@ -67,6 +72,8 @@ class SchedulingPass {
   [[nodiscard]] const SchedulingStats& stats() const { return stats_; }
   /// What the last pass saw, for those who look into it: scores before selection.
   [[nodiscard]] const SequenceScores& last_scores() const { return scores_; }
+  /// [L, Hkv], the largest score of each head over all passes; 0 where it never had a slot.
+  [[nodiscard]] const std::vector<float>& largest_scores() const { return largest_scores_; }
   /// [L, Hkv], what it evicted: ascending subscripts into those slots.
   [[nodiscard]] const std::vector<std::vector<std::int32_t>>& last_evicted() const {
     return evict_;
@@ -86,6 +93,7 @@ class SchedulingPass {
   void check(const Scored& scored) const;
   void share(std::size_t num_mine, std::int64_t first, std::int64_t last);
   void take(Scored& scored);
+  void note_largest_scores();
   void apply(const KvBudget& budget);
   void move();
 
@@ -96,6 +104,7 @@ class SchedulingPass {
   SchedulerNeeds needs_;
   std::int64_t num_switches_ = 0;
   SlotGather gather_;
+  RereadScores reread_;
   std::vector<float> inverse_frequencies_;
   std::vector<std::vector<float>> projections_;  // [L], output projections by head, as needed
   std::vector<Message> send_, received_;
@@ -105,6 +114,7 @@ class SchedulingPass {
   std::vector<std::int64_t> first_slots_;  // [L, Hkv]: of this rank, among those of all
   std::vector<std::vector<std::int32_t>> evict_;
   std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
+  std::vector<float> largest_scores_;         // [L, Hkv]
   SchedulingStats stats_;
 };
 

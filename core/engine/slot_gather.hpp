@@ -45,6 +45,7 @@ class SlotGather {
                                      const SchedulerNeeds& needs, std::int64_t first,
                                      std::int64_t last);
 
+  [[nodiscard]] int num_ranks() const { return comm_.size(); }
   [[nodiscard]] int rank_of(std::int64_t layer) const {
     return static_cast<int>(layer % comm_.size());
   }

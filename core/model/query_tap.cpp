@@ -26,8 +26,12 @@ void QueryTap::record_rows(LayerId layer, const StepRows& rows, View<const float
   const auto width = static_cast<std::size_t>(needs_.query_rows);
   const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {
+    const auto watched = watched_.find(rows.sequences[r]);
+    if (watched == watched_.end() && width == 0) continue;
+    const std::size_t place = watched != watched_.end()
+                                  ? static_cast<std::size_t>(rows.positions[r] - watched->second)
+                                  : static_cast<std::size_t>(rows.positions[r]) % width;
     LayerRecord& to = record(rows.sequences[r], layer);
-    const std::size_t place = static_cast<std::size_t>(rows.positions[r]) % width;
     if (place >= to.positions.size()) {
       to.positions.resize(place + 1, -1);
       to.queries.resize((place + 1) * row_size);
@@ -130,6 +134,18 @@ std::vector<double> QueryTap::key_sums(SequenceId sequence, LayerId layer) const
   return sums;
 }
 
-void QueryTap::forget(SequenceId sequence) { sequences_.erase(sequence); }
+void QueryTap::watch(SequenceId sequence, Position first) { watched_[sequence] = first; }
+
+void QueryTap::fork(SequenceId from, SequenceId to) {
+  const auto found = sequences_.find(from);
+  if (found == sequences_.end()) return;
+  std::vector<LayerRecord> copy = found->second;
+  sequences_[to] = std::move(copy);
+}
+
+void QueryTap::forget(SequenceId sequence) {
+  sequences_.erase(sequence);
+  watched_.erase(sequence);
+}
 
 }  // namespace pikv

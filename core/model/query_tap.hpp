@@ -28,7 +28,7 @@ class QueryTap {
   };
   QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs);
 
-  [[nodiscard]] bool wants_rows() const { return needs_.query_rows > 0; }
+  [[nodiscard]] bool wants_rows() const { return needs_.query_rows > 0 || !watched_.empty(); }
   [[nodiscard]] bool wants_moments() const { return needs_.query_moments; }
   [[nodiscard]] bool wants_key_moments() const { return needs_.key_moments; }
 
@@ -53,11 +53,18 @@ class QueryTap {
   /// Sums over this rank's positions: count, sum of k [Hkv, D], sum of k^2 [Hkv].
   [[nodiscard]] std::vector<double> key_sums(SequenceId sequence, LayerId layer) const;
 
+  /// Keeps all rows of positions from `first` on of a new sequence, whatever is asked of others.
+  void watch(SequenceId sequence, Position first);
+
+  /// `to` becomes a new sequence of which the same is known.
+  void fork(SequenceId from, SequenceId to);
+
   void forget(SequenceId sequence);
 
  private:
   struct LayerRecord {
-    // Up to w rows, as many as positions have come: that of position p at p % w; -1: none.
+    // Up to w rows, as many as positions have come: that of position p at p % w, of a watched
+    // sequence at p - first; -1: none.
     std::vector<Position> positions;
     std::vector<float> queries;    // [n, H, D]
     std::vector<double> sums;      // 1 + H * D + H * D * D
@@ -73,6 +80,7 @@ class QueryTap {
   SchedulerNeeds needs_;
   std::vector<float> transposed_, products_;
   std::unordered_map<SequenceId, std::vector<LayerRecord>> sequences_;
+  std::unordered_map<SequenceId, Position> watched_;  // from which position on
 };
 
 }  // namespace pikv

@@ -18,6 +18,9 @@ SchedulerNeeds SchedulerNeeds::joined(const SchedulerNeeds& other) const {
   require(!has_decay(*this) || !has_decay(other) || column_decay == other.column_decay, "scheduler",
           "attention that decays by ", column_decay, " and by ", other.column_decay,
           " cannot both be recorded");
+  require(!reread.is_wanted() || !other.reread.is_wanted() || reread.prompt == other.reread.prompt,
+          "scheduler", "texts that are read again after '", reread.prompt, "' and after '",
+          other.reread.prompt, "' do not go together");
   return {.query_rows = std::max(query_rows, other.query_rows),
           .query_moments = query_moments || other.query_moments,
           .key_moments = key_moments || other.key_moments,
@@ -27,13 +30,15 @@ SchedulerNeeds SchedulerNeeds::joined(const SchedulerNeeds& other) const {
           .keys = keys || other.keys,
           .values = values || other.values,
           .output_projection = output_projection || other.output_projection,
-          .in_order = in_order || other.in_order};
+          .in_order = in_order || other.in_order,
+          .reread = reread.is_wanted() ? reread : other.reread};
 }
 
 bool SchedulerNeeds::record_enough_for(const SchedulerNeeds& other) const {
   return other.query_rows <= query_rows && (!other.query_moments || query_moments) &&
          (!other.key_moments || key_moments) && (!other.key_bounds || key_bounds) &&
          columns.has_all(other.columns) &&
+         (!other.reread.is_wanted() || other.reread.prompt == reread.prompt) &&
          (!has_decay(other) || other.column_decay == column_decay);
 }
 
@@ -46,5 +51,8 @@ std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
   if (slots) kept = std::min(kept, *slots);
   return std::clamp<std::int64_t>(kept, 1, n);
 }
+
+void Scheduler::score_reread(Exec&, const LayerSlots&, const RereadChunk&,
+                             std::span<std::vector<float>>) const {}
 
 }  // namespace pikv

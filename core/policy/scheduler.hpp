@@ -13,6 +13,7 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/base/ids.hpp"
@@ -21,6 +22,25 @@
 #include "kernels/common/view.hpp"
 
 namespace pikv {
+
+/// A second reading of what a sequence has seen (Kim et al. 2025, 2505.23416): chunk by chunk, a
+/// copy of the sequence reads the chunk after all it holds and is dropped again. So slots can be
+/// judged by what is needed of them to repeat the text, whatever is asked later.
+struct Rereading {
+  std::int64_t chunk_tokens = 0;    // 0: nothing is read again
+  std::int64_t overlap_tokens = 0;  // of the chunk before, read once more in front of a chunk
+  std::string prompt = {};          // text in front of these
+
+  [[nodiscard]] bool is_wanted() const { return chunk_tokens > 0; }
+  [[nodiscard]] bool operator==(const Rereading&) const = default;
+};
+
+/// Positions [begin, end), read again at `first_row` and later.
+struct RereadChunk {
+  Position begin;
+  Position end;
+  Position first_row;
+};
 
 /// What scoring reads besides positions. What is not asked for is neither collected nor moved.
 struct SchedulerNeeds {
@@ -34,8 +54,10 @@ struct SchedulerNeeds {
   bool values = false;
   bool output_projection = false;
   bool in_order = true;  // slots of a head ascend in position; sorting them costs time
+  Rereading reread = {};
 
-  /// What either asks for. Throws InvalidArgument where both want decayed columns, of other decays.
+  /// What either asks for. Throws InvalidArgument where both want decayed columns, of other decays,
+  /// or want things read again, after other prompts.
   [[nodiscard]] SchedulerNeeds joined(const SchedulerNeeds& other) const;
   /// Whether what is kept for these all the time, queries, moments and columns, serves `other` too.
   [[nodiscard]] bool record_enough_for(const SchedulerNeeds& other) const;
@@ -76,6 +98,7 @@ struct HeadSlots {
   View<const float, 2> columns = {};             // [n, C], see LayerSlots::columns
   std::span<const double> evicted_columns = {};  // [C], sums over the slots that were evicted
   KeyMoments key_moments = {};                   // where asked for
+  std::span<const float> reread_scores = {};     // [n], where asked for, see score_reread
 };
 
 /// One layer of one sequence. Heads may have different lengths.
@@ -138,6 +161,13 @@ class Scheduler {
                                               const KvBudget& budget) const = 0;
   static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
+  /// Called for each chunk that was read again, before score(): what the slots of the chunk are
+  /// worth to those who read it, scores[h][i] of slot i of head h, all of them 0 before. `slots`
+  /// are those of the copy, its keys and the queries of what it read among them. score() then sees
+  /// the largest that a slot got, or 0.
+  virtual void score_reread(Exec& exec, const LayerSlots& slots, const RereadChunk& chunk,
+                            std::span<std::vector<float>> scores) const;
+
   /// One score a slot: scores[h] has as many as slots.heads[h].
   virtual void score(Exec& exec, const LayerSlots& slots,
                      std::span<std::vector<float>> scores) const = 0;
@@ -153,6 +183,8 @@ class Scheduler {
   virtual void move(const SequenceScores& /*scores*/,
                     std::span<const std::vector<std::int32_t>> /*evict*/,
                     std::span<std::vector<SlotMove>> /*moves*/) const {}
+  /// A file that is to get the largest score of each head, over all that was scheduled.
+  [[nodiscard]] virtual std::optional<std::string> head_table() const { return std::nullopt; }
 };
 
 }  // namespace pikv

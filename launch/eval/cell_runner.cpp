@@ -50,14 +50,12 @@ void add_score(std::vector<GroupResult>& groups, const std::string& name, Measur
 
 }  // namespace
 
-std::vector<Request> CellRunner::make_requests(const Runtime& runtime, Mode mode) const {
-  std::vector<Request> requests;
-  for (const Sample& sample : samples_) {
-    for (const Question& question : sample.questions) {
-      requests.push_back(make_request(sample, question, mode, runtime.model().end_of_text));
-      requests.back().unbounded = options_.stream;
-    }
-  }
+std::vector<Request> CellRunner::requests_of(const Runtime& runtime, Mode mode) const {
+  Sharing sharing = mode == Mode::kAgnostic ? Sharing::kContext : Sharing::kNothing;
+  if (update_cache_) sharing = Sharing::kConversation;
+  std::vector<Request> requests =
+      make_requests(samples_, mode, sharing, runtime.model().end_of_text);
+  for (Request& request : requests) request.unbounded = options_.stream;
   return requests;
 }
 
@@ -73,11 +71,11 @@ void CellRunner::put_gaps(Runtime& runtime, std::vector<Request>& requests,
   const std::vector<Completion> gaps = runtime.engine().run(contexts, {}, on_step);
   auto request = requests.begin();
   for (std::size_t i = 0; i < samples_.size(); ++i) {
-    for (std::size_t q = 0; q < samples_[i].questions.size(); ++q) {
+    for (std::size_t q = 0; q < samples_[i].questions.size(); ++q, ++request) {
+      if (request->start && request->start->with_answer) continue;
       const auto context_end =
           request->prompt.begin() + static_cast<std::ptrdiff_t>(samples_[i].context.size());
       request->prompt.insert(context_end, gaps[i].tokens.begin(), gaps[i].tokens.end());
-      ++request;
     }
   }
 }
@@ -97,7 +95,7 @@ void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
   options.scheduler = "full";
   options.budget_text = "1.0";
   Runtime runtime(comm_, options);
-  const std::vector<Request> requests = make_requests(runtime, mode);
+  const std::vector<Request> requests = requests_of(runtime, mode);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
   ReferenceRows reference;
   const RowMeans rows =
@@ -113,7 +111,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
   Runtime runtime(comm_, options);
-  std::vector<Request> requests = make_requests(runtime, cell.mode);
+  std::vector<Request> requests = requests_of(runtime, cell.mode);
   if (gap_ > 0) put_gaps(runtime, requests, on_step);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
 
@@ -128,6 +126,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     require_whole_texts(outcome.completions, options);
   }
 
+  runtime.save_head_table();
   CellResult result;
   auto next = outcome.means.begin();
   for (const Sample& sample : samples_) {
@@ -143,7 +142,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
   result.attention_read = reads.attention_share();
   result.top_pages_read = reads.recall();
   result.kv_bytes = mean_kv_bytes(comm_, outcome.completions);
-  result.scheduling_seconds = stats.seconds;
+  result.scheduling_seconds = stats.seconds + runtime.engine().stats().reread_seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

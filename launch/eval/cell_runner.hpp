@@ -17,16 +17,19 @@ namespace pikv::launch {
 class CellRunner {
  public:
   /// All references must outlive the runner. Scheduler and budget of the options are those of the
-  /// cells. `gap`: tokens that the model generates between a context and a question, in mode
-  /// agnostic.
+  /// cells. `gap`: tokens that the model generates between a context and its question, in mode
+  /// agnostic. With `update_cache` the questions of a sample and their answers follow each other,
+  /// the gap before the first.
   CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
-             const std::vector<Sample>& samples, Measure measure, std::int64_t gap)
+             const std::vector<Sample>& samples, Measure measure, std::int64_t gap = 0,
+             bool update_cache = false)
       : comm_(comm),
         options_(options),
         tokenizer_(tokenizer),
         samples_(samples),
         measure_(measure),
-        gap_(gap) {}
+        gap_(gap),
+        update_cache_(update_cache) {}
 
   /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
   /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
@@ -34,7 +37,7 @@ class CellRunner {
 
  private:
   /// Of each question of each sample.
-  [[nodiscard]] std::vector<Request> make_requests(const Runtime& runtime, Mode mode) const;
+  [[nodiscard]] std::vector<Request> requests_of(const Runtime& runtime, Mode mode) const;
   [[nodiscard]] std::vector<double> score_answers(const std::vector<Completion>& completions) const;
   void put_gaps(Runtime& runtime, std::vector<Request>& requests,
                 const ProgressCallback& on_step) const;
@@ -46,6 +49,7 @@ class CellRunner {
   const std::vector<Sample>& samples_;
   Measure measure_;
   std::int64_t gap_;
+  bool update_cache_;
   std::optional<ReferenceRows> reference_;
 };
 

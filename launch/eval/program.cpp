@@ -57,6 +57,8 @@ class Eval final : public Program {
                    "same scheduler")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
+    app.add_flag("--update-cache", update_cache_,
+                 "Ask the questions of a sample one after another; each and its answer stay");
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
@@ -110,6 +112,13 @@ class Eval final : public Program {
  private:
   /// Where tokens are given, the context is all there is to know before the first of them.
   void check_modes(const Task& task) const {
+    for (const SweepCell& cell : cells_) {
+      if (!update_cache_ || cell.mode == Mode::kAgnostic) continue;
+      throw InvalidArgument(
+          fmt::format("update-cache: the first question is not the only one, so "
+                      "the mode is {}, not {}",
+                      launch::name(Mode::kAgnostic), launch::name(cell.mode)));
+    }
     if (task.measure() == Measure::kScore) return;
     for (const SweepCell& cell : cells_) {
       if (cell.mode == Mode::kAgnostic) continue;
@@ -154,7 +163,7 @@ class Eval final : public Program {
 
   /// One cell after another, its model divided over the ranks.
   void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
-    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_, gap_);
+    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_, gap_, update_cache_);
     for (std::size_t i = 0; i < pending.size(); ++i) {
       CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
@@ -169,7 +178,7 @@ class Eval final : public Program {
   /// Each cell on one rank, which has the whole model.
   void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
     const std::unique_ptr<Communicator> alone = make_single_communicator();
-    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_, gap_);
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_, gap_, update_cache_);
     std::int64_t num_done = 0;
     spread_cells(
         comm, pending,
@@ -220,9 +229,10 @@ class Eval final : public Program {
     common.num_threads = 0;  // changes the speed, not the answers
     return fmt::format(
         "--task {} --file {} --text-file {} --samples {} --length {} --depth {} --gap {} "
-        "--seed {} {}",
+        "--seed {}{} {}",
         task_, file_.value_or("-"), text_file_.value_or("-"), num_samples_,
-        fmt::join(lengths_, ","), fmt::join(depths_, ","), gap_, seed_, describe(common, 0));
+        fmt::join(lengths_, ","), fmt::join(depths_, ","), gap_, seed_,
+        update_cache_ ? " --update-cache" : "", describe(common, 0));
   }
 
   RuntimeOptions options_;
@@ -234,6 +244,7 @@ class Eval final : public Program {
   std::vector<double> depths_;
   std::vector<std::string> modes_ = {"agnostic"};
   std::int64_t gap_ = 0;
+  bool update_cache_ = false;
   std::uint64_t seed_ = 0;
   std::optional<std::string> output_;
   bool json_ = false;

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "kernels/common/error.hpp"
@@ -51,6 +52,31 @@ Request make_request(const Sample& sample, const Question& question, Mode mode,
   request.context_tokens = static_cast<std::int64_t>(
       mode == Mode::kAgnostic ? sample.context.size() : request.prompt.size() - 1);
   return request;
+}
+
+std::vector<Request> make_requests(const std::vector<Sample>& samples, Mode mode, Sharing sharing,
+                                   const std::vector<TokenId>& stop_tokens) {
+  std::vector<Request> requests;
+  for (const Sample& sample : samples) {
+    const std::size_t first_idx = requests.size();
+    // A sequence without a question has nothing to compute from a copy of its context.
+    const bool can_share =
+        !sample.context.empty() &&
+        std::ranges::none_of(sample.questions, [](const Question& q) { return q.tokens.empty(); });
+    for (const Question& question : sample.questions) {
+      Request request = make_request(sample, question, mode, stop_tokens);
+      const std::size_t request_idx = requests.size();
+      if (request_idx > first_idx && sharing == Sharing::kConversation) {
+        request.start = {.request_idx = request_idx - 1, .with_answer = true};
+        request.prompt = question.tokens;
+        request.context_tokens.reset();
+      } else if (request_idx > first_idx && sharing == Sharing::kContext && can_share) {
+        request.start = {.request_idx = first_idx};
+      }
+      requests.push_back(std::move(request));
+    }
+  }
+  return requests;
 }
 
 }  // namespace pikv::launch

@@ -57,6 +57,18 @@ struct CellResult {
   double seconds = 0;
 };
 
+/// What the questions of a sample have in common.
+enum class Sharing : std::uint8_t {
+  kNothing,
+  kContext,       // compressed once, before any question; of kAgnostic
+  kConversation,  // each question follows the one before and its answer
+};
+
+/// The requests that ask all questions of all samples, in order.
+[[nodiscard]] std::vector<Request> make_requests(const std::vector<Sample>& samples, Mode mode,
+                                                 Sharing sharing,
+                                                 const std::vector<TokenId>& stop_tokens);
+
 /// The request that asks a question about a context. Only a question without a continuation may end
 /// at a stop token.
 [[nodiscard]] Request make_request(const Sample& sample, const Question& question, Mode mode,

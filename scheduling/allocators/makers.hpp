@@ -49,6 +49,10 @@ namespace pikv::scheduling {
                                                                   double streaming,
                                                                   std::int64_t ends);
 
+/// Whole heads or their ends, `ends` slots, by the best score of a head, as far as the budget goes:
+/// the heads whose best score is least go down first.
+[[nodiscard]] std::unique_ptr<const Allocator> make_whole_head_allocator(std::int64_t ends);
+
 /// SimLayerKV (Zhang et al. 2024, 2410.13846): a layer is lazy when the newest query, averaged over
 /// the heads, gives more than `threshold` of its attention, which the scores are, to the first
 /// `initial` and the last `recent` positions before its own. Heads of a lazy layer keep `initial` +

@@ -119,6 +119,24 @@ class Duo final : public Allocator {
   std::int64_t ends_;
 };
 
+class ByBestSlot final : public Allocator {
+ public:
+  explicit ByBestSlot(std::int64_t ends) : ends_(ends) {}
+
+  void allocate(const SequenceScores& scores, const KvBudget& budget, const Protection&,
+                std::span<std::int64_t> counts) const override {
+    std::vector<Head> heads = heads_of(scores, ends_);
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      const std::vector<float>& of_head = scores.heads[h].scores;
+      if (!of_head.empty()) heads[h].worth = static_cast<double>(std::ranges::max(of_head));
+    }
+    fit(heads, ceiling_of(scores, budget), counts);
+  }
+
+ private:
+  std::int64_t ends_;
+};
+
 class LazyLayers final : public Allocator {
  public:
   LazyLayers(double threshold, std::int64_t initial, std::int64_t recent)
@@ -165,6 +183,10 @@ class LazyLayers final : public Allocator {
 std::unique_ptr<const Allocator> make_duo_allocator(std::optional<HeadTable> table,
                                                     double streaming, std::int64_t ends) {
   return std::make_unique<Duo>(std::move(table), streaming, ends);
+}
+
+std::unique_ptr<const Allocator> make_whole_head_allocator(std::int64_t ends) {
+  return std::make_unique<ByBestSlot>(ends);
 }
 
 std::unique_ptr<const Allocator> make_lazy_layer_allocator(double threshold, std::int64_t initial,

@@ -39,6 +39,8 @@ std::unique_ptr<const Scorer> make_sketched_leverage(PolicyOptions& options);
 /// How near a slot is to the nearer end, in units of what that end keeps: the first sinks + recents
 /// slots in this order are just those, and any other count takes from both ends in proportion.
 std::unique_ptr<const Scorer> make_ends(std::int64_t sinks, std::int64_t recents);
+/// KVzip: the largest attention while the context is read again, with `kept` protected.
+std::unique_ptr<const Scorer> make_kvzip_scorer(const Rereading& reread, const Protection& kept);
 /// The attention of the newest query, averaged over the heads, with `kept` protected.
 std::unique_ptr<const Scorer> make_newest_attention(const Protection& kept);
 

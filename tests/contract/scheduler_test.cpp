@@ -48,6 +48,8 @@ class SomeSlots {
       columns_.push_back(
           random.normals(static_cast<std::int64_t>(positions.size()) * kNumAttentionColumns));
       for (float& x : columns_.back()) x = std::abs(x);
+      reread_scores_.push_back(random.normals(static_cast<std::int64_t>(positions.size())));
+      for (float& x : reread_scores_.back()) x = equal_keys ? 0.5f : std::abs(x);
     }
     const std::int64_t rows = std::min<std::int64_t>(next, 64);
     for (Position p = next - static_cast<Position>(rows); p < next; ++p) {
@@ -82,7 +84,8 @@ class SomeSlots {
              .keys = {keys_[i].data(), {count, kDim}},
              .values = {values_[i].data(), {count, kDim}},
              .columns = {columns_[i].data(), {count, kNumAttentionColumns}},
-             .key_moments = {.count = next_, .mean = kMeanKey, .mean_square_deviation = 8.0f}});
+             .key_moments = {.count = next_, .mean = kMeanKey, .mean_square_deviation = 8.0f},
+             .reread_scores = reread_scores_[i]});
         scores.emplace_back(positions_[i].size());
       }
       const auto rows = static_cast<std::int64_t>(query_positions_.size());
@@ -125,7 +128,7 @@ class SomeSlots {
   static constexpr std::array<float, kDim / 2> kFrequencies = {1.0f, 0.1f, 0.01f, 0.001f};
   Position next_;
   std::vector<std::vector<Position>> positions_;
-  std::vector<std::vector<float>> keys_, values_, columns_;
+  std::vector<std::vector<float>> keys_, values_, columns_, reread_scores_;
   std::vector<Position> query_positions_;
   std::vector<float> queries_, mean_, covariance_, projection_;
 };

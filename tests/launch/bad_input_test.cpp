@@ -290,6 +290,10 @@ INSTANTIATE_TEST_SUITE_P(
             BadInput{"EvalUnknownTask",
                      {"eval", "--model", std::string(kModel), "--task", "x"},
                      "unknown task 'x' (known: passkey"},
+            BadInput{"TurnsAfterTheQuestion",
+                     {"eval", "--model", std::string(kModel), "--update-cache", "--mode", "aware"},
+                     "update-cache: the first question is not the only one, so the mode is "
+                     "agnostic, not aware"},
             BadInput{"EvalUnknownMode",
                      {"eval", "--model", std::string(kModel), "--mode", "x"},
                      "mode: 'x' is neither agnostic nor aware"},

@@ -89,11 +89,11 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
 TEST(Eval, AGapStandsBetweenContextAndQuestion) {
   const auto kv_bytes = [](const std::string& gap) {
     std::vector<double> bytes;
-    const Result result = run_pikv(
-        {"eval", "--model", tiny_model(), "--kv-owner", "block", "--task", "passkey", "--length",
-         "256", "--samples", "1", "--scheduler", "full,streaming_llm:when=both", "--budget", "48",
-         "--json", "--gap", gap},
-        1);
+    const Result result =
+        run_pikv({"eval", "--model", tiny_model(), "--kv-owner", "block", "--task", "passkey",
+                  "--length", "256", "--samples", "1", "--scheduler",
+                  "full,streaming_llm:when=both", "--budget", "48", "--json", "--gap", gap},
+                 1);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     for (const json& cell : json_lines(result.out)) bytes.push_back(cell["kv_bytes"]);
     return bytes;
@@ -104,6 +104,24 @@ TEST(Eval, AGapStandsBetweenContextAndQuestion) {
   constexpr double kSlotBytes = 6 * 2 * 2 * 64 * 4.0;  // a slot of every layer and head
   EXPECT_GE(with[0] - without[0], (128 - 16) * kSlotBytes) << "all of them, but for a page";
   EXPECT_LT(with[1] - without[1], 64 * kSlotBytes) << "no more than between two runs";
+}
+
+TEST(Eval, AConversationHoldsItsQuestionsAndAnswers) {
+  const Arguments questions = {"--task", "longeval:queries=3", "--length", "400",    "--samples",
+                               "1",      "--scheduler",        "full",     "--mode", "agnostic",
+                               "--json"};
+  const auto run = [&](const Arguments& more) {
+    Arguments arguments = {"eval", "--model", tiny_model()};
+    arguments.insert(arguments.end(), questions.begin(), questions.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Result result = run_pikv(arguments, 1);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json_lines(result.out).at(0);
+  };
+  const json apart = run({});
+  const json talk = run({"--update-cache"});
+  EXPECT_NE(apart["setting"], talk["setting"]);
+  EXPECT_GT(talk["kv_bytes"], apart["kv_bytes"]) << "a mean over the questions";
 }
 
 TEST(Eval, RanksMayShareTheModelOrTheCells) {

@@ -73,6 +73,16 @@ TEST(GlobalAllocator, KeepsWhatIsProtectedAsFarAsTheBudgetGoes) {
   EXPECT_EQ(counts_of(*make_global_allocator(), scores, slots(1), ends), (Counts{1, 1, 1, 1}));
 }
 
+TEST(WholeHeadAllocator, HeadsOfTheLeastBestScoreGoDownToTheirEnds) {
+  const SequenceScores scores = sequence(
+      {{0, 0, 0, 0, 0, 0.9}, {0.5, 0.5, 0.5, 0.5, 0.5, 0.5}, {0, 0, 0, 0, 0, 0.7}, {0, 0, 1, 0}});
+  EXPECT_EQ(counts_of(*make_whole_head_allocator(2), scores, slots(6)), (Counts{6, 6, 6, 4}));
+  // 24 slots at most, so 22 of them are all; 16: the second head gives four and the third two.
+  EXPECT_EQ(counts_of(*make_whole_head_allocator(2), scores, slots(4)), (Counts{6, 2, 4, 4}));
+  EXPECT_EQ(counts_of(*make_whole_head_allocator(2), scores, slots(2)), (Counts{2, 2, 2, 2}));
+  EXPECT_EQ(counts_of(*make_whole_head_allocator(2), scores, slots(1)), (Counts{1, 1, 1, 1}));
+}
+
 TEST(HeadKvAllocator, SharesThePoolByImportance) {
   const SequenceScores scores = equal_heads(100);
   // 1 is kept of 21 and half of the rest given: a pool of 40.

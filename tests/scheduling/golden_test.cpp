@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <sstream>
 
@@ -118,6 +119,58 @@ class Numbers {
       std::ranges::set_difference(positions_, evict[h], std::back_inserter(result[h]));
     }
     return result;
+  }
+
+  /// Tokens [4, 28) are read again, as if tokens 28 and on were the second reading, and select()
+  /// sees these slots alone.
+  [[nodiscard]] SequenceScores reread_scores(const Scheduler& scheduler) const {
+    constexpr RereadChunk kChunk{.begin = 4, .end = 28, .first_row = 28};
+    Exec exec = Exec::cpu(1);
+    std::vector<HeadSlots> heads;
+    std::vector<std::vector<float>> scores;
+    for (std::int64_t h = 0; h < kKvHeads; ++h) {
+      heads.push_back({.positions = positions_,
+                       .keys = {keys_.data() + h * kLength * kDim, {kLength, kDim}},
+                       .values = {nullptr, {0, kDim}},
+                       .columns = {}});
+      scores.emplace_back(static_cast<std::size_t>(kLength));
+    }
+    constexpr std::int64_t kRows = kLength - kChunk.first_row;
+    LayerSlots slots{
+        .sequence = SequenceId{0},
+        .layer = LayerId{0},
+        .next_position = kLength,
+        .num_context = kChunk.first_row,
+        .heads = heads,
+        .budget = {},
+        .inverse_frequencies = frequencies_,
+        .queries = {queries_.data() + kChunk.first_row * kHeads * kDim, {kRows, kHeads, kDim}},
+        .query_positions = std::span(positions_).last(kRows)};
+    scheduler.score_reread(exec, slots, kChunk, scores);
+    SequenceScores all{.sequence = SequenceId{0},
+                       .next_position = kChunk.end,
+                       .num_context = kChunk.end,
+                       .num_kv_heads = kKvHeads,
+                       .heads = {}};
+    constexpr auto kChunkTokens = static_cast<std::size_t>(kChunk.end - kChunk.begin);
+    std::vector<std::vector<float>> final_scores;
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      heads[h].positions = heads[h].positions.subspan(kChunk.begin, kChunkTokens);
+      heads[h].reread_scores = std::span(scores[h]).subspan(kChunk.begin, kChunkTokens);
+      final_scores.emplace_back(kChunkTokens);
+    }
+    slots.next_position = kChunk.end;
+    scheduler.score(exec, slots, final_scores);
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      all.heads.push_back(
+          {{heads[h].positions.begin(), heads[h].positions.end()}, final_scores[h]});
+      for (std::size_t i = 0; i < scores[h].size(); ++i) {
+        const auto p = static_cast<Position>(i);
+        if (p >= kChunk.begin && p < kChunk.end) continue;
+        EXPECT_EQ(scores[h][i], 0.0f) << "position " << p << " was not read again";
+      }
+    }
+    return all;
   }
 
  private:
@@ -257,6 +310,52 @@ INSTANTIATE_TEST_SUITE_P(
              0.5,
              {"1 4-8 11 12 15 24 26 28 32-39", "1 2 6-8 12 16 24-28 32-39"}}),
     [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+
+std::vector<std::vector<std::int32_t>> kept_of(const Scheduler& scheduler,
+                                               const SequenceScores& scores,
+                                               const KvBudget& budget) {
+  std::vector<std::vector<std::int32_t>> evict(scores.heads.size());
+  scheduler.select(scores, budget, evict);
+  std::vector<std::vector<std::int32_t>> kept(evict.size());
+  for (std::size_t h = 0; h < evict.size(); ++h) {
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(scores.heads[h].scores.size()); ++i) {
+      if (!std::ranges::binary_search(evict[h], i)) kept[h].push_back(i);
+    }
+  }
+  return kept;
+}
+
+// Positions are those within the chunk.
+TEST(GoldenKvZip, KeepsWhatThePublishedCodeKeeps) {
+  const auto pair = make_policy("scheduler", scheduling::schedulers(), "kvzip");
+  const SequenceScores scores = Numbers().reread_scores(*pair);
+  constexpr std::array kFirstScores = {0.079565f, 0.054414f, 0.159558f, 0.065389f};
+  for (std::size_t i = 0; i < kFirstScores.size(); ++i) {
+    EXPECT_NEAR(scores.heads[0].scores[i], kFirstScores[i], 1e-6f);
+  }
+  const KvBudget half{.slots = 12};
+  const auto uniform = make_policy("scheduler", scheduling::schedulers(), "kvzip:level=uniform");
+  const auto of_each = kept_of(*uniform, scores, half);
+  EXPECT_EQ(of_each[0], parse("2 4-6 8 11 13 15 16 18 22 23"));
+  EXPECT_EQ(of_each[1], parse("0 4 6-8 11 13 16 18 21-23"));
+
+  // The published code keeps 23 of 24, those above the 24th score, which we keep too.
+  auto of_all = kept_of(*pair, scores, half);
+  float least = 1;
+  for (std::size_t h = 0; h < of_all.size(); ++h) {
+    for (const std::int32_t i : of_all[h]) {
+      least = std::min(least, scores.heads[h].scores[static_cast<std::size_t>(i)]);
+    }
+  }
+  EXPECT_NEAR(least, 0.0818592f, 1e-6f);
+  for (std::size_t h = 0; h < of_all.size(); ++h) {
+    std::erase_if(of_all[h], [&](std::int32_t i) {
+      return scores.heads[h].scores[static_cast<std::size_t>(i)] == least;
+    });
+  }
+  EXPECT_EQ(of_all[0], parse("2 4-6 8 11 15 16 18 22 23"));
+  EXPECT_EQ(of_all[1], parse("0 4 6-8 11 13 16 18 21-23"));
+}
 
 }  // namespace
 }  // namespace pikv

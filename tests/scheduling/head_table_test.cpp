@@ -87,6 +87,16 @@ TEST(HeadTable, AMalformedFileIsAnErrorThatNamesThePlace) {
                   "");
 }
 
+TEST(HeadTable, ReadsWhatItWrote) {
+  const TempFolder folder;
+  const std::vector<double> values = {0.1, -3, 1.0 / 3, 0, 1e-7, 9};
+  HeadTable("made", 3, 2, values).write(folder.path() / "heads");
+  const HeadTable table = HeadTable::from_file(folder.path() / "heads", -10, 10);
+  EXPECT_EQ(table.by_kv_head(3, 2), values);
+  expect_bad_file([&] { HeadTable("made", 3, 2, values).write(folder.path() / "no" / "folder"); },
+                  "no/folder", "cannot be written");
+}
+
 TEST(HeadTable, ReadsThePublishedTables) {
   if (!std::filesystem::exists(kShared)) GTEST_SKIP() << "needs " << kShared;
   const auto importance = HeadTable::from_file(

@@ -54,6 +54,20 @@ void CacheModel::remove_sequence(SequenceId sequence) {
   expect_equal();
 }
 
+AppendResult CacheModel::fork_sequence(SequenceId from, SequenceId to) {
+  const AppendResult result = cache_->fork_sequence(from, to);
+  if (result == AppendResult::kAppended) {
+    sequences_[to] = true;
+    const std::map<Key, std::vector<Slot>> before = streams_;
+    for (const auto& [key, slots] : before) {
+      const auto& [sequence, layer, shard, head] = key;
+      if (sequence == from) streams_[{to, layer, shard, head}] = slots;
+    }
+  }
+  expect_equal();
+  return result;
+}
+
 AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
   std::vector<SequenceId> sequences;
   std::vector<Position> positions;

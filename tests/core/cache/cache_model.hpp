@@ -41,6 +41,7 @@ class CacheModel {
   AppendResult append(LayerId layer, const std::vector<Row>& rows);
   void add_sequence(SequenceId sequence);
   void remove_sequence(SequenceId sequence);
+  AppendResult fork_sequence(SequenceId from, SequenceId to);
   /// By subscripts into cache().positions(stream).
   void keep(const StreamId& stream, const std::vector<std::int32_t>& keep);
 

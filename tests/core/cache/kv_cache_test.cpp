@@ -93,6 +93,11 @@ TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
     } else if (random.integer(0, 19) == 0) {
       model.remove_sequence(sequence);
       next[s] = -1;
+    } else if (random.integer(0, 9) == 0) {
+      const auto to = static_cast<std::size_t>(random.integer(0, 5));
+      if (next[to] >= 0) continue;
+      ASSERT_EQ(model.fork_sequence(sequence, id_from<SequenceId>(to)), AppendResult::kAppended);
+      next[to] = next[s];
     } else if (random.integer(0, 2) == 0) {
       for (const StreamId& stream : model.cache().stream_ids()) {
         if (random.integer(0, 3) != 0) continue;
@@ -158,6 +163,67 @@ TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
       ASSERT_NO_THROW((void)model.append(kLayer, batch)) << count << " rows, " << kib << " KiB";
     }
   }
+}
+
+TEST_P(KvCacheCodecs, AForkHoldsTheSameAndGoesItsOwnWay) {
+  Random random(124);
+  CacheModel model(random, shape());
+  const SequenceId fork{8};
+  const auto keep_every = [&](SequenceId sequence, std::int32_t nth) {
+    for (const StreamId& stream : model.cache().stream_ids(sequence)) {
+      const auto count = static_cast<std::int32_t>(model.cache().positions(stream).size());
+      std::vector<std::int32_t> keep;
+      for (std::int32_t i = 0; i < count; i += nth) keep.push_back(i);
+      model.keep(stream, keep);
+    }
+  };
+  for (const std::int32_t length : {0, 1, 15, 16, 17, 53}) {
+    SCOPED_TRACE(length);
+    model.add_sequence(kSequence);
+    ASSERT_EQ(model.append(kLayer, rows(length)), AppendResult::kAppended);
+    keep_every(kSequence, 2);  // holes
+    ASSERT_EQ(model.fork_sequence(kSequence, fork), AppendResult::kAppended);
+    for (const StreamId& stream : model.cache().stream_ids(kSequence)) {
+      EXPECT_EQ(model.cache().positions({fork, stream.layer, stream.kv_head, stream.shard}),
+                model.cache().positions(stream))
+          << "in the same order";
+    }
+    keep_every(fork, 3);
+    ASSERT_EQ(model.append(kLayer, rows(20, length)), AppendResult::kAppended);
+    std::vector<Row> other = rows(35, length);
+    for (Row& row : other) row.sequence = fork;
+    ASSERT_EQ(model.append(kLayer, other), AppendResult::kAppended);
+    keep_every(kSequence, 3);
+    model.remove_sequence(kSequence);
+    model.remove_sequence(fork);
+  }
+  EXPECT_EQ(model.cache().page_bytes(), 0u);
+}
+
+TEST_P(KvCacheCodecs, AForkThatDoesNotFitChangesNothing) {
+  Random random(125);
+  CacheShape shape = KvCacheCodecs::shape();
+  int num_forked = 0;
+  int num_refused = 0;
+  for (std::size_t kib = 16; kib < 160; kib += 3) {
+    shape.budget_bytes = kib * 1024;
+    CacheModel model(random, shape);
+    model.add_sequence(kSequence);
+    Position next = 0;
+    while (next < 100 && model.append(kLayer, rows(10, next)) == AppendResult::kAppended) {
+      next += 10;
+    }
+    const std::size_t bytes = model.cache().page_bytes();
+    AppendResult result{};
+    ASSERT_NO_THROW(result = model.fork_sequence(kSequence, SequenceId{8}));
+    const bool forked = result == AppendResult::kAppended;
+    EXPECT_EQ(model.cache().page_bytes(), forked ? 2 * bytes : bytes);
+    EXPECT_EQ(model.cache().stats().num_sequences, forked ? 2 : 1);
+    num_forked += forked ? 1 : 0;
+    num_refused += forked ? 0 : 1;
+  }
+  EXPECT_GT(num_forked, 0);
+  EXPECT_GT(num_refused, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, KvCacheCodecs,
@@ -256,6 +322,8 @@ TEST(KvCache, UnknownNamesAreRefused) {
   EXPECT_THROW(model.remove_sequence(kSequence), InvalidArgument);
   model.add_sequence(kSequence);
   EXPECT_THROW(model.add_sequence(kSequence), InvalidArgument);
+  EXPECT_THROW((void)model.fork_sequence(kSequence, kSequence), InvalidArgument);
+  EXPECT_THROW((void)model.fork_sequence(SequenceId{8}, SequenceId{9}), InvalidArgument);
   std::vector<kernels::StreamView> views;
   EXPECT_THROW((void)model.cache().collect_streams(kLayer, SequenceId{8}, views), InvalidArgument);
   EXPECT_THROW((void)model.cache().positions({SequenceId{8}, kLayer, HeadId{0}, kShard}),

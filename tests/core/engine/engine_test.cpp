@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "kernels/common/error.hpp"
@@ -273,6 +274,155 @@ TEST_F(EngineTest, StatisticsCountPrefillAndDecodeApart) {
   EXPECT_EQ(stats.num_decode_tokens, 9) << "the last token is not computed";
   EXPECT_EQ(stats.num_decode_steps, 9);
   EXPECT_EQ(stats.num_steps, 12);
+}
+
+/// Requests that ask about two contexts, each several times.
+class SharedContexts : public EngineTest {
+ protected:
+  SharedContexts() {
+    for (const std::int64_t context : {70, 33}) {
+      const Request common = request(context, 1);
+      for (std::int64_t i = 0; i < 3; ++i) {
+        Request asked = request(1 + 2 * i, 4 + 5 * i);
+        asked.prompt.insert(asked.prompt.begin(), common.prompt.begin(), common.prompt.end());
+        asked.context_tokens = context;
+        requests_.push_back(std::move(asked));
+      }
+    }
+  }
+  [[nodiscard]] std::vector<Request> sharing() const {
+    std::vector<Request> requests = requests_;
+    for (const std::size_t i : {1u, 2u}) requests[i].start = {.request_idx = 0};
+    for (const std::size_t i : {4u, 5u}) requests[i].start = {.request_idx = 3};
+    return requests;
+  }
+
+  std::vector<Request> requests_;
+};
+
+TEST_F(SharedContexts, EndAsContextsOfTheirOwn) {
+  options_.budget_text = "0.4";
+  for (const char* scheduler : {"full", "tova", "reach", "kvzip:chunk=30"}) {
+    for (const std::int64_t max_batch : {1, 2, 32}) {
+      SCOPED_TRACE(testing::Message() << scheduler << ", batches of " << max_batch);
+      options_.scheduler = scheduler;
+      options_.max_batch = max_batch;
+      const auto apart = runtime();
+      const auto together = runtime();
+      const auto expected = apart->engine().run(requests_);
+      const auto completions =
+          together->engine().run(sharing(), {}, [&](std::int64_t done, std::int64_t known) {
+            together->cache().check_integrity();
+            EXPECT_LE(done, known);
+          });
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_EQ(completions[i].tokens, expected[i].tokens) << "request " << i;
+        EXPECT_EQ(completions[i].kv_bytes, expected[i].kv_bytes) << "request " << i;
+      }
+      const auto num_computed = [](const EngineStats& stats) {
+        return stats.num_prefill_tokens + stats.num_decode_tokens;
+      };
+      EXPECT_EQ(num_computed(apart->engine().stats()) - num_computed(together->engine().stats()),
+                2 * 70 + 2 * 33);
+      EXPECT_EQ(together->cache().stats().num_sequences, 0);
+      EXPECT_EQ(together->cache().page_bytes(), 0u);
+    }
+  }
+}
+
+TEST_F(SharedContexts, AConversationIsOneLongSequence) {
+  // A prompt, what it was answered, the next prompt: as one prompt, or bit by bit.
+  const std::vector<Request> turns = [&] {
+    std::vector<Request> result = {request(40, 5), request(7, 6), request(1, 4)};
+    result[1].start = {.request_idx = 0, .with_answer = true};
+    result[2].start = {.request_idx = 1, .with_answer = true};
+    return result;
+  }();
+  const auto parts = runtime();
+  const auto completions = parts->engine().run(turns);
+  Request whole = turns[0];
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    if (i > 0)
+      whole.prompt.insert(whole.prompt.end(), turns[i].prompt.begin(), turns[i].prompt.end());
+    whole.max_tokens = turns[i].max_tokens;
+    EXPECT_EQ(completions[i].tokens, run_alone(whole).tokens) << "turn " << i;
+    whole.prompt.insert(whole.prompt.end(), completions[i].tokens.begin(),
+                        completions[i].tokens.end());
+  }
+  EXPECT_EQ(parts->engine().stats().num_prefill_tokens, 40 + 1 + 7 + 1 + 1)
+      << "the last token of an answer is computed with the next prompt";
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+}
+
+TEST_F(SharedContexts, ATurnThatDoesNotFitEndsWithoutAToken) {
+  std::vector<Request> turns = {request(250, 3), request(10, 4), request(2, 2)};
+  turns[1].start = {.request_idx = 0, .with_answer = true};
+  turns[2].start = {.request_idx = 1, .with_answer = true};
+  const auto parts = runtime();
+  const auto completions = parts->engine().run(turns);
+  EXPECT_TRUE(completions[1].tokens.empty());
+  EXPECT_EQ(completions[1].reason, FinishReason::kContext);
+  EXPECT_EQ(completions[2].tokens.size(), 2u) << "it follows what fitted";
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+}
+
+TEST_F(SharedContexts, AFullPoolLeavesNothingBehind) {
+  const std::vector<Request> requests = sharing();
+  options_.kv_shards = 1;
+  const auto large = runtime();
+  (void)large->engine().run(requests);
+  const std::size_t peak = large->cache().stats().peak_page_bytes;
+  for (const std::size_t percent : {30u, 60u, 90u}) {
+    options_.kv_memory_bytes = peak * percent / 100;
+    const auto parts = runtime();
+    EXPECT_THROW((void)parts->engine().run(requests), OutOfMemory) << percent;
+    EXPECT_EQ(parts->cache().page_bytes(), 0u);
+    EXPECT_EQ(parts->cache().stats().num_sequences, 0);
+  }
+}
+
+TEST_F(SharedContexts, MustBeThere) {
+  const auto parts = runtime();
+  const auto refused = [&](const std::function<void(std::vector<Request>&)>& change) {
+    std::vector<Request> requests = sharing();
+    change(requests);
+    EXPECT_THROW(parts->engine().check_requests(requests), InvalidArgument);
+  };
+  refused([](auto& requests) { requests[1].start->request_idx = 1; });
+  refused([](auto& requests) { requests[1].start->request_idx = 3; });
+  refused([](auto& requests) { requests[2].start->request_idx = 1; });
+  refused([](auto& requests) { requests[1].context_tokens = 69; });
+  refused([](auto& requests) { requests[1].context_tokens.reset(); });
+  refused([](auto& requests) { requests[1].prompt[3] ^= 1; });
+  refused([](auto& requests) { requests[1].prompt.resize(70); });
+  refused([](auto& requests) { requests[1].start->with_answer = true; });
+}
+
+TEST_F(EngineTest, ASecondReadingLeavesTheSequenceAsItWas) {
+  Request asked = request(90, 12);
+  options_.scheduler = "kvzip:chunk=40,overlap=8";
+  options_.budget_text = "1.0";
+  const auto parts = runtime();
+  const auto completions = parts->engine().run({&asked, 1});
+  EXPECT_EQ(parts->engine().stats().num_reread_tokens, 40 + 48 + 18);
+  EXPECT_EQ(parts->cache().stats().num_evicted_slots, 0);
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+  options_.scheduler = "full";
+  EXPECT_EQ(completions[0].tokens, run_alone(asked).tokens);
+}
+
+TEST_F(EngineTest, ASecondReadingNeedsRoomForACopy) {
+  const Request asked = request(90, 12);
+  options_.kv_shards = 1;
+  const auto full = runtime();
+  (void)full->engine().run({&asked, 1});
+  options_.scheduler = "kvzip";
+  options_.budget_text = "0.5";
+  options_.kv_memory_bytes = full->cache().stats().peak_page_bytes * 3 / 2;
+  const auto parts = runtime();
+  EXPECT_THROW((void)parts->engine().run({&asked, 1}), OutOfMemory);
+  EXPECT_EQ(parts->cache().page_bytes(), 0u);
+  EXPECT_EQ(parts->cache().stats().num_sequences, 0);
 }
 
 TEST_F(EngineTest, ImpossibleRequestsAreRefusedBeforeAnythingRuns) {

@@ -3,12 +3,12 @@
 //
 // Cells of a sweep, their statistics and their file.
 #include "launch/eval/sweep.hpp"
-#include "launch/options.hpp"
 
 #include <gtest/gtest.h>
 
 #include "kernels/common/error.hpp"
 #include "launch/eval/results.hpp"
+#include "launch/options.hpp"
 #include "launch/runtime.hpp"
 #include "tests/support/temp_folder.hpp"
 
@@ -71,6 +71,30 @@ TEST(Sweep, TheRequestCompressesBeforeOrAfterTheQuestion) {
   EXPECT_EQ(agnostic.max_tokens, 7);
   EXPECT_EQ(agnostic.stop_tokens, std::vector<TokenId>{0});
   EXPECT_EQ(make_request(sample, question, Mode::kAware, {0}).context_tokens, 4);
+}
+
+TEST(Sweep, QuestionsOfASampleShareItsContextOrFollowEachOther) {
+  const auto question = [](TokenId token) {
+    return Question{.tokens = {token}, .answers = {"x"}, .max_tokens = 7};
+  };
+  const std::vector<Sample> samples = {
+      {.id = "a", .group = "g", .context = {1, 2}, .questions = {question(3), question(4)}},
+      {.id = "b", .group = "g", .context = {5}, .questions = {question(6), question(7)}}};
+  const auto apart = make_requests(samples, Mode::kAgnostic, Sharing::kNothing, {0});
+  const auto context = make_requests(samples, Mode::kAgnostic, Sharing::kContext, {0});
+  const auto talk = make_requests(samples, Mode::kAgnostic, Sharing::kConversation, {0});
+  ASSERT_EQ(context.size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_FALSE(apart[i].start);
+    EXPECT_EQ(context[i].prompt, apart[i].prompt);
+    EXPECT_EQ(context[i].context_tokens, apart[i].context_tokens);
+    EXPECT_EQ(context[i].start.has_value(), i % 2 == 1);
+    EXPECT_EQ(talk[i].start.has_value(), i % 2 == 1);
+  }
+  EXPECT_EQ(context[3].start, (SharedStart{.request_idx = 2, .with_answer = false}));
+  EXPECT_EQ(talk[3].start, (SharedStart{.request_idx = 2, .with_answer = true}));
+  EXPECT_EQ(talk[3].prompt, std::vector<TokenId>{7});
+  EXPECT_FALSE(talk[3].context_tokens);
 }
 
 TEST(Sweep, AContinuationIsForcedAndNothingElseIsGenerated) {

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A second sequence that holds what a first one holds. Pages are copied and not shared: eviction in
+// one sequence hides and moves slots in its pages, which no other may notice.
+#include <utility>
+
+#include "core/cache/kv_cache.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+
+bool KvCache::make_room_for_copy(const Streams& streams) {
+  if (!config_.budget_bytes) return true;
+  std::size_t num_sealed = 0;
+  std::size_t num_open = 0;
+  for (const Stream& stream : streams) {
+    num_sealed += stream.sealed_pages.size();
+    num_open += stream.open_page != nullptr ? 1 : 0;
+  }
+  if (!seals_in_place()) ++num_open;  // stays free, see make_room_for()
+  return pool_.reserve(
+      {{open_layout_.page_bytes(), num_open}, {sealed_layout_.page_bytes(), num_sealed}});
+}
+
+std::byte* KvCache::copy_of(const std::byte* page, const PageLayout& layout) {
+  std::byte* copy = new_page(layout);
+  copy_bytes(exec_, copy, exec_.device(), page, exec_.device(), layout.page_bytes());
+  return copy;
+}
+
+AppendResult KvCache::fork_sequence(SequenceId from, SequenceId to) {
+  const Streams& source = streams_of(from);
+  require(!sequences_.contains(to), "kv_cache", "sequence ", index(to), " is there already");
+  if (!make_room_for_copy(source)) return AppendResult::kPoolFull;
+  Streams streams = source;
+  for (Stream& stream : streams) {
+    for (std::byte*& page : stream.sealed_pages) page = copy_of(page, sealed_layout_);
+    if (stream.open_page != nullptr) stream.open_page = copy_of(stream.open_page, open_layout_);
+  }
+  sequences_.emplace(to, std::move(streams));
+  return AppendResult::kAppended;
+}
+
+}  // namespace pikv
