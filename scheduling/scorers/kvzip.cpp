@@ -14,34 +14,12 @@
 #include <limits>
 #include <tuple>
 
-#include "kernels/cpu/simd.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/softmax.hpp"
 #include "scheduling/scorers/makers.hpp"
 
 namespace pikv::scheduling {
 namespace {
-
-/// x[i] becomes exp(x[i] - max x); returns the sum. Most of the time of a second reading goes here.
-float exponentials(std::span<float> x) {
-  using kernels::cpu::F32x16;
-  constexpr auto kLanes = static_cast<std::size_t>(kernels::cpu::kVecLanes);
-  const std::size_t num_whole = x.size() / kLanes * kLanes;
-  F32x16 most = kernels::cpu::broadcast(x[0]);
-  for (std::size_t i = 0; i < num_whole; i += kLanes) {
-    most = kernels::cpu::max(most, kernels::cpu::load(&x[i]));
-  }
-  float largest = kernels::cpu::max(most);
-  for (std::size_t i = num_whole; i < x.size(); ++i) largest = std::max(largest, x[i]);
-  F32x16 totals{};
-  for (std::size_t i = 0; i < num_whole; i += kLanes) {
-    const F32x16 e = kernels::cpu::exp(kernels::cpu::load(&x[i]) - largest);
-    kernels::cpu::store(&x[i], e);
-    totals += e;
-  }
-  float total = kernels::cpu::sum(totals);
-  for (std::size_t i = num_whole; i < x.size(); ++i) total += x[i] = std::exp(x[i] - largest);
-  return total;
-}
 
 /// Queries whose scores are in memory at a time; the products stay large.
 constexpr std::int64_t kQueriesAtOnce = 256;
@@ -87,9 +65,10 @@ class KvZip final : public Scorer {
     std::vector<float> keys;  // [m, D]: sinks, chunk, repetition
     std::vector<Position> positions;
     std::size_t num_sinks, num_chunk;
-    std::size_t first_of_chunk;  // subscript of a slot
-    std::vector<float> queries;  // [w * G, D]
-    std::vector<float> logits;   // [w * G, m]
+    std::size_t first_of_chunk;         // subscript of a slot
+    std::vector<float> queries;         // [w * G, D]
+    std::vector<float> logits;          // [w * G, m], then weights
+    std::vector<std::int32_t> lengths;  // [w * G], keys that a query reads
   };
 
   /// The keys that the softmax sees.
@@ -136,17 +115,20 @@ class KvZip final : public Scorer {
     kernels::linear(exec, {.x = {buffers.queries.data(), {rows, dim}},
                            .weight = {buffers.keys.data(), DType::kF32, count, dim},
                            .y = {buffers.logits.data(), {rows, count}}});
+    buffers.lengths.resize(static_cast<std::size_t>(rows));
     for (std::int64_t r = 0; r < rows; ++r) {
-      float* row = buffers.logits.data() + r * count;
       const Position own = slots.query_positions[static_cast<std::size_t>(first + r / group)];
-      const std::int64_t readable =
-          std::ranges::upper_bound(buffers.positions, own) - buffers.positions.begin();
-      const float total = exponentials(std::span(row, static_cast<std::size_t>(readable)));
-      if (std::isnan(total)) std::ranges::fill(received, total);  // for the pass to report
-      const float* to_chunk = row + buffers.num_sinks;
+      buffers.lengths[static_cast<std::size_t>(r)] = static_cast<std::int32_t>(
+          std::ranges::upper_bound(buffers.positions, own) - buffers.positions.begin());
+    }
+    kernels::softmax(exec, {.x = {buffers.logits.data(), {rows, count}},
+                            .lengths = {buffers.lengths.data(), {rows}}});
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const float* weights =
+          buffers.logits.data() + r * count + static_cast<std::int64_t>(buffers.num_sinks);
       for (std::size_t i = 0; i < received.size(); ++i) {
-        const float weight = to_chunk[i] / total;
-        received[i] = weight > received[i] ? weight : received[i];
+        // A weight that is no number stays one, for the pass to report.
+        if (!(weights[i] <= received[i])) received[i] = weights[i];
       }
     }
   }

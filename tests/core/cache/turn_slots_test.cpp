@@ -128,6 +128,21 @@ TEST_P(TurnSlots, SlotsOfOpenPagesTurnAndAreSealedTurned) {
   expect_slot(6, 6, rounding());
 }
 
+TEST_P(TurnSlots, AForkTurnsItsSlotsByItself) {
+  append(16 + 2);
+  cache_->evict_slots(kStream, std::vector<std::int32_t>{1});
+  turn({{0, 1}});
+  const SequenceId fork{8};
+  ASSERT_EQ(cache_->fork_sequence(kSequence, fork), AppendResult::kAppended);
+  cache_->turn_slots({fork, LayerId{0}, HeadId{0}, ShardId{0}}, std::vector<KvCache::Turn>{{1, 0}},
+                     kFrequencies);
+  expect_slot(1, 0, 2 * rounding());
+  cache_->remove_sequence(kSequence);
+  ASSERT_EQ(cache_->fork_sequence(fork, kSequence), AppendResult::kAppended);
+  expect_slot(0, 0, 2 * rounding());
+  expect_slot(17, 17, 1e-6);
+}
+
 TEST_P(TurnSlots, CopiesAreCountedAndGoWithTheirSlots) {
   append(5);
   const std::vector<std::int32_t> second = {1};
