@@ -152,12 +152,12 @@ void Runtime::load(const RuntimeOptions& options) {
                                      *kv_map_, comm_.rank(), *codec_);
   const KvBudget budget = parse_budget(options.budget_text);
   select_from_nothing(*scheduler_, *config_);
-  tap_ = std::make_unique<QueryTap>(exec_,
-                                    QueryTap::Shape{.num_layers = config_->num_layers,
-                                                    .num_heads = config_->num_heads,
-                                                    .num_kv_heads = config_->num_kv_heads,
-                                                    .head_dim = config_->head_dim},
-                                    needs);
+  tap_ = std::make_unique<AttentionTap>(exec_,
+                                        AttentionTap::Shape{.num_layers = config_->num_layers,
+                                                            .num_heads = config_->num_heads,
+                                                            .num_kv_heads = config_->num_kv_heads,
+                                                            .head_dim = config_->head_dim},
+                                        needs);
   decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,
                                                            .weights = *weights_,
                                                            .expert_map = *expert_map_,

@@ -64,7 +64,7 @@ class Runtime {
   [[nodiscard]] Exec& exec() { return exec_; }
   [[nodiscard]] KvCache& cache() { return *cache_; }
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
-  [[nodiscard]] QueryTap& tap() { return *tap_; }
+  [[nodiscard]] AttentionTap& tap() { return *tap_; }
   [[nodiscard]] const SchedulingPass& scheduling() const { return *scheduling_; }
   [[nodiscard]] Engine& engine() { return *engine_; }
 
@@ -92,7 +92,7 @@ class Runtime {
   std::unique_ptr<const ShardMap> expert_map_;
   std::unique_ptr<const ShardMap> kv_map_;
   std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<QueryTap> tap_;
+  std::unique_ptr<AttentionTap> tap_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<SchedulingPass> scheduling_;
   std::unique_ptr<Engine> engine_;

@@ -19,8 +19,8 @@
 #include "core/engine/sampler.hpp"
 #include "core/engine/scheduling_pass.hpp"
 #include "core/engine/shared_starts.hpp"
+#include "core/model/attention_tap.hpp"
 #include "core/model/decoder.hpp"
-#include "core/model/query_tap.hpp"
 
 namespace pikv {
 
@@ -36,7 +36,7 @@ struct EngineParts {
   Decoder& decoder;
   KvCache& cache;
   Communicator& comm;
-  QueryTap& tap;
+  AttentionTap& tap;
   SchedulingPass& scheduling;
 };
 

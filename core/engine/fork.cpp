@@ -17,7 +17,7 @@ void fork_on_all_ranks(KvCache& cache, Communicator& comm, SequenceId from, Sequ
                            " ranks; raise --kv-memory (rank ", comm.rank(), ")"));
 }
 
-TemporaryFork::TemporaryFork(KvCache& cache, QueryTap& tap, Communicator& comm, SequenceId from,
+TemporaryFork::TemporaryFork(KvCache& cache, AttentionTap& tap, Communicator& comm, SequenceId from,
                              SequenceId to, Position next)
     : cache_(cache), tap_(tap), id_(to) {
   fork_on_all_ranks(cache, comm, from, to);

@@ -6,7 +6,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
-#include "core/model/query_tap.hpp"
+#include "core/model/attention_tap.hpp"
 
 namespace pikv {
 
@@ -17,15 +17,15 @@ void fork_on_all_ranks(KvCache& cache, Communicator& comm, SequenceId from, Sequ
 /// tap. A collective.
 class TemporaryFork {
  public:
-  TemporaryFork(KvCache& cache, QueryTap& tap, Communicator& comm, SequenceId from, SequenceId to,
-                Position next);
+  TemporaryFork(KvCache& cache, AttentionTap& tap, Communicator& comm, SequenceId from,
+                SequenceId to, Position next);
   ~TemporaryFork();
   TemporaryFork(const TemporaryFork&) = delete;
   TemporaryFork& operator=(const TemporaryFork&) = delete;
 
  private:
   KvCache& cache_;
-  QueryTap& tap_;
+  AttentionTap& tap_;
   SequenceId id_;
 };
 

@@ -12,8 +12,8 @@
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
 #include "core/engine/scheduling_pass.hpp"
+#include "core/model/attention_tap.hpp"
 #include "core/model/decoder.hpp"
-#include "core/model/query_tap.hpp"
 
 namespace pikv {
 
@@ -24,7 +24,7 @@ class RereadPass {
     Decoder& decoder;
     KvCache& cache;
     Communicator& comm;
-    QueryTap& tap;
+    AttentionTap& tap;
     SchedulingPass& scheduling;
   };
   /// `chunk_tokens`: of a step. `prompt`: the tokens of Rereading::prompt.

@@ -9,7 +9,7 @@
 namespace pikv {
 
 RereadScores::RereadScores(Exec& exec, const ModelConfig& model, const KvCache& cache,
-                           const QueryTap& tap, Communicator& comm)
+                           const AttentionTap& tap, Communicator& comm)
     : exec_(exec),
       model_(model),
       cache_(cache),

@@ -17,7 +17,7 @@ namespace pikv {
 class RereadScores {
  public:
   /// All references must outlive this object.
-  RereadScores(Exec& exec, const ModelConfig& model, const KvCache& cache, const QueryTap& tap,
+  RereadScores(Exec& exec, const ModelConfig& model, const KvCache& cache, const AttentionTap& tap,
                Communicator& comm);
 
   /// A collective: see SchedulingPass::score_reread.

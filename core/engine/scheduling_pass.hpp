@@ -15,8 +15,8 @@
 #include "core/comm/communicator.hpp"
 #include "core/engine/reread_scores.hpp"
 #include "core/engine/slot_gather.hpp"
+#include "core/model/attention_tap.hpp"
 #include "core/model/model_config.hpp"
-#include "core/model/query_tap.hpp"
 #include "core/model/weights.hpp"
 #include "core/policy/scheduler.hpp"
 
@@ -27,7 +27,7 @@ struct SchedulingParts {
   const ModelConfig& model;
   const ModelWeights& weights;
   KvCache& cache;
-  QueryTap& tap;
+  AttentionTap& tap;
   Communicator& comm;
   const Scheduler& scheduler;
   KvBudget budget;

@@ -23,7 +23,7 @@ void append(MessageFields& fields, std::size_t count, std::vector<T>& to) {
 
 }  // namespace
 
-SlotGather::SlotGather(const ModelConfig& model, const KvCache& cache, const QueryTap& tap,
+SlotGather::SlotGather(const ModelConfig& model, const KvCache& cache, const AttentionTap& tap,
                        Communicator& comm)
     : model_(model),
       cache_(cache),
@@ -180,7 +180,7 @@ void SlotGather::add_share(std::vector<MessageFields>& messages, const Scheduler
   }
 }
 
-void SlotGather::add_queries(const QueryTap::Rows& rows, Layer& layer) const {
+void SlotGather::add_queries(const AttentionTap::Rows& rows, Layer& layer) const {
   const auto row_size = static_cast<std::ptrdiff_t>(model_.num_heads * model_.head_dim);
   std::vector<std::size_t> order(rows.positions.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -11,8 +11,8 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/model/attention_tap.hpp"
 #include "core/model/model_config.hpp"
-#include "core/model/query_tap.hpp"
 #include "core/policy/scheduler.hpp"
 
 namespace pikv {
@@ -20,7 +20,7 @@ namespace pikv {
 class SlotGather {
  public:
   /// All references must outlive this object.
-  SlotGather(const ModelConfig& model, const KvCache& cache, const QueryTap& tap,
+  SlotGather(const ModelConfig& model, const KvCache& cache, const AttentionTap& tap,
              Communicator& comm);
 
   struct Head {
@@ -58,7 +58,7 @@ class SlotGather {
   /// What this rank holds of a layer.
   struct Share {
     std::vector<KvCache::HeadContents> heads;
-    QueryTap::Rows rows;
+    AttentionTap::Rows rows;
     std::vector<double> moment_sums, key_sums;
   };
 
@@ -68,13 +68,13 @@ class SlotGather {
   void exchange(std::int64_t first, std::int64_t last);
   void add_share(std::vector<class MessageFields>& messages, const SchedulerNeeds& needs,
                  Layer& layer, Share& sum) const;
-  void add_queries(const QueryTap::Rows& rows, Layer& layer) const;
+  void add_queries(const AttentionTap::Rows& rows, Layer& layer) const;
   void add_moments(const std::vector<double>& sums, Layer& layer) const;
   void add_key_moments(const std::vector<double>& sums, Layer& layer) const;
 
   const ModelConfig& model_;
   const KvCache& cache_;
-  const QueryTap& tap_;
+  const AttentionTap& tap_;
   Communicator& comm_;
   std::vector<Message> send_, received_;
   std::vector<Share> shares_;  // of the round

@@ -11,9 +11,9 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/model/attention_tap.hpp"
 #include "core/model/mlp.hpp"
 #include "core/model/model_config.hpp"
-#include "core/model/query_tap.hpp"
 #include "core/model/sharded_attention.hpp"
 #include "core/model/sharded_experts.hpp"
 #include "core/model/step_rows.hpp"
@@ -36,7 +36,7 @@ struct DecoderParts {
   float column_decay = 0;                   // of the cache's decayed attention columns
   const PageReader* page_reader = nullptr;  // or null: everything is read
   KvBudget read_budget = {};                // of the page reader
-  QueryTap& tap;
+  AttentionTap& tap;
 };
 
 /// Sees the residual stream [T, hidden] as it enters each layer (0 ... L - 1), and once more after

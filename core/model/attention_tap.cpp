@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/model/query_tap.hpp"
+#include "core/model/attention_tap.hpp"
 
 #include <algorithm>
 
@@ -8,21 +8,21 @@
 
 namespace pikv {
 
-QueryTap::QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs)
+AttentionTap::AttentionTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs)
     : exec_(exec), shape_(shape), needs_(needs) {}
 
-QueryTap::LayerRecord& QueryTap::record(SequenceId sequence, LayerId layer) {
+AttentionTap::LayerRecord& AttentionTap::record(SequenceId sequence, LayerId layer) {
   auto& layers = sequences_[sequence];
   layers.resize(static_cast<std::size_t>(shape_.num_layers));
   return layers[index(layer)];
 }
 
-const QueryTap::LayerRecord* QueryTap::find(SequenceId sequence, LayerId layer) const {
+const AttentionTap::LayerRecord* AttentionTap::find(SequenceId sequence, LayerId layer) const {
   const auto found = sequences_.find(sequence);
   return found == sequences_.end() ? nullptr : &found->second[index(layer)];
 }
 
-void QueryTap::record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+void AttentionTap::record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q) {
   const auto width = static_cast<std::size_t>(needs_.query_rows);
   const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {
@@ -42,7 +42,7 @@ void QueryTap::record_rows(LayerId layer, const StepRows& rows, View<const float
   }
 }
 
-void QueryTap::record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+void AttentionTap::record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q) {
   const auto num_rows = rows.positions.size();
   for (std::size_t begin = 0; begin < num_rows;) {
     const SequenceId sequence = rows.sequences[begin];
@@ -57,7 +57,7 @@ void QueryTap::record_moments(LayerId layer, const StepRows& rows, View<const fl
   }
 }
 
-void QueryTap::add_moments(const float* q, std::int64_t num_rows, std::vector<double>& sums) {
+void AttentionTap::add_moments(const float* q, std::int64_t num_rows, std::vector<double>& sums) {
   const std::int64_t heads = shape_.num_heads;
   const std::int64_t dim = shape_.head_dim;
   sums.resize(static_cast<std::size_t>(1 + heads * dim * (1 + dim)));
@@ -85,7 +85,7 @@ void QueryTap::add_moments(const float* q, std::int64_t num_rows, std::vector<do
   }
 }
 
-QueryTap::Rows QueryTap::rows(SequenceId sequence, LayerId layer, Position first) const {
+AttentionTap::Rows AttentionTap::rows(SequenceId sequence, LayerId layer, Position first) const {
   Rows result;
   const LayerRecord* from = find(sequence, layer);
   if (from == nullptr) return result;
@@ -99,7 +99,7 @@ QueryTap::Rows QueryTap::rows(SequenceId sequence, LayerId layer, Position first
   return result;
 }
 
-std::vector<double> QueryTap::moment_sums(SequenceId sequence, LayerId layer) const {
+std::vector<double> AttentionTap::moment_sums(SequenceId sequence, LayerId layer) const {
   const LayerRecord* from = find(sequence, layer);
   std::vector<double> sums = from != nullptr ? from->sums : std::vector<double>{};
   sums.resize(
@@ -107,7 +107,7 @@ std::vector<double> QueryTap::moment_sums(SequenceId sequence, LayerId layer) co
   return sums;
 }
 
-void QueryTap::record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k) {
+void AttentionTap::record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k) {
   const auto heads = static_cast<std::size_t>(shape_.num_kv_heads);
   const auto dim = static_cast<std::size_t>(shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {
@@ -127,23 +127,23 @@ void QueryTap::record_keys(LayerId layer, const StepRows& rows, View<const float
   }
 }
 
-std::vector<double> QueryTap::key_sums(SequenceId sequence, LayerId layer) const {
+std::vector<double> AttentionTap::key_sums(SequenceId sequence, LayerId layer) const {
   const LayerRecord* from = find(sequence, layer);
   std::vector<double> sums = from != nullptr ? from->key_sums : std::vector<double>{};
   sums.resize(static_cast<std::size_t>(1 + shape_.num_kv_heads * (shape_.head_dim + 1)));
   return sums;
 }
 
-void QueryTap::watch(SequenceId sequence, Position first) { watched_[sequence] = first; }
+void AttentionTap::watch(SequenceId sequence, Position first) { watched_[sequence] = first; }
 
-void QueryTap::fork(SequenceId from, SequenceId to) {
+void AttentionTap::fork(SequenceId from, SequenceId to) {
   const auto found = sequences_.find(from);
   if (found == sequences_.end()) return;
   std::vector<LayerRecord> copy = found->second;
   sequences_[to] = std::move(copy);
 }
 
-void QueryTap::forget(SequenceId sequence) {
+void AttentionTap::forget(SequenceId sequence) {
   sequences_.erase(sequence);
   watched_.erase(sequence);
 }

@@ -18,7 +18,7 @@
 
 namespace pikv {
 
-class QueryTap {
+class AttentionTap {
  public:
   struct Shape {
     std::int64_t num_layers;
@@ -26,7 +26,7 @@ class QueryTap {
     std::int64_t num_kv_heads;
     std::int64_t head_dim;
   };
-  QueryTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs);
+  AttentionTap(Exec& exec, const Shape& shape, const SchedulerNeeds& needs);
 
   [[nodiscard]] bool wants_rows() const { return needs_.query_rows > 0 || !watched_.empty(); }
   [[nodiscard]] bool wants_moments() const { return needs_.query_moments; }
