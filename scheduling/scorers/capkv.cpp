@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/parallel.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/scorers/rotation.hpp"
 
@@ -29,14 +30,15 @@ class CapKv final : public Scorer {
     return {.sinks = sinks_, .recents = 0};
   }
 
-  void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
     for (std::vector<float>& head : scores) std::ranges::fill(head, 0.0f);
     if (slots.moments.count == 0) return;  // no query to learn from: all are equal
     const std::int64_t dim = slots.moments.mean.extent(1);
     const auto group = slots.moments.mean.extent(0) / static_cast<std::int64_t>(slots.heads.size());
     const Rotation rotation =
         average_rotation(slots.inverse_frequencies, slots.next_position, future_);
-    std::vector<float> mean(static_cast<std::size_t>(dim));
+    std::vector<Eigen::VectorXf> capacities(static_cast<std::size_t>(group));
     for (std::size_t h = 0; h < scores.size(); ++h) {
       const HeadSlots& head = slots.heads[h];
       const std::int64_t begin =
@@ -47,12 +49,15 @@ class CapKv final : public Scorer {
       const MatrixView keys(head.keys.row(begin), n, dim);
       const MatrixView values(head.values.row(begin), n, dim);
       Eigen::Map<Eigen::VectorXf> sum(scores[h].data() + begin, n);
-      for (std::int64_t g = 0; g < group; ++g) {
+      kernels::cpu::parallel_for(exec, group, [&](std::int64_t g, int) {
+        std::vector<float> mean(static_cast<std::size_t>(dim));
         std::copy_n(slots.moments.mean.row(static_cast<std::int64_t>(h) * group + g), dim,
                     mean.begin());
         rotation.turn(mean.data(), 1, 1);
-        sum += capacity(keys, values, Eigen::Map<const Eigen::VectorXf>(mean.data(), dim));
-      }
+        capacities[static_cast<std::size_t>(g)] =
+            capacity(keys, values, Eigen::Map<const Eigen::VectorXf>(mean.data(), dim));
+      });
+      for (const Eigen::VectorXf& capacity : capacities) sum += capacity;
       sum /= static_cast<float>(group);
     }
   }

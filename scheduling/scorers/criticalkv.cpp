@@ -3,6 +3,7 @@
 //
 // CriticalKV (Feng et al. 2025, 2502.03805): half of the budget goes to the best slots of a base
 // method, the other half to the largest s * ||W_o v||_1, what a slot can add to the output.
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -12,6 +13,8 @@
 
 namespace pikv::scheduling {
 namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 class CriticalKv final : public Scorer {
  public:
@@ -76,13 +79,9 @@ class CriticalKv final : public Scorer {
             exec, {.x = {values.row(begin), {count, dim}},
                    .weight = {slots.output_projection.row(query_head), DType::kF32, hidden, dim},
                    .y = {projected.data(), {count, hidden}}});
-        for (std::int64_t i = 0; i < count; ++i) {
-          float sum = 0;
-          for (std::int64_t d = 0; d < hidden; ++d) {
-            sum += std::abs(projected[static_cast<std::size_t>(i * hidden + d)]);
-          }
-          norms[static_cast<std::size_t>(begin + i)] += sum / static_cast<float>(group);
-        }
+        Eigen::Map<Eigen::VectorXf>(norms.data() + begin, count) +=
+            Eigen::Map<const Matrix>(projected.data(), count, hidden).cwiseAbs().rowwise().sum() /
+            static_cast<float>(group);
       }
     }
   }

@@ -6,8 +6,8 @@
 // a key gets the sum of what it receives, averaged over the group, times the norm of its value,
 // smoothed over neighbours. In contrast to causal attention, early keys have no more readers than
 // late ones.
+#include <Eigen/Core>
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "kernels/common/error.hpp"
@@ -19,6 +19,8 @@
 
 namespace pikv::scheduling {
 namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 class NonCausal final : public Scorer {
  public:
@@ -46,13 +48,8 @@ class NonCausal final : public Scorer {
                                                   static_cast<std::size_t>(count)));
       }
       const View<const float, 2>& values = slots.heads[h].values;
-      for (std::int64_t i = 0; i < n; ++i) {
-        float squares = 0;
-        for (std::int64_t d = 0; d < values.extent(1); ++d) {
-          squares += values.row(i)[d] * values.row(i)[d];
-        }
-        scores[h][static_cast<std::size_t>(i)] *= std::sqrt(squares);
-      }
+      Eigen::Map<Eigen::VectorXf>(scores[h].data(), n).array() *=
+          Eigen::Map<const Matrix>(values.data, n, values.extent(1)).rowwise().norm().array();
       smooth(scores[h], options_.kernel);
     }
     standardize(scores);
