@@ -60,10 +60,10 @@ std::vector<std::int32_t> worst(const HeadScores& head, const Protection& protec
     const auto later = [&](std::int32_t a, std::int32_t b) { return before(b, a); };
     result.reserve(count);
     float front = std::numeric_limits<float>::infinity();
-    for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
-      if (head.scores[static_cast<std::size_t>(i)] > front) continue;
+    const auto consider = [&](std::int32_t i) {
+      if (head.scores[static_cast<std::size_t>(i)] > front) return;
       if (result.size() == count) {
-        if (!before(result.front(), i)) continue;
+        if (!before(result.front(), i)) return;
         std::ranges::pop_heap(result, later);
         result.pop_back();
       }
@@ -74,6 +74,23 @@ std::vector<std::int32_t> worst(const HeadScores& head, const Protection& protec
                            !protection.covers(head.positions[static_cast<std::size_t>(best)], next);
       front = decides ? head.scores[static_cast<std::size_t>(best)]
                       : std::numeric_limits<float>::infinity();
+    };
+    // While protected slots are not among the worst they cannot be: counted without a branch, most
+    // runs of slots have no candidate.
+    constexpr std::size_t kAtOnce = 64;
+    const auto oldest = static_cast<Position>(std::min<std::int64_t>(protection.sinks, next));
+    const auto newest = static_cast<Position>(std::max<std::int64_t>(next - protection.recents, 0));
+    for (std::size_t begin = 0; begin < n; begin += kAtOnce) {
+      const std::size_t end = std::min(begin + kAtOnce, n);
+      std::int32_t num_candidates = 0;
+      for (std::size_t i = begin; i < end; ++i) {
+        const Position p = head.positions[i];
+        num_candidates += static_cast<std::int32_t>(p >= oldest) &
+                          static_cast<std::int32_t>(p < newest) &
+                          static_cast<std::int32_t>(head.scores[i] <= front);
+      }
+      if (num_candidates == 0 && front != std::numeric_limits<float>::infinity()) continue;
+      for (std::size_t i = begin; i < end; ++i) consider(static_cast<std::int32_t>(i));
     }
   } else {
     result.resize(n);

@@ -102,6 +102,9 @@ class KvCache {
   };
   void read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
                   bool with_values, HeadContents& contents) const;
+  /// The same for all heads of layers [first, last), on all threads: contents [last - first, Hkv].
+  void read_slots(SequenceId sequence, std::int64_t first, std::int64_t last, bool with_keys,
+                  bool with_values, std::span<HeadContents* const> contents) const;
   /// Frees the slots with these subscripts (ascending, in the order of positions()). A stream keeps
   /// less than a page more than its slots need. The newest position of the stream stays known.
   void evict_slots(const StreamId& stream, std::span<const std::int32_t> evict);

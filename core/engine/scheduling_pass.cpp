@@ -87,7 +87,7 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
     for (std::size_t i = 0; i < layers.size(); ++i) score(layers[i], budget, scored_[i]);
     share(layers.size(), first, last);
   }
-  note_largest_scores();
+  if (scheduler_->head_table()) note_largest_scores();
   apply(budget);
   reread_.clear();
   ++stats_.num_passes;

@@ -42,10 +42,11 @@ std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
                                              const SchedulerNeeds& needs, std::int64_t first,
                                              std::int64_t last) {
   shares_.resize(std::max(shares_.size(), static_cast<std::size_t>(last - first)));
+  read_slots(sequence, needs, first, last);
   std::size_t num_mine = 0;
   for (std::int64_t layer = first; layer < last; ++layer) {
-    read(sequence, next, needs, id_from<LayerId>(layer),
-         shares_[static_cast<std::size_t>(layer - first)]);
+    read_tap(sequence, next, needs, id_from<LayerId>(layer),
+             shares_[static_cast<std::size_t>(layer - first)]);
     if (rank_of(layer) == comm_.rank()) ++num_mine;
   }
   layers_.resize(std::max(layers_.size(), num_mine));
@@ -80,21 +81,29 @@ std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
   return {layers_.data(), num_mine};
 }
 
-void SlotGather::read(SequenceId sequence, Position next, const SchedulerNeeds& needs,
-                      LayerId layer, Share& share) {
-  share.heads.resize(static_cast<std::size_t>(model_.num_kv_heads));
-  for (std::size_t h = 0; h < share.heads.size(); ++h) {
-    cache_.read_slots(sequence, layer, id_from<HeadId>(h), needs.keys, needs.values,
-                      share.heads[h]);
-    parts_[index(layer) * share.heads.size() + h] = share.heads[h].parts;
+void SlotGather::read_slots(SequenceId sequence, const SchedulerNeeds& needs, std::int64_t first,
+                            std::int64_t last) {
+  std::vector<KvCache::HeadContents*> contents;
+  for (std::int64_t layer = first; layer < last; ++layer) {
+    Share& share = shares_[static_cast<std::size_t>(layer - first)];
+    share.heads.resize(static_cast<std::size_t>(model_.num_kv_heads));
+    for (KvCache::HeadContents& head : share.heads) contents.push_back(&head);
   }
-  share.rows = {};
+  cache_.read_slots(sequence, first, last, needs.keys, needs.values, contents);
+  auto parts = parts_.begin() + first * model_.num_kv_heads;
+  for (const KvCache::HeadContents* head : contents) *parts++ = head->parts;
+}
+
+void SlotGather::read_tap(SequenceId sequence, Position next, const SchedulerNeeds& needs,
+                          LayerId layer, Share& share) const {
+  share.rows.positions.clear();
+  share.rows.queries.clear();
   share.moment_sums.clear();
   share.key_sums.clear();
   if (needs.key_moments) share.key_sums = tap_.key_sums(sequence, layer);
   if (needs.query_rows > 0) {
     const std::int64_t first = std::max<std::int64_t>(next - needs.query_rows, 0);
-    share.rows = tap_.rows(sequence, layer, static_cast<Position>(first));
+    tap_.read_rows(sequence, layer, static_cast<Position>(first), share.rows);
   }
   if (needs.query_moments) share.moment_sums = tap_.moment_sums(sequence, layer);
 }
@@ -180,7 +189,12 @@ void SlotGather::add_share(std::vector<MessageFields>& messages, const Scheduler
   }
 }
 
-void SlotGather::add_queries(const AttentionTap::Rows& rows, Layer& layer) const {
+void SlotGather::add_queries(AttentionTap::Rows& rows, Layer& layer) const {
+  if (std::ranges::is_sorted(rows.positions)) {  // of one rank
+    std::swap(layer.query_positions, rows.positions);
+    std::swap(layer.queries, rows.queries);
+    return;
+  }
   const auto row_size = static_cast<std::ptrdiff_t>(model_.num_heads * model_.head_dim);
   std::vector<std::size_t> order(rows.positions.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

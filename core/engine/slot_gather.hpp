@@ -62,13 +62,15 @@ class SlotGather {
     std::vector<double> moment_sums, key_sums;
   };
 
-  void read(SequenceId sequence, Position next, const SchedulerNeeds& needs, LayerId layer,
-            Share& share);
+  void read_slots(SequenceId sequence, const SchedulerNeeds& needs, std::int64_t first,
+                  std::int64_t last);
+  void read_tap(SequenceId sequence, Position next, const SchedulerNeeds& needs, LayerId layer,
+                Share& share) const;
   [[nodiscard]] static std::size_t bytes_of(const Share& share);
   void exchange(std::int64_t first, std::int64_t last);
   void add_share(std::vector<class MessageFields>& messages, const SchedulerNeeds& needs,
                  Layer& layer, Share& sum) const;
-  void add_queries(const AttentionTap::Rows& rows, Layer& layer) const;
+  void add_queries(AttentionTap::Rows& rows, Layer& layer) const;
   void add_moments(const std::vector<double>& sums, Layer& layer) const;
   void add_key_moments(const std::vector<double>& sums, Layer& layer) const;
 

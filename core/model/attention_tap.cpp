@@ -85,18 +85,19 @@ void AttentionTap::add_moments(const float* q, std::int64_t num_rows, std::vecto
   }
 }
 
-AttentionTap::Rows AttentionTap::rows(SequenceId sequence, LayerId layer, Position first) const {
-  Rows result;
+void AttentionTap::read_rows(SequenceId sequence, LayerId layer, Position first, Rows& to) const {
+  to.positions.clear();
+  to.queries.clear();
   const LayerRecord* from = find(sequence, layer);
-  if (from == nullptr) return result;
+  if (from == nullptr) return;
   const auto row_size = static_cast<std::ptrdiff_t>(shape_.num_heads * shape_.head_dim);
+  to.queries.reserve(from->queries.size());
   for (std::size_t i = 0; i < from->positions.size(); ++i) {
     if (from->positions[i] < 0 || from->positions[i] < first) continue;
-    result.positions.push_back(from->positions[i]);
+    to.positions.push_back(from->positions[i]);
     const auto begin = from->queries.begin() + static_cast<std::ptrdiff_t>(i) * row_size;
-    result.queries.insert(result.queries.end(), begin, begin + row_size);
+    to.queries.insert(to.queries.end(), begin, begin + row_size);
   }
-  return result;
 }
 
 std::vector<double> AttentionTap::moment_sums(SequenceId sequence, LayerId layer) const {

@@ -45,7 +45,7 @@ class AttentionTap {
     std::vector<Position> positions;
     std::vector<float> queries;  // [n, H, D]
   };
-  [[nodiscard]] Rows rows(SequenceId sequence, LayerId layer, Position first) const;
+  void read_rows(SequenceId sequence, LayerId layer, Position first, Rows& to) const;
 
   /// Sums over this rank's positions: count, sum of q [H, D], sum of q q^T [H, D, D].
   [[nodiscard]] std::vector<double> moment_sums(SequenceId sequence, LayerId layer) const;

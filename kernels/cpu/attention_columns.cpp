@@ -261,6 +261,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
   std::vector<std::int32_t> rows;
   rows.reserve(static_cast<std::size_t>(args.q.extent(0)));  // tasks point into it
   std::vector<Task> tasks;
+  bool all_stored = true;
   for (std::int64_t s = 0; s < args.segments.extent(0); ++s) {
     const AttentionSegment& segment = args.segments.data[s];
     const std::size_t first_row = rows.size();
@@ -270,6 +271,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
     const auto mine = std::span<const std::int32_t>(rows).subspan(first_row);
     if (mine.empty()) continue;
     const float* scores = segment.scores;
+    all_stored = all_stored && scores != nullptr;
     for (std::int64_t h = 0; h < args.num_kv_heads; ++h) {
       for (std::int64_t i = 0; i < segment.num_streams; ++i) {
         const StreamView& stream =
@@ -284,9 +286,18 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
       }
     }
   }
-  parallel_for(exec, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i, int thread_idx) {
+  const auto run = [&](std::int64_t i, int thread_idx) {
     Columns(exec, args, tasks[static_cast<std::size_t>(i)], thread_idx).run();
-  });
+  };
+  const auto num_tasks = static_cast<std::int64_t>(tasks.size());
+  if (all_stored) {
+    // What attention left is near the thread that computed it: head after head, as it went.
+    parallel_ranges(exec, num_tasks, 1, [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+      for (std::int64_t i = begin; i < end; ++i) run(i, thread_idx);
+    });
+  } else {
+    parallel_for(exec, num_tasks, run);
+  }
 }
 
 }  // namespace pikv::kernels::cpu

@@ -29,8 +29,7 @@ class H2O final : public Scorer {
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {
-      const Column sums(slots, slots.heads[h], AttentionColumn::kSum);
-      for (std::size_t i = 0; i < scores[h].size(); ++i) scores[h][i] = sums[i];
+      Column(slots, slots.heads[h], AttentionColumn::kSum).copy_to(scores[h]);
     }
   }
 
