@@ -72,7 +72,8 @@ class SchedulingPass {
   [[nodiscard]] const SchedulingStats& stats() const { return stats_; }
   /// What the last pass saw, for those who look into it: scores before selection.
   [[nodiscard]] const SequenceScores& last_scores() const { return scores_; }
-  /// [L, Hkv], the largest score of each head over all passes; 0 where it never had a slot.
+  /// [L, Hkv], the largest score of each head over all passes, for schedulers that save a table of
+  /// heads (Scheduler::head_table); 0 where it never had a slot.
   [[nodiscard]] const std::vector<float>& largest_scores() const { return largest_scores_; }
   /// [L, Hkv], what it evicted: ascending subscripts into those slots.
   [[nodiscard]] const std::vector<std::vector<std::int32_t>>& last_evicted() const {
