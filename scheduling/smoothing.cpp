@@ -23,4 +23,19 @@ void smooth(std::span<float> scores, std::int64_t width) {
   }
 }
 
+void smooth_in_text(std::span<float> scores, std::span<const Position> positions,
+                    std::int64_t width) {
+  const std::vector<float> own(scores.begin(), scores.end());
+  const auto reach = static_cast<Position>(width / 2);
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    while (positions[begin] < positions[i] - reach) ++begin;
+    while (end < own.size() && positions[end] <= positions[i] + reach) ++end;
+    double sum = 0;
+    for (std::size_t j = begin; j < end; ++j) sum += static_cast<double>(own[j]);
+    scores[i] = static_cast<float>(sum / static_cast<double>(end - begin));
+  }
+}
+
 }  // namespace pikv::scheduling

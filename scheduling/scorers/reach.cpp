@@ -4,8 +4,8 @@
 // Reach, our own: a slot is worth how far its head reaches times how much its key stands out.
 //
 //   reach of a head      w = mean over the slots j after the sinks of m_j
-//   standing out         d_j = ||k_j - mean k||^2 / mean ||k - mean k||^2, over three neighbours
-//   score                w * d_j
+//   standing out         d_j = ||k_j - mean k||^2 / mean ||k - mean k||^2, over three places of
+//   text score                w * d_j
 //
 // m_j is the largest attention weight that slot j received from afar: from a sampled query at least
 // 32 tokens later (AttentionColumn::kLargestFar). A head that looks at its neighbourhood alone has
@@ -46,7 +46,7 @@ class Reach final : public Scorer {
     for (std::size_t h = 0; h < scores.size(); ++h) {
       const HeadSlots& head = slots.heads[h];
       add_deviations(slots, head, scores[h]);
-      smooth(scores[h], kNeighbours);
+      smooth_in_text(scores[h], head.positions, kNeighbours);
       const float reach = reach_of(slots, head);
       for (float& score : scores[h]) score *= reach;
     }
