@@ -13,4 +13,8 @@ namespace pikv::scheduling {
 /// as in SnapKV's pooling.
 void smooth(std::span<float> scores, std::int64_t width);
 
+/// Replaces every score by the largest of `width` (odd) neighbours, KVCache-Factory's pooling.
+/// Slots beside each other then have equal scores.
+void widen(std::span<float> scores, std::int64_t width);
+
 }  // namespace pikv::scheduling
