@@ -56,6 +56,8 @@ constexpr std::array kSchedulers = {
         "Ren and Zhu 2024, 2402.06262", make_h2o_head_decay},
     Row{"h2o_head_decay_avg_std", "EasyKV: decay, for each query, among steady slots",
         "Ren and Zhu 2024, 2402.06262", make_h2o_head_decay_avg_std},
+    Row{"tova_head", "EasyKV: what the newest query attends to least goes, head by head",
+        "Oren et al. 2024, 2401.06104; EasyKV", make_tova_head},
     Row{"lru", "slots that were attended to last", "classic", make_every_step<make_lru>},
     Row{"lru_plus", "recency of use plus lambda times its frequency", "PiKV (u = -r + lambda f)",
         make_every_step<make_lru_plus>},

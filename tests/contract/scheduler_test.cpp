@@ -152,7 +152,7 @@ class SchedulerContract : public testing::TestWithParam<std::string> {
            is_easykv();
   }
   [[nodiscard]] static bool is_easykv() {
-    return GetParam().starts_with("h2o_head") ||
+    return GetParam().starts_with("h2o_head") || GetParam().starts_with("tova_head") ||
            GetParam() == "roco";
   }
 
@@ -314,7 +314,8 @@ INSTANTIATE_TEST_SUITE_P(Schedulers, SchedulerContract,
 INSTANTIATE_TEST_SUITE_P(Variants, SchedulerContract,
                          testing::Values("snapkv:pooling=max", "snapkv:group=max",
                                          "pyramidkv:rule=factory", "adakv:rule=factory",
-                                         "adakv:rule=factory,normalize=0", "segments:segment=16"),
+                                         "adakv:rule=factory,normalize=0", "segments:segment=16",
+                                         "tova_head:heads=mean"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::ranges::replace_if(
