@@ -142,6 +142,7 @@ void Runtime::load(const RuntimeOptions& options) {
   for (const std::string& later : options.later_schedulers) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
+  needs.query_rows = std::max(needs.query_rows, options.observed_queries);
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,

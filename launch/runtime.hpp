@@ -29,10 +29,11 @@ struct RuntimeOptions {
   std::string scheduler = "full";
   /// That Runtime::switch_scheduler may name: what they need is recorded from the start.
   std::vector<std::string> later_schedulers;
-  std::string budget_text = "1.0";        // see parse_budget
-  bool stream = false;                    // for programs: Request::unbounded
-  std::string kv_dtype = "f32";           // short for codec none:dtype=...
-  std::string compute_dtype = "f32";      // of products of many rows: f32 or bf16
+  std::int64_t observed_queries = 0;  // of each sequence, the newest, for who looks into the run
+  std::string budget_text = "1.0";    // see parse_budget
+  bool stream = false;                // for programs: Request::unbounded
+  std::string kv_dtype = "f32";       // short for codec none:dtype=...
+  std::string compute_dtype = "f32";  // of products of many rows: f32 or bf16
   std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
   std::int32_t page_slots = 16;
   std::optional<std::uint64_t> kv_memory_bytes;  // a rank

@@ -15,9 +15,12 @@
 //                           as n, whatever the age of the slot
 //   h2o_head_decay          smallest e
 //   h2o_head_decay_avg_std  smallest e / n among those of least deviation of e_t
+//   tova_head               smallest a_t of the newest query (Oren et al. 2024, 2401.06104); with
+//                           heads=mean its mean over the KV heads, as later versions have it
 //
 // Methods without a deviation protect the newest tenth of the budget (generated text: three
-// tenths); the others only the last ten, for what fluctuates is out of their reach anyway.
+// tenths, tova_head nothing); the others only the last ten, for what fluctuates is out of their
+// reach anyway.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -26,6 +29,7 @@
 #include "scheduling/column.hpp"
 #include "scheduling/makers.hpp"
 #include "scheduling/scorer.hpp"
+#include "scheduling/scorers/makers.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -49,11 +53,15 @@ class EasyKv final : public Scheduler {
     std::int64_t stride;
     std::int64_t sinks;
   };
-  EasyKv(const Method& method, const Options& options) : method_(method), options_(options) {}
+  /// `newest`: what slots are worth instead of by the method, or null.
+  EasyKv(const Method& method, const Options& options,
+         std::unique_ptr<const Scorer> newest = nullptr)
+      : method_(method), options_(options), newest_(std::move(newest)) {}
 
   [[nodiscard]] bool evicts() const override { return true; }
 
   [[nodiscard]] SchedulerNeeds needs() const override {
+    if (newest_ != nullptr) return newest_->needs();
     AttentionColumns columns;
     if (method_.decayed) {
       columns = AttentionColumns(AttentionColumn::kDecayed);
@@ -86,7 +94,9 @@ class EasyKv final : public Scheduler {
     return next;
   }
 
-  void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
+    if (newest_ != nullptr) newest_->score(exec, slots, scores);
     for (std::size_t h = 0; h < scores.size(); ++h) score_head(slots, slots.heads[h], scores[h]);
   }
 
@@ -136,7 +146,8 @@ class EasyKv final : public Scheduler {
                                const KvBudget& budget) const {
     if (!options_.encodes) {
       const std::int64_t most = generated_slots(num_context, budget);
-      const auto recents = static_cast<std::int64_t>(kRecentDecoding * static_cast<double>(most));
+      const double recent = newest_ != nullptr ? 0 : kRecentDecoding;
+      const auto recents = static_cast<std::int64_t>(recent * static_cast<double>(most));
       return {.first_counted = static_cast<Position>(num_context),
               .num_kept = most,
               .sinks = 0,
@@ -160,13 +171,14 @@ class EasyKv final : public Scheduler {
     std::vector<std::size_t> candidates;
     for (std::size_t i = 0; i < scores.size(); ++i) {
       const Position position = head.positions[i];
-      scores[i] = kProtected;
       if (position < range.first_counted || position < range.sinks ||
           position >= slots.next_position - recents) {
-        continue;
+        scores[i] = kProtected;
+      } else {
+        candidates.push_back(i);
       }
-      candidates.push_back(i);
     }
+    if (newest_ != nullptr) return;
     if (method_.deviation && static_cast<std::int64_t>(candidates.size()) > range.num_stable) {
       std::vector<float> deviations(scores.size());
       add_deviations(slots, head, range, candidates, deviations);
@@ -175,6 +187,7 @@ class EasyKv final : public Scheduler {
         if (deviations[a] != deviations[b]) return deviations[a] < deviations[b];
         return head.positions[a] < head.positions[b];
       });
+      for (auto i = cut; i != candidates.end(); ++i) scores[*i] = kProtected;
       candidates.erase(cut, candidates.end());
     }
     const Column totals(slots, head,
@@ -211,18 +224,22 @@ class EasyKv final : public Scheduler {
 
   Method method_;
   Options options_;
+  std::unique_ptr<const Scorer> newest_;
 };
 
-std::unique_ptr<const Scheduler> make(const Method& method, PolicyOptions& options) {
+std::unique_ptr<const Scheduler> make(const Method& method, PolicyOptions& options,
+                                      std::unique_ptr<const Scorer> newest = nullptr) {
   constexpr std::array<std::string_view, 3> kMoments = {"stride", "decode", "both"};
   const std::string when = options.choice("when", "both", kMoments);
   const std::int64_t stride = options.integer("stride", 16, 1, 1 << 20);
   const std::int64_t sinks = options.integer("sinks", 4, 0, 1 << 20);
   options.finish();
-  return std::make_unique<EasyKv>(method, EasyKv::Options{.encodes = when != "decode",
-                                                          .decodes = when != "stride",
-                                                          .stride = stride,
-                                                          .sinks = sinks});
+  return std::make_unique<EasyKv>(method,
+                                  EasyKv::Options{.encodes = when != "decode",
+                                                  .decodes = when != "stride",
+                                                  .stride = stride,
+                                                  .sinks = sinks},
+                                  std::move(newest));
 }
 
 }  // namespace
@@ -242,6 +259,12 @@ std::unique_ptr<const Scheduler> make_h2o_head_decay(PolicyOptions options) {
 }
 std::unique_ptr<const Scheduler> make_h2o_head_decay_avg_std(PolicyOptions options) {
   return make({.decayed = true, .average = true, .deviation = true}, options);
+}
+
+std::unique_ptr<const Scheduler> make_tova_head(PolicyOptions options) {
+  constexpr std::array<std::string_view, 2> kHeads = {"each", "mean"};
+  const bool over_layer = options.choice("heads", "each", kHeads) == "mean";
+  return make({}, options, make_newest_attention({}, over_layer));
 }
 
 }  // namespace pikv::scheduling

@@ -54,15 +54,40 @@ std::unique_ptr<const Scheduler> make_chunkkv(PolicyOptions options) {
   return compose(std::move(scorer), make_uniform_allocator(), options, make_chunk_selector(chunk));
 }
 
+std::unique_ptr<const Scheduler> make_segments(PolicyOptions options) {
+  const std::int64_t segment = options.integer("segment", 1024, 1, 1 << 20);
+  auto scorer = make_base_scorer(options, "snapkv");
+  return compose(std::move(scorer), make_uniform_allocator(), options,
+                 make_segment_selector(segment));
+}
+
+std::unique_ptr<const Scheduler> make_criticaladakv(PolicyOptions options) {
+  const double floor = options.number("floor", 0.2, 0, 1);
+  const double first_stage = options.number("first_stage", 0.5, 0, 1);
+  auto scorer = make_critical_ada_scorer(make_base_scorer(options, "snapkv"), first_stage, floor);
+  return compose(std::move(scorer), make_ada_allocator(0), options);
+}
+
 std::unique_ptr<const Scheduler> make_pyramidkv(PolicyOptions options) {
   const double beta = options.number("beta", 20, 1, 1e6);
   const std::int64_t window = options.integer("window", 64, 1, 1 << 16);
+  constexpr std::array<std::string_view, 2> kRules = {"kvpress", "factory"};
+  const bool is_factory = options.choice("rule", "kvpress", kRules) == "factory";
   auto scorer = make_base_scorer(options, "snapkv");
-  return compose(std::move(scorer), make_pyramid_allocator(beta, window), options);
+  return compose(std::move(scorer),
+                 is_factory ? make_factory_pyramid_allocator(beta, window)
+                            : make_pyramid_allocator(beta, window),
+                 options);
 }
 
 std::unique_ptr<const Scheduler> make_adakv(PolicyOptions options) {
   const double floor = options.number("floor", 0.2, 0, 1);
+  constexpr std::array<std::string_view, 2> kRules = {"kvpress", "factory"};
+  if (options.choice("rule", "kvpress", kRules) == "factory") {
+    const bool normalizes = options.integer("normalize", 1, 0, 1) == 1;
+    auto scorer = make_base_scorer(options, "snapkv");
+    return compose(std::move(scorer), make_factory_ada_allocator(floor, normalizes), options);
+  }
   auto scorer = make_base_scorer(options, "snapkv");
   return compose(std::move(scorer), make_ada_allocator(floor), options);
 }

@@ -78,6 +78,10 @@ class Selector {
 /// layer, by their mean score over slots and heads; the last one is cut where the budget ends.
 [[nodiscard]] std::unique_ptr<const Selector> make_chunk_selector(std::int64_t chunk);
 
+/// kvpress' ChunkPress: of each run of `segment` positions the best, as many as falls to its slots;
+/// what is protected beside its share. In contrast to ChunkPress, scores see the whole context.
+[[nodiscard]] std::unique_ptr<const Selector> make_segment_selector(std::int64_t segment);
+
 /// Order of the slots of a head, best first: protected ones, then by score, then the older.
 [[nodiscard]] std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
                                                Position next);

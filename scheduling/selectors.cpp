@@ -4,6 +4,7 @@
 #include <map>
 
 #include "scheduling/scorer.hpp"
+#include "scheduling/shares.hpp"
 
 namespace pikv::scheduling {
 namespace {
@@ -100,7 +101,61 @@ class Chunks final : public Selector {
   std::int64_t chunk_;
 };
 
+class Segments final : public Selector {
+ public:
+  explicit Segments(std::int64_t segment) : segment_(segment) {}
+
+  void select(const SequenceScores& scores, const Protection& protection,
+              std::span<const std::int64_t> counts,
+              std::span<std::vector<std::int32_t>> evict) const override {
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      evict[i] = losers(scores.heads[i], protection, scores.next_position, counts[i]);
+    }
+  }
+
+ private:
+  [[nodiscard]] std::vector<std::int32_t> losers(const HeadScores& head,
+                                                 const Protection& protection, Position next,
+                                                 std::int64_t count) const {
+    std::map<std::int64_t, std::vector<std::int32_t>> segments;  // slots, best first
+    for (const std::int32_t slot : ranked(head, protection, next)) {
+      segments[head.positions[static_cast<std::size_t>(slot)] / segment_].push_back(slot);
+    }
+    std::vector<double> weights;
+    std::vector<std::int64_t> least, most;
+    std::int64_t num_protected = 0;
+    for (const auto& [segment, slots] : segments) {
+      most.push_back(static_cast<std::int64_t>(slots.size()));
+      weights.push_back(static_cast<double>(slots.size()));
+      least.push_back(std::ranges::count_if(slots, [&](std::int32_t slot) {
+        return protection.covers(head.positions[static_cast<std::size_t>(slot)], next);
+      }));
+      num_protected += least.back();
+    }
+    const auto n = static_cast<std::int64_t>(head.positions.size());
+    count = std::min(count, n);
+    // Where not even the protected slots fit there is nothing to divide.
+    if (num_protected > count) {
+      return worst(head, protection, next, static_cast<std::size_t>(n - count));
+    }
+    const std::vector<std::int64_t> shares = share_out(count, weights, least, most);
+    std::vector<std::int32_t> result;
+    auto share = shares.begin();
+    for (const auto& [segment, slots] : segments) {
+      result.insert(result.end(), slots.begin() + *share++, slots.end());
+    }
+    std::ranges::sort(result);
+    return result;
+  }
+
+  std::int64_t segment_;
+};
+
 }  // namespace
+
+std::unique_ptr<const Selector> make_segment_selector(std::int64_t segment) {
+  return std::make_unique<Segments>(segment);
+}
 
 std::unique_ptr<const Selector> make_top_selector() { return std::make_unique<Top>(); }
 

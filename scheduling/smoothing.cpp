@@ -38,4 +38,15 @@ void smooth_in_text(std::span<float> scores, std::span<const Position> positions
   }
 }
 
+void widen(std::span<float> scores, std::int64_t width) {
+  if (width <= 1) return;
+  const std::vector<float> before(scores.begin(), scores.end());
+  const auto n = static_cast<std::int64_t>(scores.size());
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto first = before.begin() + std::max<std::int64_t>(i - width / 2, 0);
+    const auto last = before.begin() + std::min(i + width / 2 + 1, n);
+    scores[static_cast<std::size_t>(i)] = *std::max_element(first, last);
+  }
+}
+
 }  // namespace pikv::scheduling

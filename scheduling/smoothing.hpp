@@ -20,4 +20,8 @@ void smooth(std::span<float> scores, std::int64_t width);
 void smooth_in_text(std::span<float> scores, std::span<const Position> positions,
                     std::int64_t width);
 
+/// Replaces every score by the largest of `width` (odd) neighbours, KVCache-Factory's pooling.
+/// Slots beside each other then have equal scores.
+void widen(std::span<float> scores, std::int64_t width);
+
 }  // namespace pikv::scheduling

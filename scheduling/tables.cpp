@@ -56,6 +56,8 @@ constexpr std::array kSchedulers = {
         "Ren and Zhu 2024, 2402.06262", make_h2o_head_decay},
     Row{"h2o_head_decay_avg_std", "EasyKV: decay, for each query, among steady slots",
         "Ren and Zhu 2024, 2402.06262", make_h2o_head_decay_avg_std},
+    Row{"tova_head", "EasyKV: what the newest query attends to least goes, head by head",
+        "Oren et al. 2024, 2401.06104; EasyKV", make_tova_head},
     Row{"lru", "slots that were attended to last", "classic", make_every_step<make_lru>},
     Row{"lru_plus", "recency of use plus lambda times its frequency", "PiKV (u = -r + lambda f)",
         make_every_step<make_lru_plus>},
@@ -70,6 +72,8 @@ constexpr std::array kSchedulers = {
         make_uniform<make_capkv>},
     Row{"chunkkv", "scores of another method, whole runs of tokens", "Liu et al. 2025, 2502.00299",
         make_chunkkv},
+    Row{"segments", "scores of another method, the same share of every run of tokens",
+        "kvpress, ChunkPress", make_segments},
     Row{"global", "scores of another method, one threshold over all layers and heads",
         "Kim et al. 2025, 2505.23416", make_global},
     Row{"reach", "keys that stand out, in heads that fetch from afar; one threshold over all heads",
@@ -86,6 +90,8 @@ constexpr std::array kSchedulers = {
         "Zhang et al. 2024, 2410.13846", make_simlayerkv},
     Row{"criticalkv", "scores of another method, then times ||W_o v||",
         "Feng et al. 2025, 2502.03805", make_uniform<make_criticalkv>},
+    Row{"criticaladakv", "budgets of heads as adakv has them, in each head as criticalkv",
+        "Feng et al. 2025, 2502.03805", make_criticaladakv},
 };
 
 }  // namespace

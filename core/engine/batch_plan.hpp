@@ -28,6 +28,7 @@ struct ActiveSequence {
   std::int64_t end =
       std::numeric_limits<std::int64_t>::max();  // so many at most; grows where slots are evicted
   bool shares_context = false;                   // others begin with its context
+  bool context_was_observed = false;
   bool has_ended = false;
 
   [[nodiscard]] std::int64_t num_pending() const {

@@ -321,12 +321,20 @@ void Engine::schedule(std::span<const Request> requests) {
   const std::int64_t num_sequences = num_cached();
   for (ActiveSequence& sequence : active_) {
     const bool is_unbounded = requests[index(sequence.id)].unbounded;
-    if (sequence.num_computed >= sequence.next_run) {
+    const bool is_due = sequence.num_computed >= sequence.next_run;
+    const bool is_observed = context_observer_ != nullptr && !sequence.context_was_observed &&
+                             sequence.num_computed >= sequence.num_context;
+    const ScheduledSequence scheduled{.id = sequence.id,
+                                      .num_computed = sequence.num_computed,
+                                      .num_context = sequence.num_context};
+    if (is_observed) {
+      sequence.context_was_observed = true;
+      context_observer_->on_computed(scheduled);
+    }
+    if (is_due) {
       if (parts_.scheduling.scheduler().needs().reread.is_wanted()) reread(sequence);
-      parts_.scheduling.run({.id = sequence.id,
-                             .num_computed = sequence.num_computed,
-                             .num_context = sequence.num_context},
-                            num_sequences);
+      parts_.scheduling.run(scheduled, num_sequences);
+      if (is_observed) context_observer_->on_scheduled(scheduled);
       sequence.next_run = next_run(sequence);
       ran = true;
       if (is_unbounded) {

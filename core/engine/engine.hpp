@@ -48,6 +48,17 @@ using TokenCallback = std::function<bool(std::size_t request_idx, TokenId token)
 using LogitsObserver = std::function<void(std::size_t request_idx, std::int64_t num_generated,
                                           std::span<const float> logits)>;
 
+/// Looks at a request whose context has just been computed, of those that go on after it; on every
+/// rank, so that it may run collectives. The id of the sequence is the index of the request.
+class ContextObserver {
+ public:
+  virtual ~ContextObserver() = default;
+  /// Before the scheduler runs there, if it does.
+  virtual void on_computed(const ScheduledSequence& sequence) = 0;
+  /// After it ran, and only then.
+  virtual void on_scheduled(const ScheduledSequence& sequence) = 0;
+};
+
 /// Called after each step with the tokens computed so far, out of those known now.
 using ProgressCallback = std::function<void(std::int64_t num_done, std::int64_t num_known)>;
 
@@ -76,6 +87,8 @@ class Engine {
 
   /// Of all later runs; an empty one ends it.
   void observe_logits(LogitsObserver observer) { logits_observer_ = std::move(observer); }
+  /// The same; it must outlive them. Null ends it.
+  void observe_contexts(ContextObserver* observer) { context_observer_ = observer; }
 
  private:
   void check_request(const Request& request, std::size_t request_idx) const;
@@ -117,6 +130,7 @@ class Engine {
   std::vector<SequenceId> finished_;   // still in the cache
   bool keep_finished_ = false;
   LogitsObserver logits_observer_;
+  ContextObserver* context_observer_ = nullptr;
 };
 
 }  // namespace pikv

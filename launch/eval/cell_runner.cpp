@@ -8,6 +8,8 @@
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
+#include "launch/eval/context_watch.hpp"
+#include "launch/eval/plots/attention_plot.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -52,7 +54,7 @@ void add_score(std::vector<GroupResult>& groups, const std::string& name, Measur
 
 std::vector<Request> CellRunner::requests_of(const Runtime& runtime, Mode mode) const {
   Sharing sharing = mode == Mode::kAgnostic ? Sharing::kContext : Sharing::kNothing;
-  if (update_cache_) sharing = Sharing::kConversation;
+  if (config_.update_cache) sharing = Sharing::kConversation;
   std::vector<Request> requests =
       make_requests(samples_, mode, sharing, runtime.model().end_of_text);
   for (Request& request : requests) request.unbounded = options_.stream;
@@ -65,7 +67,7 @@ void CellRunner::put_gaps(Runtime& runtime, std::vector<Request>& requests,
                           const ProgressCallback& on_step) const {
   std::vector<Request> contexts;
   for (const Sample& sample : samples_) {
-    contexts.push_back({.prompt = sample.context, .max_tokens = gap_});
+    contexts.push_back({.prompt = sample.context, .max_tokens = config_.gap});
   }
   agree(comm_, [&] { runtime.engine().check_requests(contexts); });
   const std::vector<Completion> gaps = runtime.engine().run(contexts, {}, on_step);
@@ -105,33 +107,39 @@ void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
 }
 
 CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_step) {
-  if (measure_ == Measure::kKl && !reference_) run_reference(cell.mode, on_step);
+  if (config_.measure == Measure::kKl && !reference_) run_reference(cell.mode, on_step);
   const auto start = std::chrono::steady_clock::now();
   RuntimeOptions options = options_;
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
+  if (config_.draws_maps) options.observed_queries = ContextWatch::kNumQueries;
   Runtime runtime(comm_, options);
   std::vector<Request> requests = requests_of(runtime, cell.mode);
-  if (gap_ > 0) put_gaps(runtime, requests, on_step);
+  if (config_.gap > 0) put_gaps(runtime, requests, on_step);
   agree(comm_, [&] { runtime.engine().check_requests(requests); });
 
+  ContextWatch watch(runtime);
+  if (config_.draws_maps) runtime.engine().observe_contexts(&watch);
   RowMeans outcome;  // a score and a completion a question
-  if (measure_ == Measure::kScore) {
+  if (config_.measure == Measure::kScore) {
     outcome.completions = runtime.engine().run(requests, {}, on_step);
     outcome.means = score_answers(outcome.completions);
   } else {
-    const RowFigure figure =
-        measure_ == Measure::kKl ? reference_->divergence() : negative_log_likelihood(requests);
+    const RowFigure figure = config_.measure == Measure::kKl ? reference_->divergence()
+                                                             : negative_log_likelihood(requests);
     outcome = run_row_means(runtime.engine(), comm_, requests, figure, on_step);
     require_whole_texts(outcome.completions, options);
   }
 
   runtime.save_head_table();
   CellResult result;
+  if (config_.draws_maps && comm_.rank() == 0) {
+    result.map = attention_plot(cell, samples_.front(), watch.context());
+  }
   auto next = outcome.means.begin();
   for (const Sample& sample : samples_) {
     for (std::size_t i = 0; i < sample.questions.size(); ++i) {
-      add_score(result.groups, sample.group, measure_, *next++);
+      add_score(result.groups, sample.group, config_.measure, *next++);
     }
   }
   const SchedulingStats& stats = runtime.scheduling().stats();

@@ -14,24 +14,25 @@
 
 namespace pikv::launch {
 
+struct CellRunnerConfig {
+  Measure measure = Measure::kScore;
+  /// Tokens that the model generates between a context and its question, in mode agnostic.
+  std::int64_t gap = 0;
+  /// The questions of a sample and their answers follow each other, the gap before the first.
+  bool update_cache = false;
+  bool draws_maps = false;  // CellResult::map
+};
+
 class CellRunner {
  public:
   /// All references must outlive the runner. Scheduler and budget of the options are those of the
-  /// cells. `gap`: tokens that the model generates between a context and its question, in mode
-  /// agnostic. With `update_cache` the questions of a sample and their answers follow each other,
-  /// the gap before the first.
+  /// cells.
   CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
-             const std::vector<Sample>& samples, Measure measure, std::int64_t gap = 0,
-             bool update_cache = false)
-      : comm_(comm),
-        options_(options),
-        tokenizer_(tokenizer),
-        samples_(samples),
-        measure_(measure),
-        gap_(gap),
-        update_cache_(update_cache) {}
+             const std::vector<Sample>& samples, const CellRunnerConfig& config)
+      : comm_(comm), options_(options), tokenizer_(tokenizer), samples_(samples), config_(config) {}
 
-  /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
+  /// A collective; the result is the same on every rank, but for the seconds and the map, which
+  /// rank 0 has. The first cell of kKl
   /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
   [[nodiscard]] CellResult run(const SweepCell& cell, const ProgressCallback& on_step);
 
@@ -47,9 +48,7 @@ class CellRunner {
   const RuntimeOptions& options_;
   const Tokenizer& tokenizer_;
   const std::vector<Sample>& samples_;
-  Measure measure_;
-  std::int64_t gap_;
-  bool update_cache_;
+  CellRunnerConfig config_;
   std::optional<ReferenceRows> reference_;
 };
 

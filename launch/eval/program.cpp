@@ -72,6 +72,10 @@ class Eval final : public Program {
         ->excludes(json);
     app.add_option("--plots", plots_,
                    "Folder for plots (SVG): scores against KV bytes, scores by length and depth");
+    app.add_option(
+        "--maps", maps_,
+        "Folder for maps (SVG), one a cell: what the newest queries of the first context "
+        "attend to in each head, and what was evicted");
   }
 
   void run(Communicator& comm) override {
@@ -92,7 +96,9 @@ class Eval final : public Program {
     agree(comm, [&] {
       if (comm.rank() != 0) return;
       if (output_) finished_.emplace(*output_, setting());
-      if (plots_) make_plot_folder(*plots_);
+      for (const auto& folder : {plots_, maps_}) {
+        if (folder) make_plot_folder(*folder);
+      }
     });
     const std::vector<std::size_t> pending = find_pending(comm);
     ProgressBar bar("eval", comm.rank() == 0);
@@ -141,12 +147,15 @@ class Eval final : public Program {
   /// The cells to run: rank 0 knows what is finished, and all skip the same cells.
   std::vector<std::size_t> find_pending(Communicator& comm) {
     std::vector<std::int64_t> is_done(cells_.size());
-    for (std::size_t i = 0; i < cells_.size(); ++i) {
-      const CellResult* found = finished_ ? finished_->find(cells_[i]) : nullptr;
-      if (found == nullptr) continue;
-      is_done[i] = 1;
-      results_[i] = *found;
-    }
+    agree(comm, [&] {
+      for (std::size_t i = 0; i < cells_.size() && comm.rank() == 0; ++i) {
+        const bool has_map = !maps_ || std::filesystem::exists(map_path(*maps_, cells_[i]));
+        const CellResult* found = finished_ ? finished_->find(cells_[i]) : nullptr;
+        if (found == nullptr || !has_map) continue;
+        is_done[i] = 1;
+        results_[i] = *found;
+      }
+    });
     comm.all_reduce(std::span<std::int64_t>(is_done), ReduceOp::kMax);
     std::vector<std::size_t> pending;
     for (std::size_t i = 0; i < cells_.size(); ++i) {
@@ -155,15 +164,17 @@ class Eval final : public Program {
     return pending;
   }
 
-  /// On rank 0.
+  /// On rank 0. The map comes first: a cell without one is run again.
   void take(std::size_t cell_idx, CellResult result) {
-    if (finished_) finished_->append(cells_[cell_idx], result);
+    const SweepCell& cell = cells_[cell_idx];
+    if (maps_) write_map(*maps_, cell, result);
+    if (finished_ && finished_->find(cell) == nullptr) finished_->append(cell, result);
     results_[cell_idx] = std::move(result);
   }
 
   /// One cell after another, its model divided over the ranks.
   void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
-    CellRunner runner(comm, options_, *tokenizer_, samples_, measure_, gap_, update_cache_);
+    CellRunner runner(comm, options_, *tokenizer_, samples_, runner_config());
     for (std::size_t i = 0; i < pending.size(); ++i) {
       CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
@@ -178,7 +189,7 @@ class Eval final : public Program {
   /// Each cell on one rank, which has the whole model.
   void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
     const std::unique_ptr<Communicator> alone = make_single_communicator();
-    CellRunner runner(*alone, options_, *tokenizer_, samples_, measure_, gap_, update_cache_);
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, runner_config());
     std::int64_t num_done = 0;
     spread_cells(
         comm, pending,
@@ -191,6 +202,13 @@ class Eval final : public Program {
           take(cell_idx, std::move(result));
           bar.update(++num_done, static_cast<std::int64_t>(pending.size()));
         });
+  }
+
+  [[nodiscard]] CellRunnerConfig runner_config() const {
+    return {.measure = measure_,
+            .gap = gap_,
+            .update_cache = update_cache_,
+            .draws_maps = maps_.has_value()};
   }
 
   void print(const Communicator& comm) const {
@@ -250,6 +268,7 @@ class Eval final : public Program {
   bool json_ = false;
   bool csv_ = false;
   std::optional<std::string> plots_;
+  std::optional<std::string> maps_;
   std::string spread_ = "model";
 
   std::optional<Tokenizer> tokenizer_;

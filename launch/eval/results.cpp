@@ -32,6 +32,7 @@ CellResult parse_result(const Json& json) {
   if (json.contains("top_pages_read")) {
     result.top_pages_read = json.at("top_pages_read").get<double>();
   }
+  result.map = json.value("map", "");
   for (const auto& [group, value] : json.at("groups").items()) {
     result.groups.push_back({.group = group,
                              .scores = value.at("scores").get<std::vector<double>>(),
@@ -85,6 +86,7 @@ std::string to_json_line(const SweepCell& cell, const CellResult& result,
 std::string result_to_json(const CellResult& result) {
   Json json;
   put(json, result);
+  if (!result.map.empty()) json["map"] = result.map;
   return json.dump();
 }
 

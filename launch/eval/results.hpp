@@ -20,7 +20,8 @@ namespace pikv::launch {
 [[nodiscard]] std::string to_json_line(const SweepCell& cell, const CellResult& result,
                                        const std::string& setting);
 
-/// A result as a JSON object in one line, and back. Throws BadFile for text that is none.
+/// A result as a JSON object in one line, its map too, and back. Throws BadFile for text that is
+/// none.
 [[nodiscard]] std::string result_to_json(const CellResult& result);
 [[nodiscard]] CellResult result_from_json(const std::string& text);
 

@@ -55,6 +55,7 @@ struct CellResult {
   std::optional<double> top_pages_read{};  // fraction of the best pages that are among them
   double scheduling_seconds = 0;
   double seconds = 0;
+  std::string map = {};  // of the first context, an SVG document, where asked for
 };
 
 /// What the questions of a sample have in common.

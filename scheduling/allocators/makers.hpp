@@ -20,9 +20,21 @@ namespace pikv::scheduling {
 [[nodiscard]] std::unique_ptr<const Allocator> make_pyramid_allocator(double beta,
                                                                       std::int64_t window);
 
+/// The same as KVCache-Factory has it: whole slots that fall by a whole step, beside `window`, so
+/// that the total may differ from the budget; uniform where the context is less than twice that.
+[[nodiscard]] std::unique_ptr<const Allocator> make_factory_pyramid_allocator(double beta,
+                                                                              std::int64_t window);
+
 /// Ada-KV (Feng et al. 2024, 2407.11550): one budget a layer goes to the best scores of all its
 /// heads, but the best `floor` of each head's own share stay.
 [[nodiscard]] std::unique_ptr<const Allocator> make_ada_allocator(double floor);
+
+/// The same as KVCache-Factory has it: beside what is protected, a head gets what it wins among all
+/// of the layer times 1 - `floor`, and `floor` of an even share. Rounded head by head, so that a
+/// slot may be lost or gained. With `normalizes` the scores of a head are first multiplied by the
+/// part of their sum that its best have, as many as an even share.
+[[nodiscard]] std::unique_ptr<const Allocator> make_factory_ada_allocator(double floor,
+                                                                          bool normalizes);
 
 /// One threshold over all layers and heads: the budgets of all heads go to the best slots of all,
 /// ties by layer, head and position, but each head keeps one slot and what is protected, as far as

@@ -39,9 +39,15 @@ std::unique_ptr<const Scorer> make_sketched_leverage(PolicyOptions& options);
 /// How near a slot is to the nearer end, in units of what that end keeps: the first sinks + recents
 /// slots in this order are just those, and any other count takes from both ends in proportion.
 std::unique_ptr<const Scorer> make_ends(std::int64_t sinks, std::int64_t recents);
+/// CriticalKV where Ada-KV, with `floor`, has divided the budget of a layer among its heads by the
+/// scores of `base`. A slot is worth how far it is inside the budget of its head, so that the best
+/// of the layer are just those.
+std::unique_ptr<const Scorer> make_critical_ada_scorer(std::unique_ptr<const Scorer> base,
+                                                       double first_stage, double floor);
 /// KVzip: the largest attention while the context is read again, with `kept` protected.
 std::unique_ptr<const Scorer> make_kvzip_scorer(const Rereading& reread, const Protection& kept);
-/// The attention of the newest query, averaged over the heads, with `kept` protected.
-std::unique_ptr<const Scorer> make_newest_attention(const Protection& kept);
+/// The attention of the newest query, averaged over all heads of the layer or over the group of
+/// each KV head, with `kept` protected.
+std::unique_ptr<const Scorer> make_newest_attention(const Protection& kept, bool over_layer = true);
 
 }  // namespace pikv::scheduling

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -142,12 +143,17 @@ class SchedulerContract : public testing::TestWithParam<std::string> {
     return evict;
   }
   [[nodiscard]] static std::unique_ptr<const Scheduler> made(const std::string& options) {
-    return make_policy("scheduler", scheduling::schedulers(), GetParam() + ":" + options);
+    const char* const separator = GetParam().find(':') == std::string::npos ? ":" : ",";
+    return make_policy("scheduler", scheduling::schedulers(), GetParam() + separator + options);
   }
   /// The method's own arithmetic decides how many stay, see its own test.
-  [[nodiscard]] static bool counts_otherwise() { return GetParam() == "pyramidkv" || is_easykv(); }
+  [[nodiscard]] static bool counts_otherwise() {
+    return GetParam().starts_with("pyramidkv") || GetParam().starts_with("adakv:rule=factory") ||
+           is_easykv();
+  }
   [[nodiscard]] static bool is_easykv() {
-    return GetParam().starts_with("h2o_head") || GetParam() == "roco";
+    return GetParam().starts_with("h2o_head") || GetParam().starts_with("tova_head") ||
+           GetParam() == "roco";
   }
 
   Exec exec_ = Exec::cpu(1);
@@ -233,10 +239,9 @@ TEST_P(SchedulerContract, KeepsWhatTheUserProtects) {
   // Where a method itself protects as much as it keeps, the best of all that is protected stay.
   if (is_easykv()) GTEST_SKIP() << "it protects by its own rule";
   if (GetParam() == "simlayerkv") GTEST_SKIP() << "its ends are longer than this sequence";
-  if (GetParam() == "pyramidkv") GTEST_SKIP() << "its last layer keeps just its window";
+  if (GetParam().starts_with("pyramidkv")) GTEST_SKIP() << "its last layer keeps just its window";
   Random random(203);
-  const auto scheduler =
-      make_policy("scheduler", scheduling::schedulers(), GetParam() + ":keep_first=7,keep_last=5");
+  const auto scheduler = made("keep_first=7,keep_last=5");
   for (const bool equal_keys : {false, true}) {
     const SomeSlots slots(random, 400, equal_keys);
     const KvBudget budget{.fraction = 0.5};
@@ -304,6 +309,19 @@ TEST_P(SchedulerContract, TheNextRunIsLaterAndTheSameUntilThen) {
 INSTANTIATE_TEST_SUITE_P(Schedulers, SchedulerContract,
                          testing::ValuesIn(names_of(scheduling::schedulers())),
                          [](const auto& info) { return info.param; });
+
+// Options that are as good as another method.
+INSTANTIATE_TEST_SUITE_P(Variants, SchedulerContract,
+                         testing::Values("snapkv:pooling=max", "snapkv:group=max",
+                                         "pyramidkv:rule=factory", "adakv:rule=factory",
+                                         "adakv:rule=factory,normalize=0", "segments:segment=16",
+                                         "tova_head:heads=mean"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::ranges::replace_if(
+                               name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+                           return name;
+                         });
 
 TEST(FullScheduler, NeverEvicts) {
   EXPECT_FALSE(make_policy("scheduler", scheduling::schedulers(), "full")->evicts());

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One layer whose queries and keys are given: the cache of each KV head as a plain list of slots,
-// attention in double precision over what is kept, columns added up slot by slot. A scheduler runs
-// on it as it would on a real cache.
+// attention in double precision over what is kept, columns added up slot by slot. A scheduler that
+// asks for no more than keys, columns and the newest query runs on it as it would on a real cache.
 #pragma once
 
 #include <array>
@@ -113,19 +113,29 @@ class AttentionTrace {
     Exec exec = Exec::cpu(1);
     std::vector<std::vector<Position>> positions(heads_.size());
     std::vector<std::vector<float>> columns(heads_.size());
+    std::vector<std::vector<float>> keys(heads_.size());
     std::vector<std::vector<float>> scores;
     std::vector<HeadSlots> heads;
     for (std::size_t h = 0; h < heads_.size(); ++h) {
       for (const Slot& slot : heads_[h]) {
         positions[h].push_back(slot.position);
         columns[h].insert(columns[h].end(), slot.columns.begin(), slot.columns.end());
+        const auto key =
+            k_.begin() + (static_cast<std::int64_t>(h) * num_tokens_ + slot.position) * dim_;
+        keys[h].insert(keys[h].end(), key, key + dim_);
       }
       const auto count = static_cast<std::int64_t>(positions[h].size());
       heads.push_back({.positions = positions[h],
-                       .keys = {},
+                       .keys = {keys[h].data(), {count, dim_}},
                        .values = {},
                        .columns = {columns[h].data(), {count, kNumAttentionColumns}}});
       scores.emplace_back(positions[h].size());
+    }
+    const auto newest = static_cast<Position>(num_computed - 1);
+    std::vector<float> queries;  // of the newest token
+    for (std::int64_t h = 0; h < num_heads_; ++h) {
+      const auto query = q_.begin() + (h * num_tokens_ + newest) * dim_;
+      queries.insert(queries.end(), query, query + dim_);
     }
     scheduler.score(exec,
                     {.sequence = SequenceId{0},
@@ -134,7 +144,9 @@ class AttentionTrace {
                      .num_context = num_context,
                      .heads = heads,
                      .budget = budget,
-                     .columns = kAll},
+                     .columns = kAll,
+                     .queries = {queries.data(), {1, num_heads_, dim_}},
+                     .query_positions = {&newest, 1}},
                     scores);
     SequenceScores all{.sequence = SequenceId{0},
                        .next_position = static_cast<Position>(num_computed),

@@ -1,13 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kept positions that the reference implementations (kvpress) give on one layer of made-up numbers:
-// four query heads, two KV heads, 40 tokens of 8 channels, hidden size 16.
+// Kept positions that the reference implementations (kvpress, KVCache-Factory) give on one layer of
+// made-up numbers: four query heads, two KV heads, 40 tokens of 8 channels, hidden size 16.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
+#include <set>
 #include <sstream>
 
 #include "kernels/kv_page.hpp"
@@ -77,8 +79,9 @@ class Numbers {
   }
   [[nodiscard]] const std::vector<float>& frequencies() const { return frequencies_; }
 
-  [[nodiscard]] std::vector<std::vector<std::int32_t>> keep(const Scheduler& scheduler,
-                                                            const KvBudget& budget) const {
+  /// Scores of a model whose layers are all alike.
+  [[nodiscard]] SequenceScores score(const Scheduler& scheduler, const KvBudget& budget,
+                                     std::int64_t num_layers = 1) const {
     Exec exec = Exec::cpu(1);
     std::vector<HeadSlots> heads;
     std::vector<std::vector<float>> scores;
@@ -111,14 +114,50 @@ class Numbers {
                        .num_context = kLength,
                        .num_kv_heads = kKvHeads,
                        .heads = {}};
-    for (const auto& head : scores) all.heads.push_back({positions_, head});
-    std::vector<std::vector<std::int32_t>> evict(all.heads.size());
-    scheduler.select(all, budget, evict);
-    std::vector<std::vector<std::int32_t>> result(all.heads.size());
-    for (std::size_t h = 0; h < evict.size(); ++h) {
-      std::ranges::set_difference(positions_, evict[h], std::back_inserter(result[h]));
+    for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+      for (const auto& head : scores) all.heads.push_back({positions_, head});
     }
-    return result;
+    return all;
+  }
+
+  /// Leaves what a scheduler that reads keys alone keeps of the positions that are held.
+  void keep_of(const Scheduler& scheduler, const KvBudget& budget,
+               std::vector<std::vector<Position>>& held) const {
+    const Position next = held[0].back() + 1;
+    Exec exec = Exec::cpu(1);
+    std::vector<std::vector<float>> keys(held.size());
+    std::vector<std::vector<float>> scores;
+    std::vector<HeadSlots> heads;
+    for (std::size_t h = 0; h < held.size(); ++h) {
+      for (const Position p : held[h]) {
+        const float* from = key(static_cast<std::int64_t>(h), p);
+        keys[h].insert(keys[h].end(), from, from + kDim);
+      }
+      const auto n = static_cast<std::int64_t>(held[h].size());
+      heads.push_back({.positions = held[h], .keys = {keys[h].data(), {n, kDim}}, .values = {}});
+      scores.emplace_back(held[h].size());
+    }
+    scheduler.score(exec,
+                    {.sequence = SequenceId{0},
+                     .layer = LayerId{0},
+                     .next_position = next,
+                     .num_context = kLength,
+                     .heads = heads,
+                     .budget = budget},
+                    scores);
+    SequenceScores all{.sequence = SequenceId{0},
+                       .next_position = next,
+                       .num_context = kLength,
+                       .num_kv_heads = kKvHeads,
+                       .heads = {}};
+    for (std::size_t h = 0; h < held.size(); ++h) all.heads.push_back({held[h], scores[h]});
+    std::vector<std::vector<std::int32_t>> evict(held.size());
+    scheduler.select(all, budget, evict);
+    for (std::size_t h = 0; h < held.size(); ++h) {
+      for (auto i = evict[h].rbegin(); i != evict[h].rend(); ++i) {
+        held[h].erase(held[h].begin() + *i);
+      }
+    }
   }
 
   /// Tokens [4, 28) are read again, as if tokens 28 and on were the second reading, and select()
@@ -215,11 +254,26 @@ class Numbers {
   std::vector<float> queries_, keys_, values_, projection_, frequencies_, mean_, covariance_;
 };
 
+std::vector<std::vector<std::int32_t>> kept_of(const Scheduler& scheduler,
+                                               const SequenceScores& scores,
+                                               const KvBudget& budget) {
+  std::vector<std::vector<std::int32_t>> evict(scores.heads.size());
+  scheduler.select(scores, budget, evict);
+  std::vector<std::vector<std::int32_t>> kept(evict.size());
+  for (std::size_t h = 0; h < evict.size(); ++h) {
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(scores.heads[h].scores.size()); ++i) {
+      if (!std::ranges::binary_search(evict[h], i)) kept[h].push_back(i);
+    }
+  }
+  return kept;
+}
+
 class GoldenCases : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenCases, KeepThePublishedPositions) {
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(), GetParam().scheduler);
-  const auto keep = Numbers().keep(*scheduler, {.fraction = GetParam().fraction});
+  const KvBudget budget{.fraction = GetParam().fraction};
+  const auto keep = kept_of(*scheduler, Numbers().score(*scheduler, budget), budget);
   for (std::size_t h = 0; h < keep.size(); ++h) {
     EXPECT_EQ(keep[h], parse(GetParam().kept[h])) << "head " << h;
   }
@@ -304,6 +358,20 @@ INSTANTIATE_TEST_SUITE_P(
              "adakv:scorer=expected_attention,future=16",
              0.25,
              {"0-3 7 8 12 26 28 34 36", "0-3 19 24 25 27 31"}},
+        // All that is kept by the first stage is what Ada-KV keeps.
+        Case{"CriticalAdaKvOfOneStage",
+             "criticaladakv:window=4,first_stage=1",
+             0.5,
+             {"4-12 16-21 23-25 36-39", "1-3 8 9 24-32 36-39"}},
+        Case{"ChunkPress",
+             "segments:segment=16,scorer=knorm",
+             0.5,
+             {"0 2 3 5 7 13-18 22-24 28 29 33-35 38",
+              "0 2 5-7 9 11 13 16 18 23 24 26 28 30 31 34 37-39"}},
+        Case{"CriticalAdaKv",
+             "criticaladakv:window=4",
+             0.25,
+             {"5 7 8 15 24 26 36-39", "1 2 8 25 27 31 36-39"}},
         Case{"ChunkKv", "chunkkv:chunk=5,window=8", 0.5, {"5-9 25-39", "5-9 25-39"}},
         Case{"CriticalKv",
              "criticalkv:window=8",
@@ -311,18 +379,134 @@ INSTANTIATE_TEST_SUITE_P(
              {"1 4-8 11 12 15 24 26 28 32-39", "1 2 6-8 12 16 24-28 32-39"}}),
     [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
 
-std::vector<std::vector<std::int32_t>> kept_of(const Scheduler& scheduler,
-                                               const SequenceScores& scores,
-                                               const KvBudget& budget) {
-  std::vector<std::vector<std::int32_t>> evict(scores.heads.size());
-  scheduler.select(scores, budget, evict);
-  std::vector<std::vector<std::int32_t>> kept(evict.size());
-  for (std::size_t h = 0; h < evict.size(); ++h) {
-    for (std::int32_t i = 0; i < static_cast<std::int32_t>(scores.heads[h].scores.size()); ++i) {
-      if (!std::ranges::binary_search(evict[h], i)) kept[h].push_back(i);
+std::vector<std::size_t> sizes_of(const std::vector<std::vector<std::int32_t>>& kept) {
+  std::vector<std::size_t> sizes;
+  for (const auto& head : kept) sizes.push_back(head.size());
+  return sizes;
+}
+
+TEST(GoldenPyramid, KeepsWhatKvpressKeeps) {
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), "pyramidkv:window=8");
+  const KvBudget half{.fraction = 0.5};
+  const auto kept = kept_of(*scheduler, Numbers().score(*scheduler, half, 4), half);
+  EXPECT_EQ(sizes_of(kept), (std::vector<std::size_t>{32, 32, 24, 24, 16, 16, 8, 8}));
+  EXPECT_EQ(kept[4], parse("4-11 32-39"));
+  EXPECT_EQ(kept[5], parse("2 9 24-29 32-39"));
+}
+
+TEST(GoldenPyramid, KeepsAsManyAsKvCacheFactoryKeeps) {
+  const auto scheduler =
+      make_policy("scheduler", scheduling::schedulers(), "pyramidkv:rule=factory,window=4");
+  const KvBudget slots{.slots = 16};
+  EXPECT_EQ(sizes_of(kept_of(*scheduler, Numbers().score(*scheduler, slots, 4), slots)),
+            (std::vector<std::size_t>{28, 28, 20, 20, 12, 12, 4, 4}));
+}
+
+// KVCache-Factory's budgets at 32 layers and a window of 8, of which it is known that they are not
+// those that were asked for.
+TEST(GoldenPyramid, HasTheBudgetsOfKvCacheFactoryInALargerModel) {
+  const auto scheduler =
+      make_policy("scheduler", scheduling::schedulers(), "pyramidkv:rule=factory,window=8");
+  struct Budget {
+    std::int64_t slots, length, first, last;
+    double mean;
+  };
+  for (const Budget& budget :
+       {Budget{64, 7000, 118, 25, 71.5}, Budget{96, 7000, 180, 25, 102.5},
+        Budget{128, 7000, 242, 25, 133.5}, Budget{512, 7000, 991, 61, 526},
+        Budget{1024, 7000, 1990, 68, 1029}, Budget{2048, 7500, 3986, 111, 2048.5}}) {
+    SCOPED_TRACE(testing::Message() << budget.slots << " slots");
+    const auto length = static_cast<std::size_t>(budget.length);
+    SequenceScores scores{.sequence = SequenceId{0},
+                          .next_position = static_cast<Position>(length),
+                          .num_context = budget.length,
+                          .num_kv_heads = 1,
+                          .heads = {}};
+    HeadScores head{.positions = std::vector<Position>(length),
+                    .scores = std::vector<float>(length)};
+    std::iota(head.positions.begin(), head.positions.end(), Position{0});
+    scores.heads.assign(32, head);
+    const std::vector<std::size_t> sizes =
+        sizes_of(kept_of(*scheduler, scores, {.slots = budget.slots}));
+    EXPECT_EQ(sizes.front(), static_cast<std::size_t>(budget.first));
+    EXPECT_EQ(sizes.back(), static_cast<std::size_t>(budget.last));
+    EXPECT_NEAR(
+        static_cast<double>(std::accumulate(sizes.begin(), sizes.end(), std::size_t{0})) / 32,
+        budget.mean, 0.5);
+  }
+}
+
+// The largest of neighbours makes runs of equal scores, so that the cut falls among equals: what is
+// kept has the scores of what KVCache-Factory keeps.
+TEST(GoldenMaxPooling, KeepsWhatKvCacheFactoryKeeps) {
+  struct Variant {
+    const char* group;
+    const char* kept[kKvHeads];
+  };
+  for (const Variant& variant : {Variant{"mean", {"3-9 11 12 19-25 36-39", "5-7 10 19-30 36-39"}},
+                                 Variant{"max", {"3-9 11 12 19-25 36-39", "0-3 19-30 36-39"}}}) {
+    SCOPED_TRACE(variant.group);
+    const auto scheduler =
+        make_policy("scheduler", scheduling::schedulers(),
+                    std::string("snapkv:window=4,kernel=7,pooling=max,group=") + variant.group);
+    const KvBudget slots{.slots = 20};
+    const SequenceScores scores = Numbers().score(*scheduler, slots);
+    const auto kept = kept_of(*scheduler, scores, slots);
+    for (std::size_t h = 0; h < kept.size(); ++h) {
+      const auto scores_of = [&](const std::vector<std::int32_t>& positions) {
+        std::multiset<float> result;
+        for (const std::int32_t p : positions) {
+          if (p < 36) result.insert(scores.heads[h].scores[static_cast<std::size_t>(p)]);
+        }
+        return result;
+      };
+      EXPECT_EQ(scores_of(kept[h]), scores_of(parse(variant.kept[h]))) << "head " << h;
+      EXPECT_EQ(kept[h].size(), 20u);
     }
   }
-  return kept;
+}
+
+TEST(GoldenAdaKv, KeepsAsManyAsKvCacheFactoryKeeps) {
+  const auto sizes = [](const std::string& more) {
+    const auto scheduler =
+        make_policy("scheduler", scheduling::schedulers(),
+                    "adakv:rule=factory,floor=0.2,window=4,kernel=7,pooling=max" + more);
+    const KvBudget slots{.slots = 20};
+    return sizes_of(kept_of(*scheduler, Numbers().score(*scheduler, slots), slots));
+  };
+  EXPECT_EQ(sizes(""), (std::vector<std::size_t>{17, 22}));
+  EXPECT_EQ(sizes(",normalize=0"), (std::vector<std::size_t>{18, 21}));
+}
+
+// The budgets of the heads are Ada-KV's, 22 and 18, whatever is kept within them.
+TEST(GoldenAdaKv, CriticalKvChoosesWithinItsBudgets) {
+  const KvBudget half{.fraction = 0.5};
+  for (const char* stages : {"0", "0.5"}) {
+    const auto scheduler = make_policy("scheduler", scheduling::schedulers(),
+                                       std::string("criticaladakv:window=4,first_stage=") + stages);
+    const auto kept = kept_of(*scheduler, Numbers().score(*scheduler, half), half);
+    EXPECT_EQ(sizes_of(kept), (std::vector<std::size_t>{22, 18}));
+    EXPECT_NE(kept[0], parse("4-12 16-21 23-25 36-39")) << "values count in the second stage";
+  }
+}
+
+// kvpress' BlockPress: the first tokens, as many as are to stay; then of these and the next block
+// the best, again and again.
+TEST(GoldenBlocks, KeyDiffKeepsBlockByBlockWhatBlockPressKeeps) {
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), "keydiff");
+  const Numbers numbers;
+  std::vector<Position> first(20);
+  std::iota(first.begin(), first.end(), Position{0});
+  std::vector<std::vector<Position>> held(kKvHeads, first);
+  for (const Position next : {28, 36, 40}) {
+    // The newest of a head may be gone; blocks go on where the last one ended.
+    for (std::vector<Position>& head : held) {
+      for (Position p = next == 40 ? 36 : next - 8; p < next; ++p) head.push_back(p);
+    }
+    numbers.keep_of(*scheduler, {.slots = 20}, held);
+  }
+  EXPECT_EQ(held[0], parse("2-4 7 9 15 18 20-24 27-29 31 32 35-37"));
+  EXPECT_EQ(held[1], parse("1 2 4 6 8 9 19 21-26 31-36 39"));
 }
 
 // Positions are those within the chunk.

@@ -19,10 +19,10 @@ namespace {
   throw BadFile(one_line(fmt::format("{}: cannot write", path.string())));
 }
 
-/// Different groups have different files.
-std::string file_name(std::string_view kind, const std::string& group) {
+/// Different names have different files.
+std::string file_name(std::string_view kind, std::string_view of) {
   std::string name = fmt::format("{}-", kind);
-  for (const char c : group) {
+  for (const char c : of) {
     const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                           (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
     name += is_plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
@@ -54,6 +54,23 @@ void write_plots(const std::filesystem::path& folder, const std::vector<Sample>&
     write(folder / file_name("depth", group.group),
           depth_plot(group.group, samples, cells, results));
   }
+}
+
+std::filesystem::path map_path(const std::filesystem::path& folder, const SweepCell& cell) {
+  constexpr std::size_t kLongestName = 255;  // of the file systems in use
+  const std::string file =
+      file_name("map", fmt::format("{}-{}-{}", cell.scheduler, cell.budget, name(cell.mode)));
+  if (file.size() > kLongestName) {
+    throw BadFile(
+        one_line(fmt::format("{}: cannot write: '{}...' makes a name of {} bytes", folder.string(),
+                             cell.scheduler.substr(0, 40), file.size())));
+  }
+  return folder / file;
+}
+
+void write_map(const std::filesystem::path& folder, const SweepCell& cell,
+               const CellResult& result) {
+  write(map_path(folder, cell), result.map);
 }
 
 }  // namespace pikv::launch

@@ -21,4 +21,13 @@ void make_plot_folder(const std::filesystem::path& folder);
 void write_plots(const std::filesystem::path& folder, const std::vector<Sample>& samples,
                  std::span<const SweepCell> cells, std::span<const CellResult> results);
 
+/// The file of a cell's map in a folder: map-SCHEDULER-BUDGET-MODE.svg, escaped alike. Throws
+/// BadFile for a name that no file can have.
+[[nodiscard]] std::filesystem::path map_path(const std::filesystem::path& folder,
+                                             const SweepCell& cell);
+
+/// Writes the map of a result there. Throws BadFile.
+void write_map(const std::filesystem::path& folder, const SweepCell& cell,
+               const CellResult& result);
+
 }  // namespace pikv::launch

@@ -54,6 +54,16 @@ void Svg::rect(Point corner, double width, double height, std::string_view fill,
   close_shape("rect", tip);
 }
 
+void Svg::boxes(std::span<const Box> boxes, std::string_view fill) {
+  if (boxes.empty()) return;
+  body_ += fmt::format("<path shape-rendering=\"crispEdges\" fill=\"{}\" d=\"", escape_xml(fill));
+  for (const Box& box : boxes) {
+    body_ += fmt::format("M{:g} {:g}h{:g}v{:g}h{:g}z", box.corner.x, box.corner.y, box.width,
+                         box.height, -box.width);
+  }
+  body_ += "\"/>\n";
+}
+
 void Svg::circle(Point centre, double radius, std::string_view fill, std::string_view tip) {
   body_ += fmt::format("<circle cx=\"{:.2f}\" cy=\"{:.2f}\" r=\"{:g}\" fill=\"{}\"", centre.x,
                        centre.y, radius, escape_xml(fill));

@@ -16,6 +16,12 @@ struct Point {
   double y;
 };
 
+struct Box {
+  Point corner;  // the upper left one
+  double width;
+  double height;
+};
+
 struct Stroke {
   std::string_view colour = "#333333";
   double width = 1;
@@ -38,6 +44,8 @@ class Svg {
   /// `tip` is shown where the pointer rests.
   void rect(Point corner, double width, double height, std::string_view fill,
             std::string_view tip = "");
+  /// Many of one colour as one element, with sharp edges, so that neighbours show no seam.
+  void boxes(std::span<const Box> boxes, std::string_view fill);
   void circle(Point centre, double radius, std::string_view fill, std::string_view tip = "");
   void text(Point at, std::string_view text, const TextStyle& style = {});
 

@@ -26,20 +26,23 @@ TEST(Svg, ShapesBecomeElementsInTheirOrder) {
   svg.line({1, 2}, {3, 4}, {.colour = "#ff0000", .width = 2, .dashes = "6 3"});
   svg.polyline(std::array{Point{1, 2}, Point{3, 4.5}}, {});
   svg.rect({5, 6}, 7, 8, "#00ff00");
+  svg.boxes(std::array{Box{{1, 2}, 3, 4.5}, Box{{10, 2}, 2, 1}}, "#00ffff");
+  svg.boxes({}, "#ff00ff");
   svg.circle({9, 10}, 3.5, "#0000ff", "tip");
   svg.text({11, 12}, "word", {.size = 9, .anchor = "end", .turned_degrees = -90});
   const auto elements = parse_xml(svg.document());
-  ASSERT_EQ(elements.size(), 8u);
+  ASSERT_EQ(elements.size(), 9u) << "no boxes, no element";
   EXPECT_EQ(elements[0].name, "svg");
   EXPECT_EQ(elements[0].attributes.at("viewBox"), "0 0 200 100");
   EXPECT_EQ(elements[1].name, "rect") << "white ground";
   EXPECT_EQ(elements[2].attributes.at("stroke-dasharray"), "6 3");
   EXPECT_EQ(elements[3].attributes.at("points"), "1.00,2.00 3.00,4.50 ");
   EXPECT_EQ(elements[4].attributes.at("fill"), "#00ff00");
-  EXPECT_EQ(elements[5].attributes.at("r"), "3.5");
-  EXPECT_EQ(elements[6].text, "tip");
-  EXPECT_EQ(elements[7].text, "word");
-  EXPECT_EQ(elements[7].attributes.at("transform"), "rotate(-90 11.00 12.00)");
+  EXPECT_EQ(elements[5].attributes.at("d"), "M1 2h3v4.5h-3zM10 2h2v1h-2z");
+  EXPECT_EQ(elements[6].attributes.at("r"), "3.5");
+  EXPECT_EQ(elements[7].text, "tip");
+  EXPECT_EQ(elements[8].text, "word");
+  EXPECT_EQ(elements[8].attributes.at("transform"), "rotate(-90 11.00 12.00)");
 }
 
 TEST(Svg, AnyBytesMayBeText) {
