@@ -79,44 +79,54 @@ class Numbers {
 
   [[nodiscard]] std::vector<std::vector<std::int32_t>> keep(const Scheduler& scheduler,
                                                             const KvBudget& budget) const {
-    Exec exec = Exec::cpu(1);
-    std::vector<HeadSlots> heads;
-    std::vector<std::vector<float>> scores;
-    for (std::int64_t h = 0; h < kKvHeads; ++h) {
-      heads.push_back({.positions = positions_,
-                       .keys = {keys_.data() + h * kLength * kDim, {kLength, kDim}},
-                       .values = {values_.data() + h * kLength * kDim, {kLength, kDim}},
-                       .columns = {}});
-      scores.emplace_back(static_cast<std::size_t>(kLength));
+    const Selected selected = select(scheduler, budget);
+    std::vector<std::vector<std::int32_t>> result(selected.evict.size());
+    for (std::size_t h = 0; h < result.size(); ++h) {
+      std::ranges::set_difference(positions_, selected.evict[h], std::back_inserter(result[h]));
     }
-    const std::int64_t rows = std::min(kLength, scheduler.needs().query_rows);
-    scheduler.score(
-        exec,
-        {.sequence = SequenceId{0},
-         .layer = LayerId{0},
-         .next_position = kLength,
-         .num_context = kLength,
-         .heads = heads,
-         .budget = budget,
-         .inverse_frequencies = frequencies_,
-         .queries = {queries_.data() + (kLength - rows) * kHeads * kDim, {rows, kHeads, kDim}},
-         .query_positions = std::span(positions_).last(static_cast<std::size_t>(rows)),
-         .moments = {.count = kLength - kFirstMomentPosition,
-                     .mean = {mean_.data(), {kHeads, kDim}},
-                     .covariance = {covariance_.data(), {kHeads, kDim, kDim}}},
-         .output_projection = {projection_.data(), {kHeads, kHidden, kDim}}},
-        scores);
-    SequenceScores all{.sequence = SequenceId{0},
-                       .next_position = kLength,
-                       .num_context = kLength,
-                       .num_kv_heads = kKvHeads,
-                       .heads = {}};
-    for (const auto& head : scores) all.heads.push_back({positions_, head});
-    std::vector<std::vector<std::int32_t>> evict(all.heads.size());
-    scheduler.select(all, budget, evict);
-    std::vector<std::vector<std::int32_t>> result(all.heads.size());
-    for (std::size_t h = 0; h < evict.size(); ++h) {
-      std::ranges::set_difference(positions_, evict[h], std::back_inserter(result[h]));
+    return result;
+  }
+
+  /// Values of the slots that stay, after what goes was merged into them: [Hkv] of [kept, D].
+  [[nodiscard]] std::vector<std::vector<double>> merged(const Scheduler& scheduler,
+                                                        const KvBudget& budget) const {
+    Exec exec = Exec::cpu(1);
+    const Selected selected = select(scheduler, budget);
+    std::vector<View<const float, 2>> keys, values;
+    for (std::int64_t h = 0; h < kKvHeads; ++h) {
+      keys.push_back({keys_.data() + h * kLength * kDim, {kLength, kDim}});
+      values.push_back({values_.data() + h * kLength * kDim, {kLength, kDim}});
+    }
+    std::vector<std::vector<ValueTerm>> terms(kKvHeads);
+    scheduler.merge(exec,
+                    {.sequence = SequenceId{0},
+                     .layer = LayerId{0},
+                     .next_position = kLength,
+                     .num_context = kLength,
+                     .heads = selected.scores.heads,
+                     .evict = selected.evict,
+                     .keys = keys,
+                     .values = values},
+                    terms);
+    std::vector<std::vector<double>> result(kKvHeads);
+    for (std::size_t h = 0; h < result.size(); ++h) {
+      for (std::int32_t slot = 0; slot < kLength; ++slot) {
+        if (std::ranges::binary_search(selected.evict[h], slot)) continue;
+        for (std::int64_t d = 0; d < kDim; ++d) {
+          const auto of = [&](std::int32_t i) { return static_cast<double>(values[h].row(i)[d]); };
+          double own = 1;
+          double others = 0;
+          for (const ValueTerm& term : terms[h]) {
+            if (term.to != slot) continue;
+            if (term.from == slot) {
+              own = static_cast<double>(term.weight);
+            } else {
+              others += static_cast<double>(term.weight) * of(term.from);
+            }
+          }
+          result[h].push_back(own * of(slot) + others);
+        }
+      }
     }
     return result;
   }
@@ -174,6 +184,49 @@ class Numbers {
   }
 
  private:
+  struct Selected {
+    SequenceScores scores;
+    std::vector<std::vector<std::int32_t>> evict;
+  };
+  [[nodiscard]] Selected select(const Scheduler& scheduler, const KvBudget& budget) const {
+    Exec exec = Exec::cpu(1);
+    std::vector<HeadSlots> heads;
+    std::vector<std::vector<float>> scores;
+    for (std::int64_t h = 0; h < kKvHeads; ++h) {
+      heads.push_back({.positions = positions_,
+                       .keys = {keys_.data() + h * kLength * kDim, {kLength, kDim}},
+                       .values = {values_.data() + h * kLength * kDim, {kLength, kDim}},
+                       .columns = {}});
+      scores.emplace_back(static_cast<std::size_t>(kLength));
+    }
+    const std::int64_t rows = std::min(kLength, scheduler.needs().query_rows);
+    scheduler.score(
+        exec,
+        {.sequence = SequenceId{0},
+         .layer = LayerId{0},
+         .next_position = kLength,
+         .num_context = kLength,
+         .heads = heads,
+         .budget = budget,
+         .inverse_frequencies = frequencies_,
+         .queries = {queries_.data() + (kLength - rows) * kHeads * kDim, {rows, kHeads, kDim}},
+         .query_positions = std::span(positions_).last(static_cast<std::size_t>(rows)),
+         .moments = {.count = kLength - kFirstMomentPosition,
+                     .mean = {mean_.data(), {kHeads, kDim}},
+                     .covariance = {covariance_.data(), {kHeads, kDim, kDim}}},
+         .output_projection = {projection_.data(), {kHeads, kHidden, kDim}}},
+        scores);
+    SequenceScores all{.sequence = SequenceId{0},
+                       .next_position = kLength,
+                       .num_context = kLength,
+                       .num_kv_heads = kKvHeads,
+                       .heads = {}};
+    for (const auto& head : scores) all.heads.push_back({positions_, head});
+    std::vector<std::vector<std::int32_t>> evict(all.heads.size());
+    scheduler.select(all, budget, evict);
+    return {std::move(all), std::move(evict)};
+  }
+
   std::vector<float> draw(std::int64_t count, double scale) {
     std::vector<float> result;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -247,11 +300,34 @@ TEST(Golden, AKeyTurnsAsKeyRotationHasIt) {
   }
 }
 
+// MergingPress over Knorm: the sum of the values kept, and that of their absolute values.
+TEST(Golden, ValuesAreMergedAsMergingPressMergesThem) {
+  constexpr double kSums[kKvHeads] = {-2.92299, -4.01603};
+  constexpr double kAbsoluteSums[kKvHeads] = {63.58022, 60.21227};
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), "merging:scorer=knorm");
+  const auto values = Numbers().merged(*scheduler, {.fraction = 0.5});
+  for (std::size_t h = 0; h < values.size(); ++h) {
+    double sum = 0;
+    double absolute = 0;
+    for (const double x : values[h]) {
+      sum += x;
+      absolute += std::abs(x);
+    }
+    EXPECT_NEAR(sum, kSums[h], 2e-5) << "head " << h;
+    EXPECT_NEAR(absolute, kAbsoluteSums[h], 2e-5) << "head " << h;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Kvpress, GoldenCases,
     testing::Values(
         Case{"Knorm",
              "knorm",
+             0.5,
+             {"0 2 5 7 13-18 22-24 28 29 32-35 38",
+              "0 2 5-7 9-11 13 16 18 23 24 28 30 32 34 37-39"}},
+        Case{"MergingKnorm",
+             "merging:scorer=knorm",
              0.5,
              {"0 2 5 7 13-18 22-24 28 29 32-35 38",
               "0 2 5-7 9-11 13 16 18 23 24 28 30 32 34 37-39"}},
