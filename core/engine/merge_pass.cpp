@@ -233,6 +233,7 @@ void MergePass::exchange(const Selection& selection, std::size_t first, std::siz
 void MergePass::update(const Selection& selection, std::size_t head_idx,
                        std::vector<MessageFields>& messages) {
   const Head& head = heads_[head_idx];
+  if (head.terms.empty()) return;
   const auto dim = static_cast<std::size_t>(model_.head_dim);
   // What this rank's slots take, by the slots that give it.
   std::vector<std::int32_t> givers;
