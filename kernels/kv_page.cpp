@@ -38,6 +38,13 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
   run_on(exec, args, cpu::turn_keys, cuda::turn_keys);
 }
 
+void update_values(Exec& exec, const UpdateValuesArgs& args) {
+  require(args.layout.dtype == DType::kF32, "update_values", "an open page is f32, not ",
+          name(args.layout.dtype));
+  if (args.updates.size() == 0) return;
+  run_on(exec, args, cpu::update_values, cuda::update_values);
+}
+
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   require(args.from_layout.num_slots == args.to_layout.num_slots &&
               args.from_layout.head_dim == args.to_layout.head_dim &&

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Writing to KV pages: tokens into an open page, an open page into its sealed form, and slots that
-// move, turn or go. The bounds of keys are not kept up: see kernels/page_bounds.hpp.
+// move, turn, change their value or go. The bounds of keys are not kept up: see
+// kernels/page_bounds.hpp.
 #pragma once
 
 #include <cstddef>
@@ -80,6 +81,22 @@ struct TurnKeysArgs {
 };
 void turn_keys(Exec& exec, const TurnKeysArgs& args);
 
+/// A slot and what its value becomes: scale * value + addend.
+struct ValueUpdate {
+  const float* addend;  // [D]
+  std::byte* page;      // an open page: float32, laid out as `layout` says
+  std::int32_t slot;    // in [0, P)
+  float scale;
+};
+
+/// Changes values of slots in open pages; keys, positions and columns stay. No two updates name the
+/// same slot.
+struct UpdateValuesArgs {
+  PageLayout layout;  // dtype kF32
+  View<const ValueUpdate, 1> updates;
+};
+void update_values(Exec& exec, const UpdateValuesArgs& args);
+
 /// Converts whole pages between element types (rounding to nearest even); positions and columns are
 /// copied. The layouts differ in dtype only. Source and target pages do not overlap.
 struct ConvertPagesArgs {
@@ -96,6 +113,7 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args);
 void move_slots(Exec& exec, const MoveSlotsArgs& args);
 void hide_slots(Exec& exec, const HideSlotsArgs& args);
 void turn_keys(Exec& exec, const TurnKeysArgs& args);
+void update_values(Exec& exec, const UpdateValuesArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cpu
 namespace cuda {
@@ -104,6 +122,7 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args);
 void move_slots(Exec& exec, const MoveSlotsArgs& args);
 void hide_slots(Exec& exec, const HideSlotsArgs& args);
 void turn_keys(Exec& exec, const TurnKeysArgs& args);
+void update_values(Exec& exec, const UpdateValuesArgs& args);
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 }  // namespace cuda
 

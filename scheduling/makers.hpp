@@ -26,6 +26,8 @@ std::unique_ptr<const Scheduler> make_h2o_head_std_avg(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_h2o_head_decay(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_h2o_head_decay_avg_std(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_tova_head(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_cam(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_merging(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_reach(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_global(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_kvzip(PolicyOptions options);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 
+#include "scheduling/adaptor.hpp"
 #include "scheduling/composed.hpp"
 #include "scheduling/makers.hpp"
 #include "scheduling/scorers/makers.hpp"
@@ -20,21 +21,10 @@ namespace {
 /// Another scheduler, after whose runs the slots of a head have consecutive positions up to the
 /// newest. The first `sinks` slots of a head are to it the first of the sequence, wherever they
 /// stand. A budget of fewer slots loses some of them, and the next slots take their places.
-class CompactPositions final : public Scheduler {
+class CompactPositions final : public Adaptor {
  public:
   CompactPositions(std::unique_ptr<const Scheduler> scheduler, std::int64_t sinks)
       : scheduler_(std::move(scheduler)), sinks_(static_cast<std::size_t>(sinks)) {}
-
-  [[nodiscard]] bool evicts() const override { return scheduler_->evicts(); }
-  [[nodiscard]] SchedulerNeeds needs() const override { return scheduler_->needs(); }
-  [[nodiscard]] std::int64_t next_run(std::int64_t num_computed, std::int64_t num_context,
-                                      const KvBudget& budget) const override {
-    return scheduler_->next_run(num_computed, num_context, budget);
-  }
-  void score(Exec& exec, const LayerSlots& slots,
-             std::span<std::vector<float>> scores) const override {
-    scheduler_->score(exec, slots, scores);
-  }
 
   void select(const SequenceScores& scores, const KvBudget& budget,
               std::span<std::vector<std::int32_t>> evict) const override {
@@ -66,6 +56,8 @@ class CompactPositions final : public Scheduler {
   }
 
  private:
+  [[nodiscard]] const Scheduler& inner() const override { return *scheduler_; }
+
   /// The first `count` slots, or all there are, in the order of their positions.
   [[nodiscard]] static std::vector<std::int32_t> by_position(const HeadScores& head,
                                                              std::size_t count) {

@@ -82,6 +82,10 @@ const KvCache::Streams& KvCache::streams_of(SequenceId sequence) const {
 }
 
 Stream& KvCache::stream_of(const StreamId& id) {
+  return const_cast<Stream&>(std::as_const(*this).stream_of(id));
+}
+
+const Stream& KvCache::stream_of(const StreamId& id) const {
   return streams_of(id.sequence)[stream_index(id.layer, id.shard, index(id.kv_head))];
 }
 
@@ -276,7 +280,7 @@ std::vector<StreamId> KvCache::stream_ids(SequenceId sequence) const {
 }
 
 std::vector<Position> KvCache::positions(const StreamId& id) const {
-  return positions_of(streams_of(id.sequence)[stream_index(id.layer, id.shard, index(id.kv_head))]);
+  return positions_of(stream_of(id));
 }
 
 std::vector<Position> KvCache::positions_of(const Stream& stream) const {

@@ -125,6 +125,19 @@ class KvCache {
   void turn_slots(const StreamId& stream, std::span<const Turn> turns,
                   std::span<const float> inverse_frequencies);
 
+  /// Appends the values of the slots with these subscripts (ascending), [n, D], decoded.
+  void read_values(const StreamId& stream, std::span<const std::int32_t> subscripts,
+                   std::vector<float>& values) const;
+  /// A slot, by its subscript, and what its value becomes: scale * value + addend.
+  struct ValueUpdate {
+    std::int32_t slot;
+    float scale;
+    const float* addend;  // [D]
+  };
+  /// Changes the values of slots (ascending); keys, positions and columns stay. In float32, and
+  /// rounded once more by the codec where the page is sealed.
+  void update_values(const StreamId& stream, std::span<const ValueUpdate> updates);
+
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
   [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
@@ -145,6 +158,7 @@ class KvCache {
   [[nodiscard]] Streams& streams_of(SequenceId sequence);
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
   [[nodiscard]] Stream& stream_of(const StreamId& id);
+  [[nodiscard]] const Stream& stream_of(const StreamId& id) const;
   [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
@@ -162,6 +176,7 @@ class KvCache {
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
   [[nodiscard]] std::vector<float> key_at(const Stream& stream, std::int32_t place) const;
+  void update_sealed(std::byte* page, std::span<kernels::ValueUpdate> updates);
   void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;

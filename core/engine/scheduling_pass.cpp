@@ -45,6 +45,7 @@ SchedulingPass::SchedulingPass(Exec& exec, const SchedulingParts& parts)
     : exec_(exec),
       parts_(parts),
       gather_(parts.model, parts.cache, parts.tap, parts.comm),
+      merge_(exec, parts.model, parts.cache, gather_, parts.comm),
       reread_(exec, parts.model, parts.cache, parts.tap, parts.comm),
       inverse_frequencies_(inverse_frequencies(parts.model)),
       projections_(static_cast<std::size_t>(parts.model.num_layers)),
@@ -75,7 +76,7 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
   scores_.num_context = sequence.num_context;
   scores_.num_kv_heads = parts_.model.num_kv_heads;
   scores_.heads.resize(num_heads);
-  first_slots_.resize(num_heads);
+  counts_.resize(num_heads);
   const KvBudget budget = budget_of(num_sequences);
 
   // Keys and values of one layer a rank at a time; what is small goes at once.
@@ -243,8 +244,7 @@ void SchedulingPass::take(Scored& scored) {
   for (std::size_t h = 0; h < scored.heads.size(); ++h) {
     const std::size_t i = index(scored.layer) * static_cast<std::size_t>(scores_.num_kv_heads) + h;
     std::swap(scores_.heads[i], scored.heads[h]);
-    const auto begin = scored.counts[h].begin();
-    first_slots_[i] = std::accumulate(begin, begin + parts_.comm.rank(), std::int64_t{0});
+    std::swap(counts_[i], scored.counts[h]);
   }
 }
 
@@ -261,6 +261,7 @@ void SchedulingPass::apply(const KvBudget& budget) {
   evict_.resize(scores_.heads.size());
   for (std::vector<std::int32_t>& head : evict_) head.clear();
   scheduler_->select(scores_, budget, evict_);
+  stats_.num_merged += merge_.run(*scheduler_, {scores_, evict_, counts_});
   std::vector<std::int32_t> subscripts;
   for (std::size_t i = 0; i < evict_.size(); ++i) {
     const auto num_slots = static_cast<std::int64_t>(scores_.heads[i].positions.size());
@@ -268,19 +269,13 @@ void SchedulingPass::apply(const KvBudget& budget) {
     stats_.num_evicted += num_evicted;
     stats_.num_kept += num_slots - num_evicted;
     if (num_evicted == 0) continue;
-    // The streams of this rank are a run of the head's slots.
-    const auto num_heads = static_cast<std::size_t>(scores_.num_kv_heads);
-    const auto layer = id_from<LayerId>(i / num_heads);
-    auto begin = static_cast<std::int32_t>(first_slots_[i]);
-    for (const KvCache::HeadContents::Part& part : gather_.parts(layer, i % num_heads)) {
+    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
       subscripts.clear();
-      for (auto it = std::ranges::lower_bound(evict_[i], begin);
-           it != evict_[i].end() && *it < begin + part.num_slots; ++it) {
-        subscripts.push_back(*it - begin);
+      for (auto it = std::ranges::lower_bound(evict_[i], run.begin);
+           it != evict_[i].end() && *it < run.end; ++it) {
+        subscripts.push_back(*it - run.begin);
       }
-      parts_.cache.evict_slots(
-          {scores_.sequence, layer, id_from<HeadId>(i % num_heads), part.shard}, subscripts);
-      begin += part.num_slots;
+      parts_.cache.evict_slots(run.stream, subscripts);
     }
   }
   move();
@@ -293,19 +288,14 @@ void SchedulingPass::move() {
   std::vector<KvCache::Turn> turns;
   for (std::size_t i = 0; i < moves_.size(); ++i) {
     if (moves_[i].empty()) continue;
-    const auto num_heads = static_cast<std::size_t>(scores_.num_kv_heads);
-    const auto layer = id_from<LayerId>(i / num_heads);
-    auto begin = static_cast<std::int32_t>(first_slots_[i]);
-    for (const KvCache::HeadContents::Part& part : gather_.parts(layer, i % num_heads)) {
+    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
       turns.clear();
       for (const SlotMove& move : moves_[i]) {
-        if (move.slot < begin || move.slot >= begin + part.num_slots) continue;
+        if (move.slot < run.begin || move.slot >= run.end) continue;
         turns.push_back({.from = scores_.heads[i].positions[static_cast<std::size_t>(move.slot)],
                          .to = move.position});
       }
-      parts_.cache.turn_slots({scores_.sequence, layer, id_from<HeadId>(i % num_heads), part.shard},
-                              turns, inverse_frequencies_);
-      begin += part.num_slots;
+      parts_.cache.turn_slots(run.stream, turns, inverse_frequencies_);
     }
   }
 }

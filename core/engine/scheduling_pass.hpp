@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a scheduler over the cache of one sequence: gathers each layer on one rank, scores it there,
-// shares the scores, selects on every rank alike, frees what goes and turns what moves.
+// shares the scores, selects on every rank alike, merges values, frees what goes and turns what
+// moves.
 //
 // Each rank scores L / R of the layers. A pass moves what the scheduler asks for of the slots once,
 // and one float and one position a slot to every rank.
@@ -13,6 +14,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/engine/merge_pass.hpp"
 #include "core/engine/reread_scores.hpp"
 #include "core/engine/slot_gather.hpp"
 #include "core/model/attention_tap.hpp"
@@ -46,6 +48,7 @@ struct SchedulingStats {
   std::int64_t num_passes = 0;
   std::int64_t num_kept = 0;
   std::int64_t num_evicted = 0;
+  std::int64_t num_merged = 0;  // of these, whose value others took over in part
   double seconds = 0;
 };
 
@@ -105,6 +108,7 @@ class SchedulingPass {
   SchedulerNeeds needs_;
   std::int64_t num_switches_ = 0;
   SlotGather gather_;
+  MergePass merge_;
   RereadScores reread_;
   std::vector<float> inverse_frequencies_;
   std::vector<std::vector<float>> projections_;  // [L], output projections by head, as needed
@@ -112,7 +116,7 @@ class SchedulingPass {
   std::vector<Scored> scored_;  // of the round
   std::vector<std::vector<float>> layer_scores_;
   SequenceScores scores_;
-  std::vector<std::int64_t> first_slots_;  // [L, Hkv]: of this rank, among those of all
+  std::vector<std::vector<std::int64_t>> counts_;  // [L, Hkv] of [R], slots of each rank
   std::vector<std::vector<std::int32_t>> evict_;
   std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
   std::vector<float> largest_scores_;         // [L, Hkv]

@@ -33,9 +33,21 @@ SlotGather::SlotGather(const ModelConfig& model, const KvCache& cache, const Att
       received_(make_messages(comm.size())),
       parts_(static_cast<std::size_t>(model.num_layers * model.num_kv_heads)) {}
 
-std::span<const KvCache::HeadContents::Part> SlotGather::parts(LayerId layer,
-                                                               std::size_t kv_head) const {
-  return parts_[index(layer) * static_cast<std::size_t>(model_.num_kv_heads) + kv_head];
+std::vector<SlotGather::Run> SlotGather::runs(SequenceId sequence, std::size_t head,
+                                              std::span<const std::int64_t> counts) const {
+  const auto num_heads = static_cast<std::size_t>(model_.num_kv_heads);
+  const auto before = counts.first(static_cast<std::size_t>(comm_.rank()));
+  auto begin =
+      static_cast<std::int32_t>(std::accumulate(before.begin(), before.end(), std::int64_t{0}));
+  std::vector<Run> runs;
+  for (const KvCache::HeadContents::Part& part : parts_[head]) {
+    runs.push_back({.stream = {sequence, id_from<LayerId>(head / num_heads),
+                               id_from<HeadId>(head % num_heads), part.shard},
+                    .begin = begin,
+                    .end = begin + part.num_slots});
+    begin += part.num_slots;
+  }
+  return runs;
 }
 
 std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,

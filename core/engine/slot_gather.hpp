@@ -49,10 +49,16 @@ class SlotGather {
   [[nodiscard]] int rank_of(std::int64_t layer) const {
     return static_cast<int>(layer % comm_.size());
   }
-  /// How this rank's slots of a head, in the order of Head::slots, divide into streams. Of the
-  /// layers of the last run and of those before it.
-  [[nodiscard]] std::span<const KvCache::HeadContents::Part> parts(LayerId layer,
-                                                                   std::size_t kv_head) const;
+  /// Slots [begin, end) of a head, in the order of Head::slots, are a stream of this rank.
+  struct Run {
+    StreamId stream;
+    std::int32_t begin;
+    std::int32_t end;
+  };
+  /// Those of head h of layer l as they were when it was gathered last, with `head` = l * Hkv + h
+  /// and its Head::counts.
+  [[nodiscard]] std::vector<Run> runs(SequenceId sequence, std::size_t head,
+                                      std::span<const std::int64_t> counts) const;
 
  private:
   /// What this rank holds of a layer.

@@ -55,4 +55,6 @@ std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
 void Scheduler::score_reread(Exec&, const LayerSlots&, const RereadChunk&,
                              std::span<std::vector<float>>) const {}
 
+void Scheduler::merge(Exec&, const LayerMerge&, std::span<std::vector<ValueTerm>>) const {}
+
 }  // namespace pikv

@@ -141,6 +141,34 @@ struct SlotMove {
   Position position;
 };
 
+/// What merge() reads besides positions and scores.
+struct MergeNeeds {
+  bool merges = false;  // false: merge() is not called
+  bool keys = false;    // of all slots, which then move to one rank a layer, as they do for score()
+  bool values = false;  // likewise
+};
+
+/// One layer of one sequence when it is known what goes.
+struct LayerMerge {
+  SequenceId sequence;
+  LayerId layer;
+  Position next_position;
+  std::int64_t num_context;                          // see Scheduler::next_run
+  std::span<const HeadScores> heads;                 // [Hkv]
+  std::span<const std::vector<std::int32_t>> evict;  // [Hkv], as select() gave it
+  // Where asked for, a row a slot of heads[h]:
+  std::span<const View<const float, 2>> keys = {};    // [Hkv] of [n, D], after RoPE
+  std::span<const View<const float, 2>> values = {};  // [Hkv] of [n, D]
+};
+
+/// A part of what the value of a slot becomes: a weight times the value of a slot that goes, or of
+/// its own.
+struct ValueTerm {
+  std::int32_t to;    // a slot that stays
+  std::int32_t from;  // one that goes, or `to` itself
+  float weight;
+};
+
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
@@ -176,6 +204,18 @@ class Scheduler {
   /// arguments, and of the set of slots, not of their order.
   virtual void select(const SequenceScores& scores, const KvBudget& budget,
                       std::span<std::vector<std::int32_t>> evict) const = 0;
+
+  [[nodiscard]] virtual MergeNeeds merge_needs() const { return {}; }
+
+  /// Slots that go may leave a part of their values to slots that stay; of keys, which RoPE has
+  /// turned each by its own position, no sum means anything. terms[h] gets what the values of
+  /// slots of head h become: the sum of the terms, and of the value itself where no term says with
+  /// what weight. All of it is about the values of before. Terms come in any order, each (to, from)
+  /// once. A function of its arguments, and of the set of slots, not of their order: every rank
+  /// calls it for every layer of which a slot goes, or one a layer where keys or values are asked
+  /// for.
+  virtual void merge(Exec& exec, const LayerMerge& layer,
+                     std::span<std::vector<ValueTerm>> terms) const;
 
   /// moves[l * Hkv + h] gets slots that stay and where they go, to positions of no other slot that
   /// stays and below the next one. Their keys are turned as if they had been computed there, and

@@ -74,6 +74,14 @@ void turn_key(const TurnKeysArgs& args, const KeyTurn& turn) {
   positions_of(args.layout, turn.page)[turn.slot] = turn.to;
 }
 
+void update_value(const PageLayout& layout, const ValueUpdate& update) {
+  float* value = reinterpret_cast<float*>(update.page + layout.key_bytes()) +
+                 static_cast<std::ptrdiff_t>(update.slot) * layout.value_stride();
+  for (std::int32_t d = 0; d < layout.head_dim; ++d) {
+    value[d] = update.scale * value[d] + update.addend[d];
+  }
+}
+
 template <class From, class To>
 void convert(const std::byte* from, std::byte* to, std::size_t count) {
   const auto* source = reinterpret_cast<const From*>(from);
@@ -129,6 +137,15 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
                         turn_key<T>(args, args.turns.data[i]);
                       }
                     });
+                  });
+}
+
+void update_values(Exec& exec, const UpdateValuesArgs& args) {
+  parallel_ranges(exec, args.updates.extent(0), 1 + 4096 / args.layout.head_dim,
+                  [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
+                    for (std::int64_t i = begin; i < end; ++i) {
+                      update_value(args.layout, args.updates.data[i]);
+                    }
                   });
 }
 

@@ -130,6 +130,29 @@ __global__ void __launch_bounds__(kBlockThreads) turn_keys_kernel(const TurnPara
   }
 }
 
+struct UpdateParams {
+  const ValueUpdate* __restrict__ updates;  // [num_updates]
+  std::int64_t num_updates;
+  PageShape shape;
+};
+
+/// One warp a slot.
+__global__ void __launch_bounds__(kBlockThreads) update_values_kernel(const UpdateParams params) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const PageShape& shape = params.shape;
+  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx;
+       i < params.num_updates; i += stride) {
+    const ValueUpdate update = params.updates[i];
+    auto* value = reinterpret_cast<float*>(update.page + shape.value_bytes) +
+                  std::int64_t{update.slot} * shape.value_stride;
+    for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
+      value[d] = update.scale * value[d] + update.addend[d];
+    }
+  }
+}
+
 struct ClearParams {
   std::byte* const* __restrict__ pages;  // [num_pages]
   std::int64_t num_pages;
@@ -241,6 +264,16 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
     turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("turn_keys");
+}
+
+void update_values(Exec& exec, const UpdateValuesArgs& args) {
+  if (args.updates.size() == 0) return;
+  const UpdateParams params{.updates = args.updates.data,
+                            .num_updates = args.updates.extent(0),
+                            .shape = page_shape(args.layout)};
+  update_values_kernel<<<num_blocks(params.num_updates, kWarpsPerBlock), kBlockThreads, 0,
+                         stream_of(exec)>>>(params);
+  check_launch("update_values");
 }
 
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {

@@ -53,6 +53,7 @@ void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }
 void move_slots(Exec&, const MoveSlotsArgs&) { not_built("move_slots"); }
 void hide_slots(Exec&, const HideSlotsArgs&) { not_built("hide_slots"); }
 void turn_keys(Exec&, const TurnKeysArgs&) { not_built("turn_keys"); }
+void update_values(Exec&, const UpdateValuesArgs&) { not_built("update_values"); }
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
 void linear(Exec&, const LinearArgs&) { not_built("linear"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }

@@ -10,7 +10,9 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <tuple>
 
+#include "kernels/common/error.hpp"
 #include "scheduling/tables.hpp"
 #include "tests/contract/family_names.hpp"
 #include "tests/support/random.hpp"
@@ -119,6 +121,81 @@ class SomeSlots {
     return result;
   }
 
+  /// What is merged where, of all heads, when the last token was generated: by positions, in the
+  /// order of these. The slots are handed over in their order or the other way round.
+  using Term = std::tuple<Position, Position, float>;  // to, from
+  [[nodiscard]] std::vector<std::vector<Term>> merge(
+      const Scheduler& scheduler, Exec& exec, const SequenceScores& scores,
+      const std::vector<std::vector<std::int32_t>>& evict, bool reversed) const {
+    const MergeNeeds needs = scheduler.merge_needs();
+    std::vector<std::vector<Term>> result;
+    for (std::int64_t layer = 0; layer < kLayers; ++layer) {
+      std::vector<HeadScores> heads;
+      std::vector<std::vector<std::int32_t>> going;
+      std::vector<std::vector<float>> keys, values;
+      std::vector<View<const float, 2>> key_views, value_views;
+      for (std::int64_t h = 0; h < kKvHeads; ++h) {
+        const auto i = static_cast<std::size_t>(layer * kKvHeads + h);
+        heads.push_back(scores.heads[i]);
+        going.push_back(evict[i]);
+        keys.push_back(keys_[i]);
+        values.push_back(values_[i]);
+        const auto count = static_cast<std::int64_t>(heads.back().positions.size());
+        if (reversed) {
+          std::ranges::reverse(heads.back().positions);
+          std::ranges::reverse(heads.back().scores);
+          std::ranges::reverse(going.back());
+          for (std::int32_t& slot : going.back()) {
+            slot = static_cast<std::int32_t>(count) - 1 - slot;
+          }
+          for (auto* rows : {&keys.back(), &values.back()}) {
+            std::ranges::reverse(*rows);
+            for (auto row = rows->begin(); row != rows->end(); row += kDim) {
+              std::reverse(row, row + kDim);
+            }
+          }
+        }
+        // Moved into its place, a vector keeps its memory.
+        key_views.push_back({keys.back().data(), {needs.keys ? count : 0, kDim}});
+        value_views.push_back({values.back().data(), {needs.values ? count : 0, kDim}});
+      }
+      std::vector<std::vector<ValueTerm>> terms(kKvHeads);
+      scheduler.merge(exec,
+                      {.sequence = SequenceId{1},
+                       .layer = id_from<LayerId>(layer),
+                       .next_position = next_,
+                       .num_context = next_ - 1,
+                       .heads = heads,
+                       .evict = going,
+                       .keys = key_views,
+                       .values = value_views},
+                      terms);
+      for (std::size_t h = 0; h < terms.size(); ++h) {
+        std::vector<Term>& head = result.emplace_back();
+        for (const ValueTerm& term : terms[h]) {
+          const auto n = static_cast<std::int32_t>(heads[h].positions.size());
+          EXPECT_TRUE(term.to >= 0 && term.to < n && term.from >= 0 && term.from < n);
+          const auto goes = [&](std::int32_t slot) {
+            return std::ranges::find(going[h], slot) != going[h].end();
+          };
+          EXPECT_FALSE(goes(term.to));
+          EXPECT_TRUE(term.from == term.to || goes(term.from));
+          EXPECT_TRUE(std::isfinite(term.weight));
+          head.emplace_back(heads[h].positions[static_cast<std::size_t>(term.to)],
+                            heads[h].positions[static_cast<std::size_t>(term.from)], term.weight);
+        }
+        std::ranges::sort(head);
+        EXPECT_EQ(
+            std::ranges::adjacent_find(
+                head, {},
+                [](const Term& term) { return std::pair(std::get<0>(term), std::get<1>(term)); }),
+            head.end())
+            << "each term once";
+      }
+    }
+    return result;
+  }
+
   [[nodiscard]] std::size_t size() const {
     return std::accumulate(positions_.begin(), positions_.end(), std::size_t{0},
                            [](std::size_t sum, const auto& p) { return sum + p.size(); });
@@ -146,6 +223,7 @@ class SchedulerContract : public testing::TestWithParam<std::string> {
     const char* const separator = GetParam().find(':') == std::string::npos ? ":" : ",";
     return make_policy("scheduler", scheduling::schedulers(), GetParam() + separator + options);
   }
+  [[nodiscard]] static bool is_of_decode() { return GetParam() == "cam"; }
   /// The method's own arithmetic decides how many stay, see its own test.
   [[nodiscard]] static bool counts_otherwise() {
     return GetParam().starts_with("pyramidkv") || GetParam().starts_with("adakv:rule=factory") ||
@@ -234,6 +312,29 @@ TEST_P(SchedulerContract, ABudgetOfEverythingKeepsEverything) {
   }
 }
 
+TEST_P(SchedulerContract, WhatGoesIsMergedIntoWhatStaysWhateverTheOrderOfTheSlots) {
+  Random random(204);
+  std::size_t num_terms = 0;
+  for (const Position next : {1, 2, 63, 301}) {
+    for (const bool equal_keys : {false, true}) {
+      const SomeSlots slots(random, next, equal_keys);
+      for (const KvBudget& budget : {KvBudget{.fraction = 0.4}, KvBudget{.slots = 1}}) {
+        SCOPED_TRACE(testing::Message() << "next " << next << ", equal keys " << equal_keys);
+        const SequenceScores scores = slots.score(*scheduler_, exec_, budget);
+        const auto evict = select(scores, budget);
+        const auto terms = slots.merge(*scheduler_, exec_, scores, evict, false);
+        EXPECT_EQ(slots.merge(*scheduler_, exec_, scores, evict, false), terms) << "the same twice";
+        EXPECT_EQ(slots.merge(*scheduler_, exec_, scores, evict, true), terms);
+        for (std::size_t h = 0; h < terms.size(); ++h) {
+          EXPECT_TRUE(terms[h].empty() || !evict[h].empty());
+          num_terms += terms[h].size();
+        }
+      }
+    }
+  }
+  EXPECT_EQ(num_terms > 0, scheduler_->merge_needs().merges);
+}
+
 TEST_P(SchedulerContract, KeepsWhatTheUserProtects) {
   if (!scheduler_->evicts()) GTEST_SKIP() << "keeps everything";
   // Where a method itself protects as much as it keeps, the best of all that is protected stay.
@@ -295,6 +396,14 @@ TEST_P(SchedulerContract, TheNextRunIsLaterAndTheSameUntilThen) {
     EXPECT_EQ(made("when=stride,stride=8")->next_run(248, 248, half), Scheduler::kNever);
     EXPECT_EQ(made("when=decode")->next_run(0, 32, {.slots = 64}), 97);
     EXPECT_EQ(made("when=decode")->next_run(97, 32, {.slots = 64}), 98);
+    return;
+  }
+  if (is_of_decode()) {
+    EXPECT_THROW((void)made("when=prefill"), InvalidArgument);
+    EXPECT_THROW((void)made("when=stride"), InvalidArgument);
+    EXPECT_EQ(made("when=decode,every=1")->next_run(0, 100, half), 101);
+    EXPECT_EQ(made("when=both,every=1")->next_run(99, 100, half), 100);
+    EXPECT_EQ(made("when=both,every=3")->next_run(100, 100, half), 103);
     return;
   }
   EXPECT_EQ(made("when=prefill")->next_run(50, 100, half), 100);

@@ -155,6 +155,54 @@ TEST_P(KvPage, AWriteFillsItsSlotAndNoOther) {
   });
 }
 
+TEST_P(KvPage, AnUpdateChangesTheValueOfItsSlotAndNothingElse) {
+  Random random(83);
+  for_each_layout(DType::kF32, [&](const PageLayout& plain) {
+    PageLayout layout = plain;
+    layout.columns = AttentionColumns(AttentionColumn::kSum);
+    const auto num_slots = static_cast<std::size_t>(layout.num_slots);
+    const auto head_dim = static_cast<std::size_t>(layout.head_dim);
+    for (const std::int64_t count : {0, 1, 5}) {
+      Pages pages(layout, count);
+      for (std::size_t p = 0; p < pages.pages.size(); ++p) {
+        for (std::size_t i = 0; i < pages.num_elements(); ++i) {
+          pages.set_element(p, i, random.normal());
+        }
+      }
+      const auto addends = random.normals(count * layout.num_slots * layout.head_dim);
+      // Products by powers of two are exact, so that the sum is rounded once on any machine.
+      constexpr float kScales[] = {0.0f, 0.5f, 1.0f, -2.0f};
+      std::vector<kernels::ValueUpdate> updates;
+      std::vector<std::vector<std::byte>> expected;
+      for (std::size_t p = 0; p < pages.pages.size(); ++p) {
+        expected.emplace_back(pages.pages[p], pages.pages[p] + layout.page_bytes());
+        for (std::size_t slot = 0; slot < num_slots; ++slot) {
+          if (random.integer(0, 2) == 0) continue;
+          const float scale = kScales[random.integer(0, 3)];
+          const float* addend = addends.data() + (p * num_slots + slot) * head_dim;
+          updates.push_back({.addend = addend,
+                             .page = pages.pages[p],
+                             .slot = static_cast<std::int32_t>(slot),
+                             .scale = scale});
+          for (std::size_t d = 0; d < head_dim; ++d) {
+            const std::size_t element =
+                head_dim * num_slots + slot * static_cast<std::size_t>(layout.value_stride()) + d;
+            const float value = scale * pages.element(p, element) + addend[d];
+            std::memcpy(expected.back().data() + element * sizeof(float), &value, sizeof(value));
+          }
+        }
+      }
+      kernels::update_values(
+          exec_, {.layout = layout,
+                  .updates = {updates.data(), {static_cast<std::int64_t>(updates.size())}}});
+      pages.expect_canaries();
+      for (std::size_t p = 0; p < pages.pages.size(); ++p) {
+        ASSERT_EQ(std::memcmp(pages.pages[p], expected[p].data(), layout.page_bytes()), 0);
+      }
+    }
+  });
+}
+
 /// Ordinary numbers, and bit patterns of all kinds: subnormals, infinities, NaN, ties.
 float any_float(Random& random) {
   switch (random.integer(0, 3)) {
@@ -228,6 +276,9 @@ TEST_P(KvPage, LayoutsThatDoNotFitAreRefused) {
   EXPECT_THROW(
       kernels::write_slots(exec_, {.layout = make_page_layout(16, 8, DType::kF16), .writes = {}}),
       InvalidArgument);
+  EXPECT_THROW(kernels::update_values(
+                   exec_, {.layout = make_page_layout(16, 8, DType::kBf16), .updates = {}}),
+               InvalidArgument);
   EXPECT_THROW((void)make_page_layout(0, 8, DType::kF32), InvalidArgument);
   EXPECT_THROW((void)make_page_layout(24, 8, DType::kF32), InvalidArgument);
   EXPECT_THROW((void)make_page_layout(16, 0, DType::kF32), InvalidArgument);

@@ -1,12 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Schedulers on any number of ranks: the slots that are kept, and the text that follows, are those
-// of one rank.
+// Schedulers on any number of ranks: the slots that are kept, their values, and the text that
+// follows, are those of one rank.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <filesystem>
 
 #include "core/io/safetensors.hpp"
@@ -37,7 +38,8 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
   struct Outcome {
     std::vector<TokenId> tokens;
     std::vector<std::vector<Position>> keep;  // [L, Hkv], by the last pass
-    std::size_t page_bytes;                   // of all ranks, after eviction
+    std::vector<double> values;               // [L, Hkv, tokens, D], 0 where there is no slot
+    std::int64_t num_merged;
   };
   [[nodiscard]] Outcome run(Communicator& comm) const {
     launch::Runtime runtime(comm, options_);
@@ -54,6 +56,8 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
       }
       std::ranges::sort(outcome.keep[i]);
     }
+    outcome.values = values_of(runtime, comm);
+    outcome.num_merged = runtime.scheduling().stats().num_merged;
     runtime.cache().check_integrity();
     auto slots = runtime.cache().stats().num_slots;
     comm.all_reduce(std::span(&slots, 1), ReduceOp::kSum);
@@ -65,6 +69,31 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
         (num_computed - static_cast<std::size_t>(scores.next_position)) * outcome.keep.size();
     EXPECT_EQ(static_cast<std::size_t>(slots), expected) << "what was not kept is gone";
     return outcome;
+  }
+
+  /// A collective: those of all ranks, at the end.
+  [[nodiscard]] std::vector<double> values_of(launch::Runtime& runtime, Communicator& comm) const {
+    const ModelConfig& model = runtime.model();
+    const auto dim = static_cast<std::size_t>(model.head_dim);
+    const auto num_heads = static_cast<std::size_t>(model.num_kv_heads);
+    const std::size_t num_tokens =
+        request_.prompt.size() + static_cast<std::size_t>(request_.max_tokens);
+    std::vector<double> values(static_cast<std::size_t>(model.num_layers) * num_heads * num_tokens *
+                               dim);
+    KvCache::HeadContents head;
+    for (std::size_t i = 0; i < values.size() / (num_tokens * dim); ++i) {
+      runtime.cache().read_slots(runtime.scheduling().last_scores().sequence,
+                                 id_from<LayerId>(i / num_heads), id_from<HeadId>(i % num_heads),
+                                 false, true, head);
+      for (std::size_t s = 0; s < head.positions.size(); ++s) {
+        const std::size_t row = i * num_tokens + static_cast<std::size_t>(head.positions[s]);
+        for (std::size_t d = 0; d < dim; ++d) {
+          values[row * dim + d] = static_cast<double>(head.values[s * dim + d]);
+        }
+      }
+    }
+    comm.all_reduce(std::span(values), ReduceOp::kSum);
+    return values;
   }
 
   launch::RuntimeOptions options_;
@@ -90,6 +119,17 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   // Scores differ in their last bits with the number of ranks, so near ties may fall otherwise.
   EXPECT_GE(static_cast<double>(common), 0.995 * static_cast<double>(kept));
   EXPECT_EQ(outcome.tokens, expected.tokens);
+
+  ASSERT_EQ(outcome.values.size(), expected.values.size());
+  std::size_t num_equal = 0;
+  for (std::size_t i = 0; i < outcome.values.size(); ++i) {
+    if (std::abs(outcome.values[i] - expected.values[i]) < 1e-4) ++num_equal;
+  }
+  EXPECT_GE(static_cast<double>(num_equal), 0.995 * static_cast<double>(outcome.values.size()));
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), GetParam());
+  EXPECT_EQ(outcome.num_merged > 0, scheduler->merge_needs().merges);
+  EXPECT_NEAR(static_cast<double>(outcome.num_merged), static_cast<double>(expected.num_merged),
+              0.005 * static_cast<double>(expected.num_merged));
 }
 
 std::vector<std::string> evicting() {
@@ -100,6 +140,8 @@ std::vector<std::string> evicting() {
     }
   }
   names.emplace_back("streaming_llm:positions=compact,when=always,stride=100,every=5");
+  names.emplace_back("merging:scorer=h2o,when=always,stride=100,every=5");
+  names.emplace_back("cam:when=decode,every=4,window=8");
   return names;
 }
 

@@ -160,6 +160,52 @@ class Numbers {
     }
   }
 
+  /// Values of the slots that stay, after what goes was merged into them: [Hkv] of [kept, D].
+  [[nodiscard]] std::vector<std::vector<double>> merged(const Scheduler& scheduler,
+                                                        const KvBudget& budget) const {
+    Exec exec = Exec::cpu(1);
+    const SequenceScores scores = score(scheduler, budget);
+    std::vector<std::vector<std::int32_t>> evict(kKvHeads);
+    scheduler.select(scores, budget, evict);
+    std::vector<View<const float, 2>> keys, values;
+    for (std::int64_t h = 0; h < kKvHeads; ++h) {
+      keys.push_back({keys_.data() + h * kLength * kDim, {kLength, kDim}});
+      values.push_back({values_.data() + h * kLength * kDim, {kLength, kDim}});
+    }
+    std::vector<std::vector<ValueTerm>> terms(kKvHeads);
+    scheduler.merge(exec,
+                    {.sequence = SequenceId{0},
+                     .layer = LayerId{0},
+                     .next_position = kLength,
+                     .num_context = kLength,
+                     .heads = scores.heads,
+                     .evict = evict,
+                     .keys = keys,
+                     .values = values},
+                    terms);
+    std::vector<std::vector<double>> result(kKvHeads);
+    for (std::size_t h = 0; h < result.size(); ++h) {
+      for (std::int32_t slot = 0; slot < kLength; ++slot) {
+        if (std::ranges::binary_search(evict[h], slot)) continue;
+        for (std::int64_t d = 0; d < kDim; ++d) {
+          const auto of = [&](std::int32_t i) { return static_cast<double>(values[h].row(i)[d]); };
+          double own = 1;
+          double others = 0;
+          for (const ValueTerm& term : terms[h]) {
+            if (term.to != slot) continue;
+            if (term.from == slot) {
+              own = static_cast<double>(term.weight);
+            } else {
+              others += static_cast<double>(term.weight) * of(term.from);
+            }
+          }
+          result[h].push_back(own * of(slot) + others);
+        }
+      }
+    }
+    return result;
+  }
+
   /// Tokens [4, 28) are read again, as if tokens 28 and on were the second reading, and select()
   /// sees these slots alone.
   [[nodiscard]] SequenceScores reread_scores(const Scheduler& scheduler) const {
@@ -301,11 +347,34 @@ TEST(Golden, AKeyTurnsAsKeyRotationHasIt) {
   }
 }
 
+// MergingPress over Knorm: the sum of the values kept, and that of their absolute values.
+TEST(Golden, ValuesAreMergedAsMergingPressMergesThem) {
+  constexpr double kSums[kKvHeads] = {-2.92299, -4.01603};
+  constexpr double kAbsoluteSums[kKvHeads] = {63.58022, 60.21227};
+  const auto scheduler = make_policy("scheduler", scheduling::schedulers(), "merging:scorer=knorm");
+  const auto values = Numbers().merged(*scheduler, {.fraction = 0.5});
+  for (std::size_t h = 0; h < values.size(); ++h) {
+    double sum = 0;
+    double absolute = 0;
+    for (const double x : values[h]) {
+      sum += x;
+      absolute += std::abs(x);
+    }
+    EXPECT_NEAR(sum, kSums[h], 2e-5) << "head " << h;
+    EXPECT_NEAR(absolute, kAbsoluteSums[h], 2e-5) << "head " << h;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Kvpress, GoldenCases,
     testing::Values(
         Case{"Knorm",
              "knorm",
+             0.5,
+             {"0 2 5 7 13-18 22-24 28 29 32-35 38",
+              "0 2 5-7 9-11 13 16 18 23 24 28 30 32 34 37-39"}},
+        Case{"MergingKnorm",
+             "merging:scorer=knorm",
              0.5,
              {"0 2 5 7 13-18 22-24 28 29 32-35 38",
               "0 2 5-7 9-11 13 16 18 23 24 28 30 32 34 37-39"}},

@@ -118,6 +118,32 @@ void CacheModel::keep(const StreamId& id, const std::vector<std::int32_t>& keep)
   expect_equal();
 }
 
+void CacheModel::update_values(const StreamId& id, const std::vector<std::int32_t>& subscripts,
+                               float scale) {
+  const auto dim = static_cast<std::size_t>(shape_.head_dim);
+  const std::vector<Position> positions = cache_->positions(id);
+  std::vector<Slot>& slots = streams_.at({id.sequence, id.layer, id.shard, id.kv_head});
+  std::vector<float> values = {7.0f};  // it adds to what is there
+  cache_->read_values(id, subscripts, values);
+  ASSERT_EQ(values.size(), 1 + subscripts.size() * dim);
+  const std::vector<float> addends =
+      random_.normals(static_cast<std::int64_t>(subscripts.size() * dim));
+  std::vector<KvCache::ValueUpdate> updates;
+  for (std::size_t i = 0; i < subscripts.size(); ++i) {
+    const float* addend = addends.data() + i * dim;
+    updates.push_back({.slot = subscripts[i], .scale = scale, .addend = addend});
+    const Position position = positions[static_cast<std::size_t>(subscripts[i])];
+    const auto slot = std::ranges::find(slots, position, &Slot::position);
+    ASSERT_NE(slot, slots.end());
+    const std::vector<float> value(values.begin() + static_cast<std::ptrdiff_t>(1 + i * dim),
+                                   values.begin() + static_cast<std::ptrdiff_t>(1 + (i + 1) * dim));
+    ASSERT_TRUE(value == slot->value || value == rounded(slot->value)) << "position " << position;
+    for (std::size_t d = 0; d < dim; ++d) slot->value[d] = scale * value[d] + addend[d];
+  }
+  cache_->update_values(id, updates);
+  expect_equal();
+}
+
 /// What the sealed type makes of numbers.
 std::vector<float> CacheModel::rounded(std::vector<float> numbers) const {
   dispatch_dtype(cache_->sealed_layout().dtype, [&]<class T>() {
@@ -188,8 +214,10 @@ void CacheModel::expect_slots(const kernels::StreamView& view,
     for (const Slot& slot : *slots) {
       const auto found = std::ranges::find(expected, slot.position, &Slot::position);
       ASSERT_NE(found, expected.end()) << "position " << slot.position;
-      const Slot round{slot.position, rounded(found->key), rounded(found->value)};
-      ASSERT_TRUE(slot == round || (slots == &open && slot == *found));
+      // A slot of an open page may have been sealed before, and its value have changed since.
+      const bool is_open = slots == &open;
+      ASSERT_TRUE(slot.key == rounded(found->key) || (is_open && slot.key == found->key));
+      ASSERT_TRUE(slot.value == rounded(found->value) || (is_open && slot.value == found->value));
     }
   }
 }

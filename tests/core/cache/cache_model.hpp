@@ -45,6 +45,9 @@ class CacheModel {
   /// By subscripts into cache().positions(stream).
   void keep(const StreamId& stream, const std::vector<std::int32_t>& keep);
 
+  /// Values of slots, by such subscripts, become scale * value + something random.
+  void update_values(const StreamId& stream, const std::vector<std::int32_t>& slots, float scale);
+
   [[nodiscard]] KvCache& cache() { return *cache_; }
   /// A shard of this rank.
   [[nodiscard]] ShardId random_shard();
@@ -56,7 +59,6 @@ class CacheModel {
     Position position;
     std::vector<float> key;
     std::vector<float> value;
-    [[nodiscard]] bool operator==(const Slot&) const = default;
   };
   using Key = std::tuple<SequenceId, LayerId, ShardId, HeadId>;
 

@@ -101,12 +101,17 @@ TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
     } else if (random.integer(0, 2) == 0) {
       for (const StreamId& stream : model.cache().stream_ids()) {
         if (random.integer(0, 3) != 0) continue;
-        std::vector<std::int32_t> keep;
+        std::vector<std::int32_t> some;
         const auto length = static_cast<std::int32_t>(model.cache().positions(stream).size());
         for (std::int32_t i = 0; i < length; ++i) {
-          if (random.integer(0, 2) != 0) keep.push_back(i);
+          if (random.integer(0, 2) != 0) some.push_back(i);
         }
-        model.keep(stream, keep);
+        // Powers of two, so that a value is rounded once on any machine.
+        if (random.integer(0, 1) == 0) {
+          model.update_values(stream, some, random.integer(0, 1) == 0 ? 1.0f : 0.5f);
+        } else {
+          model.keep(stream, some);
+        }
       }
     } else {
       // The same positions in both layers, with gaps, spread over the shards of this rank.
@@ -163,6 +168,59 @@ TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
       ASSERT_NO_THROW((void)model.append(kLayer, batch)) << count << " rows, " << kib << " KiB";
     }
   }
+}
+
+TEST_P(KvCacheCodecs, ValuesChangeWhereTheyLieAndAreSealedChanged) {
+  Random random(126);
+  CacheModel model(random, shape());
+  model.add_sequence(kSequence);
+  for (const std::int32_t length : {1, 14, 1, 1, 14, 1, 1, 30}) {  // 15, 16, 17, ... in all
+    const auto next = static_cast<Position>(
+        model.cache().stream_ids().empty()
+            ? 0
+            : model.cache().positions({kSequence, kLayer, HeadId{0}, kShard}).size());
+    ASSERT_EQ(model.append(kLayer, rows(length, next)), AppendResult::kAppended);
+    for (const StreamId& stream : model.cache().stream_ids()) {
+      std::vector<std::int32_t> all(model.cache().positions(stream).size());
+      std::iota(all.begin(), all.end(), 0);
+      model.update_values(stream, {}, 2.0f);
+      model.update_values(stream, {all.front()}, 0.0f);
+      model.update_values(stream, {all.back()}, 0.5f);
+      model.update_values(stream, all, 1.0f);
+    }
+  }
+  // Holes are not slots.
+  for (const StreamId& stream : model.cache().stream_ids()) {
+    std::vector<std::int32_t> keep;
+    for (std::int32_t i = 0; i < 63; ++i) {
+      if (i % 9 != 4) keep.push_back(i);
+    }
+    model.keep(stream, keep);
+    model.update_values(stream, {0, 3, 4, 5, 20, 30, 55}, 0.5f);
+  }
+}
+
+TEST_P(KvCacheCodecs, UpdatesOfSlotsThatAreNotThereAreRefused) {
+  Random random(127);
+  CacheModel model(random, shape());
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(20)), AppendResult::kAppended);
+  const StreamId stream{kSequence, kLayer, HeadId{1}, kShard};
+  const std::vector<float> addend(16, 1.0f);
+  const auto refused = [&](const std::vector<std::int32_t>& slots) {
+    std::vector<KvCache::ValueUpdate> updates;
+    for (const std::int32_t slot : slots) {
+      updates.push_back({.slot = slot, .scale = 1, .addend = addend.data()});
+    }
+    EXPECT_THROW(model.cache().update_values(stream, updates), InvalidArgument);
+    std::vector<float> values;
+    EXPECT_THROW(model.cache().read_values(stream, slots, values), InvalidArgument);
+    model.expect_equal();
+  };
+  refused({20});
+  refused({-1});
+  refused({3, 3});
+  refused({4, 2});
 }
 
 TEST_P(KvCacheCodecs, AForkHoldsTheSameAndGoesItsOwnWay) {

@@ -185,6 +185,39 @@ TEST_F(KvPageCuda, MovesAndHidesSlotsWithTheirColumns) {
   }
 }
 
+TEST_F(KvPageCuda, UpdatesTheSameValues) {
+  for (const std::int32_t num_slots : kSlots) {
+    for (const std::int32_t head_dim : kHeadDims) {
+      const PageLayout layout = make_page_layout(num_slots, head_dim, DType::kF32);
+      const std::int64_t num_pages = 3;
+      const std::int64_t count = num_pages * num_slots / 2;
+      std::vector<std::byte> source = poisoned_pages(layout, num_pages);
+      for (std::size_t at = 0; at < source.size(); at += layout.page_bytes()) {
+        const auto elements =
+            random_.normals(static_cast<std::int64_t>(layout.position_offset() / sizeof(float)));
+        std::memcpy(source.data() + at, elements.data(), elements.size() * sizeof(float));
+      }
+      const auto addends = random_.normals(count * head_dim);
+      const auto update = [&](Exec& exec) {
+        Pages pages(exec, layout, source);
+        Array<float> addends_array(exec, addends);
+        std::vector<kernels::ValueUpdate> updates;
+        for (std::int64_t i = 0; i < count; ++i) {
+          // Powers of two: one rounding on either device.
+          updates.push_back({.addend = addends_array.data() + i * head_dim,
+                             .page = pages.page(2 * i / num_slots),
+                             .slot = static_cast<std::int32_t>(2 * i % num_slots),
+                             .scale = i % 3 == 0 ? 1.0f : 0.5f});
+        }
+        Array<kernels::ValueUpdate> updates_array(exec, updates);
+        kernels::update_values(exec, {.layout = layout, .updates = updates_array.view(count)});
+        return pages.host();
+      };
+      expect_equal(layout, update(gpu()), update(cpu()));
+    }
+  }
+}
+
 TEST_F(KvPageCuda, ConvertsBetweenAllTypesWithTheSameRounding) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   // Overflow, the last finite halves, subnormals, and ties of both 16-bit types.

@@ -1,0 +1,79 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Values of named slots: reading them, and changing them where they lie.
+#include <algorithm>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/cache/page_access.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+
+void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subscripts,
+                          std::vector<float>& values) const {
+  const Stream& stream = stream_of(id);
+  check_subscripts(subscripts, stream.num_slots(config_.page_slots));
+  DeviceBuffer<std::byte> decoded(exec_.device());
+  const std::byte* in_buffer = nullptr;  // the page that was decoded last
+  for (const std::int32_t place : places_of(stream, subscripts)) {
+    const kernels::SlotRef ref = slot_at(stream, place);
+    const std::byte* page = ref.page;
+    if (page != stream.open_page && !seals_in_place()) {
+      decoded.resize_discard(open_layout_.page_bytes());
+      std::byte* target = decoded.data();
+      if (in_buffer != page) codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
+      in_buffer = page;
+      page = target;
+    }
+    const float* row = reinterpret_cast<const float*>(page + open_layout_.key_bytes()) +
+                       static_cast<std::ptrdiff_t>(ref.slot) * open_layout_.value_stride();
+    values.insert(values.end(), row, row + open_layout_.head_dim);
+  }
+}
+
+void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> updates) {
+  Stream& stream = stream_of(id);
+  std::vector<std::int32_t> subscripts;
+  for (const ValueUpdate& update : updates) subscripts.push_back(update.slot);
+  check_subscripts(subscripts, stream.num_slots(config_.page_slots));
+  const std::vector<std::int32_t> places = places_of(stream, subscripts);
+  std::vector<kernels::ValueUpdate> named;
+  for (std::size_t i = 0; i < updates.size(); ++i) {
+    const kernels::SlotRef ref = slot_at(stream, places[i]);
+    named.push_back({.addend = updates[i].addend,
+                     .page = ref.page,
+                     .slot = ref.slot,
+                     .scale = updates[i].scale});
+  }
+  // Pages of the codec's own form one by one: they come first, for places ascend.
+  auto begin = named.begin();
+  while (!seals_in_place() && begin != named.end() && begin->page != stream.open_page) {
+    const auto end = std::find_if(
+        begin, named.end(), [&](const kernels::ValueUpdate& u) { return u.page != begin->page; });
+    update_sealed(begin->page, {begin, end});
+    begin = end;
+  }
+  const std::span<const kernels::ValueUpdate> open(begin, named.end());
+  kernels::update_values(
+      exec_,
+      {.layout = open_layout_, .updates = {open.data(), {static_cast<std::int64_t>(open.size())}}});
+}
+
+/// By way of an open page, so that any codec will do.
+void KvCache::update_sealed(std::byte* page, std::span<kernels::ValueUpdate> updates) {
+  DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
+  const std::byte* sealed = page;
+  std::byte* open = decoded.data();
+  codec_.unseal(exec_, open_layout_, {&sealed, {1}}, {&open, {1}});
+  for (kernels::ValueUpdate& update : updates) update.page = open;
+  kernels::update_values(
+      exec_, {.layout = open_layout_,
+              .updates = {updates.data(), {static_cast<std::int64_t>(updates.size())}}});
+  const std::byte* full = open;
+  codec_.seal(exec_, open_layout_, {&full, {1}}, {&page, {1}});
+  if (open_layout_.key_bounds) summarize(sealed_layout_, {page});
+}
+
+}  // namespace pikv
