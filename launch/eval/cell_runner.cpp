@@ -104,8 +104,14 @@ void CellRunner::run_reference(Mode mode, const ProgressCallback& on_step) {
   reference_ = std::move(reference);
 }
 
+RowFigure CellRunner::figure(std::span<const Request> requests) const {
+  if (measure_ == Measure::kKl) return reference_->divergence();
+  if (measure_ == Measure::kOutputError) return reference_->output_error();
+  return negative_log_likelihood(requests);
+}
+
 CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_step) {
-  if (measure_ == Measure::kKl && !reference_) run_reference(cell.mode, on_step);
+  if (compares_with_full_cache(measure_) && !reference_) run_reference(cell.mode, on_step);
   const auto start = std::chrono::steady_clock::now();
   RuntimeOptions options = options_;
   options.scheduler = cell.scheduler;
@@ -120,9 +126,7 @@ CellResult CellRunner::run(const SweepCell& cell, const ProgressCallback& on_ste
     outcome.completions = runtime.engine().run(requests, {}, on_step);
     outcome.means = score_answers(outcome.completions);
   } else {
-    const RowFigure figure =
-        measure_ == Measure::kKl ? reference_->divergence() : negative_log_likelihood(requests);
-    outcome = run_row_means(runtime.engine(), comm_, requests, figure, on_step);
+    outcome = run_row_means(runtime.engine(), comm_, requests, figure(requests), on_step);
     require_whole_texts(outcome.completions, options);
   }
 

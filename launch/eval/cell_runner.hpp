@@ -31,8 +31,9 @@ class CellRunner {
         gap_(gap),
         update_cache_(update_cache) {}
 
-  /// A collective; the result is the same on every rank, but for the seconds. The first cell of kKl
-  /// runs the full cache before, and keeps its distributions: samples x tokens x vocabulary floats.
+  /// A collective; the result is the same on every rank, but for the seconds. The first cell of
+  /// kKl and kOutputError runs the full cache before, and keeps its logits: samples x tokens x
+  /// vocabulary floats.
   [[nodiscard]] CellResult run(const SweepCell& cell, const ProgressCallback& on_step);
 
  private:
@@ -42,6 +43,8 @@ class CellRunner {
   void put_gaps(Runtime& runtime, std::vector<Request>& requests,
                 const ProgressCallback& on_step) const;
   void run_reference(Mode mode, const ProgressCallback& on_step);
+  /// Of the rows that a measure other than kScore is the mean of.
+  [[nodiscard]] RowFigure figure(std::span<const Request> requests) const;
 
   Communicator& comm_;
   const RuntimeOptions& options_;
