@@ -284,6 +284,7 @@ void SchedulingPass::apply(const KvBudget& budget) {
     }
   }
   move();
+  if (records_evictions_) evictions_[scores_.sequence].add(scores_, evict_, moves_);
 }
 
 void SchedulingPass::move() {
@@ -309,6 +310,20 @@ void SchedulingPass::move() {
     }
   }
 }
+
+EvictionRecord SchedulingPass::evictions(SequenceId sequence) const {
+  const auto found = evictions_.find(sequence);
+  return found == evictions_.end() ? EvictionRecord{} : found->second;
+}
+
+void SchedulingPass::fork(SequenceId from, SequenceId to) {
+  const auto found = evictions_.find(from);
+  if (found == evictions_.end()) return;
+  EvictionRecord copy = found->second;
+  evictions_[to] = std::move(copy);
+}
+
+void SchedulingPass::forget(SequenceId sequence) { evictions_.erase(sequence); }
 
 std::int64_t SchedulingPass::longest_head() const {
   std::size_t longest = 0;

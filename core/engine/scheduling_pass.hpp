@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/engine/eviction_record.hpp"
 #include "core/engine/reread_scores.hpp"
 #include "core/engine/slot_gather.hpp"
 #include "core/model/attention_tap.hpp"
@@ -59,6 +61,15 @@ class SchedulingPass {
   /// A collective, for each chunk of a sequence that the scheduler wants read again, before run().
   /// `copy` has read it and computes `next` next.
   void score_reread(SequenceId copy, const RereadChunk& chunk, Position next);
+
+  /// Keeps account of what leaves the caches of sequences from now on.
+  void record_evictions(bool record) { records_evictions_ = record; }
+  /// Of a sequence; empty when nothing was recorded.
+  [[nodiscard]] EvictionRecord evictions(SequenceId sequence) const;
+
+  /// `to` becomes a new sequence of which the same is known.
+  void fork(SequenceId from, SequenceId to);
+  void forget(SequenceId sequence);
 
   [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
   /// Bytes turned into slots, for so many sequences in the cache.
@@ -115,6 +126,8 @@ class SchedulingPass {
   std::vector<std::vector<std::int32_t>> evict_;
   std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
   std::vector<float> largest_scores_;         // [L, Hkv]
+  bool records_evictions_ = false;
+  std::unordered_map<SequenceId, EvictionRecord> evictions_;
   SchedulingStats stats_;
 };
 

@@ -14,22 +14,28 @@
 
 namespace pikv::launch {
 
+/// What all cells of a sweep have in common.
+struct CellSetting {
+  Measure measure = Measure::kScore;
+  /// Tokens that the model generates between a context and its question, in mode agnostic.
+  std::int64_t gap = 0;
+  /// The questions of a sample and their answers follow each other, the gap before the first.
+  bool update_cache = false;
+  /// Each cell is followed by a run of the full cache over the same tokens, see HitRate.
+  bool hit_rate = false;
+};
+
 class CellRunner {
  public:
   /// All references must outlive the runner. Scheduler and budget of the options are those of the
-  /// cells. `gap`: tokens that the model generates between a context and its question, in mode
-  /// agnostic. With `update_cache` the questions of a sample and their answers follow each other,
-  /// the gap before the first.
+  /// cells.
   CellRunner(Communicator& comm, const RuntimeOptions& options, const Tokenizer& tokenizer,
-             const std::vector<Sample>& samples, Measure measure, std::int64_t gap = 0,
-             bool update_cache = false)
+             const std::vector<Sample>& samples, const CellSetting& setting)
       : comm_(comm),
         options_(options),
         tokenizer_(tokenizer),
         samples_(samples),
-        measure_(measure),
-        gap_(gap),
-        update_cache_(update_cache) {}
+        setting_(setting) {}
 
   /// A collective; the result is the same on every rank, but for the seconds. The first cell of
   /// kKl and kOutputError runs the full cache before, and keeps its logits: samples x tokens x
@@ -37,6 +43,16 @@ class CellRunner {
   [[nodiscard]] CellResult run(const SweepCell& cell, const ProgressCallback& on_step);
 
  private:
+  /// A finished cell, with the requests that asked its questions.
+  struct Run {
+    CellResult result;
+    std::vector<Request> requests;
+    std::vector<Completion> completions;
+  };
+  [[nodiscard]] Run run_questions(const SweepCell& cell, const ProgressCallback& on_step);
+  [[nodiscard]] std::optional<double> hit_rate(const Run& run,
+                                               const ProgressCallback& on_step) const;
+  [[nodiscard]] RuntimeOptions full_cache_options() const;
   /// Of each question of each sample.
   [[nodiscard]] std::vector<Request> requests_of(const Runtime& runtime, Mode mode) const;
   [[nodiscard]] std::vector<double> score_answers(const std::vector<Completion>& completions) const;
@@ -50,9 +66,7 @@ class CellRunner {
   const RuntimeOptions& options_;
   const Tokenizer& tokenizer_;
   const std::vector<Sample>& samples_;
-  Measure measure_;
-  std::int64_t gap_;
-  bool update_cache_;
+  CellSetting setting_;
   std::optional<ReferenceRows> reference_;
 };
 

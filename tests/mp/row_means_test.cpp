@@ -88,7 +88,7 @@ TEST_F(RowMeansTest, TheLossOfAForcedTextEqualsTheHubImplementation) {
 TEST_F(RowMeansTest, PerplexityRisesWithWhatIsTakenAway) {
   const std::vector<Sample> samples = {sample(passkey_, 0, 300, 60), sample(passkey_, 40, 280, 60),
                                        sample(passkey_, 99, 250, 50)};
-  CellRunner runner(world(), options_, tokenizer_, samples, Measure::kPerplexity, 0);
+  CellRunner runner(world(), options_, tokenizer_, samples, {.measure = Measure::kPerplexity});
   const CellResult full = run(runner, "full", "1.0");
   ASSERT_EQ(full.groups.size(), 1u);
   EXPECT_EQ(full.groups[0].measure, Measure::kPerplexity);
@@ -111,7 +111,7 @@ TEST_F(RowMeansTest, TheDistanceFromTheFullCacheIsZeroForItselfAndGrowsWithEvict
   const std::vector<Sample> samples = {sample(text_, 0, 200, 60), sample(text_, 40, 180, 33),
                                        sample(text_, 99, 150, 50)};
   for (const Measure measure : {Measure::kKl, Measure::kOutputError}) {
-    CellRunner runner(world(), options_, tokenizer_, samples, measure, 0);
+    CellRunner runner(world(), options_, tokenizer_, samples, {.measure = measure});
     for (const char* scheduler : {"full", "keydiff"}) {
       const CellResult whole = run(runner, scheduler, "1.0");
       EXPECT_EQ(whole.groups[0].measure, measure);
