@@ -35,6 +35,10 @@ class Saving final : public Scheduler {
             std::span<std::vector<SlotMove>> moves) const override {
     inner_->move(scores, evict, moves);
   }
+  void adapt(const SequenceScores& scores, std::span<const std::vector<std::int32_t>> evict,
+             SequenceFeedback& feedback) const override {
+    inner_->adapt(scores, evict, feedback);
+  }
   [[nodiscard]] std::optional<std::string> head_table() const override { return path_; }
 
  private:

@@ -67,6 +67,9 @@ class SchedulingPass {
   /// Of a sequence; empty when nothing was recorded.
   [[nodiscard]] EvictionRecord evictions(SequenceId sequence) const;
 
+  /// What the last run over a sequence left to the next.
+  [[nodiscard]] SequenceFeedback feedback(SequenceId sequence) const;
+
   /// `to` becomes a new sequence of which the same is known.
   void fork(SequenceId from, SequenceId to);
   void forget(SequenceId sequence);
@@ -74,8 +77,9 @@ class SchedulingPass {
   [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
   /// Bytes turned into slots, for so many sequences in the cache.
   [[nodiscard]] KvBudget budget_of(std::int64_t num_sequences) const;
-  /// Schedules otherwise from now on; pages, columns and statistics stay. Throws InvalidArgument
-  /// for a scheduler that needs what is not recorded. `scheduler` must outlive the pass.
+  /// Schedules otherwise from now on; pages, columns and statistics stay, feedback is forgotten.
+  /// Throws InvalidArgument for a scheduler that needs what is not recorded. `scheduler` must
+  /// outlive the pass.
   void switch_to(const Scheduler& scheduler, const KvBudget& budget);
 
   [[nodiscard]] std::int64_t num_switches() const { return num_switches_; }
@@ -98,6 +102,12 @@ class SchedulingPass {
     LayerId layer;
     std::vector<std::vector<std::int64_t>> counts;  // [Hkv, R]
     std::vector<HeadScores> heads;                  // [Hkv]
+  };
+
+  /// What is known of a sequence from its earlier runs.
+  struct Memory {
+    SequenceFeedback feedback;
+    EvictionRecord evictions;
   };
 
   void score(SlotGather::Layer& layer, const KvBudget& budget, Scored& scored);
@@ -127,7 +137,7 @@ class SchedulingPass {
   std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
   std::vector<float> largest_scores_;         // [L, Hkv]
   bool records_evictions_ = false;
-  std::unordered_map<SequenceId, EvictionRecord> evictions_;
+  std::unordered_map<SequenceId, Memory> memories_;
   SchedulingStats stats_;
 };
 

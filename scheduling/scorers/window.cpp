@@ -68,6 +68,7 @@ class SnapKv final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.query_rows = window_, .keys = true};
   }
+  [[nodiscard]] bool gives_attention() const override { return true; }
   [[nodiscard]] Protection protection(std::int64_t) const override {
     return {.sinks = 0, .recents = window_};
   }
@@ -97,6 +98,7 @@ class Tova final : public Scorer {
  public:
   explicit Tova(const Protection& protection) : protection_(protection) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {.query_rows = 1, .keys = true}; }
+  [[nodiscard]] bool gives_attention() const override { return true; }
   [[nodiscard]] Protection protection(std::int64_t) const override { return protection_; }
 
   void score(Exec& exec, const LayerSlots& slots,
