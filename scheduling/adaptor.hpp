@@ -38,6 +38,10 @@ class Adaptor : public Scheduler {
             std::span<std::vector<SlotMove>> moves) const override {
     inner().move(scores, evict, moves);
   }
+  void adapt(const SequenceScores& scores, std::span<const std::vector<std::int32_t>> evict,
+             SequenceFeedback& feedback) const override {
+    inner().adapt(scores, evict, feedback);
+  }
   [[nodiscard]] std::optional<std::string> head_table() const override {
     return inner().head_table();
   }

@@ -7,6 +7,7 @@
 #include "kernels/common/error.hpp"
 #include "scheduling/allocators/makers.hpp"
 #include "scheduling/composed.hpp"
+#include "scheduling/feedback.hpp"
 #include "scheduling/makers.hpp"
 #include "scheduling/saving.hpp"
 #include "scheduling/scorers/makers.hpp"
@@ -89,7 +90,18 @@ std::unique_ptr<const Scheduler> make_adakv(PolicyOptions options) {
     return compose(std::move(scorer), make_factory_ada_allocator(floor, normalizes), options);
   }
   auto scorer = make_base_scorer(options, "snapkv");
-  return compose(std::move(scorer), make_ada_allocator(floor), options);
+  const double target = options.number("target", 0, 0.01, 1);
+  if (target == 0) return compose(std::move(scorer), make_ada_allocator(floor), options);
+  require(scorer->gives_attention(), "adakv",
+          "target is a share of attention, which the scorer does not give (snapkv does)");
+  Feedback feedback{.target = target};
+  feedback.gain = options.number("gain", feedback.gain, 0.001, 2);
+  feedback.least = options.number("least", feedback.least, 0.01, 1);
+  feedback.most = options.number("most", feedback.most, 1, 100);
+  // One run has nothing to learn from.
+  auto scheduler = compose(std::move(scorer), make_ada_allocator(floor), options,
+                           make_top_selector(), {.when = "always", .every = 64});
+  return make_feedback(std::move(scheduler), feedback);
 }
 
 std::unique_ptr<const Scheduler> make_global(PolicyOptions options) {

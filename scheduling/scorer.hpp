@@ -35,6 +35,8 @@ class Scorer {
   virtual ~Scorer() = default;
 
   [[nodiscard]] virtual SchedulerNeeds needs() const = 0;
+  /// Whether scores are attention weights or sums of them, and their own sum a mass.
+  [[nodiscard]] virtual bool gives_attention() const { return false; }
   /// What the method itself always keeps, of a head that may keep `budget_slots`.
   [[nodiscard]] virtual Protection protection(std::int64_t /*budget_slots*/) const { return {}; }
   /// scores[h][i] of slot i of KV head h; sized by the caller.

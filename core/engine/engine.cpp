@@ -191,7 +191,7 @@ ActiveSequence Engine::begin_with(const SharedStart& start, const Request& reque
   ActiveSequence sequence = *starts_.find(start);
   const SequenceId from = std::exchange(sequence.id, id);
   fork_on_all_ranks(parts_.cache, parts_.comm, from, id);
-  parts_.tap.fork(from, id);
+  fork_records(from, id);
   if (starts_.take(start)) {
     finished_.push_back(from);
     if (!keep_finished_) forget_finished();
@@ -214,7 +214,7 @@ void Engine::share_contexts(std::size_t num_requests) {
     ActiveSequence copy = sequence;
     copy.id = id_from<SequenceId>(num_requests + index(sequence.id));
     fork_on_all_ranks(parts_.cache, parts_.comm, sequence.id, copy.id);
-    parts_.tap.fork(sequence.id, copy.id);
+    fork_records(sequence.id, copy.id);
     starts_.put(context, std::move(copy));
   }
 }
@@ -357,8 +357,14 @@ void Engine::schedule(std::span<const Request> requests) {
 /// The cache of a sequence goes, unless somebody begins with it.
 void Engine::finish(ActiveSequence& sequence, FinishReason reason) {
   const std::size_t request_idx = index(sequence.id);
-  completions_[request_idx].reason = reason;
-  completions_[request_idx].kv_bytes = parts_.cache.page_bytes(sequence.id);
+  Completion& completion = completions_[request_idx];
+  completion.reason = reason;
+  completion.kv_bytes = parts_.cache.page_bytes(sequence.id);
+  if (keep_histories_) {
+    completion.computed.assign(sequence.tokens.begin(),
+                               sequence.tokens.begin() + sequence.num_computed);
+    completion.evictions = parts_.scheduling.evictions(sequence.id);
+  }
   const SharedStart end{.request_idx = request_idx, .with_answer = true};
   if (starts_.is_wanted(end)) {
     starts_.put(end, sequence);
@@ -381,10 +387,22 @@ void Engine::reread(const ActiveSequence& sequence) {
   stats_.reread_seconds += seconds_since(start);
 }
 
+void Engine::keep_histories(bool keep) {
+  keep_histories_ = keep;
+  parts_.scheduling.record_evictions(keep);
+}
+
+/// What is known of a sequence beside its cache.
+void Engine::fork_records(SequenceId from, SequenceId to) {
+  parts_.tap.fork(from, to);
+  parts_.scheduling.fork(from, to);
+}
+
 void Engine::forget_finished() {
   for (const SequenceId sequence : finished_) {
     parts_.cache.remove_sequence(sequence);
     parts_.tap.forget(sequence);
+    parts_.scheduling.forget(sequence);
   }
   finished_.clear();
 }

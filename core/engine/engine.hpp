@@ -85,6 +85,10 @@ class Engine {
   /// Keeps the cache of the sequences of a run until the next run, for those who look into it.
   void keep_finished_sequences(bool keep) { keep_finished_ = keep; }
 
+  /// Completions of later runs say what went through the caches of their sequences, and when it
+  /// left.
+  void keep_histories(bool keep);
+
   /// Of all later runs; an empty one ends it.
   void observe_logits(LogitsObserver observer) { logits_observer_ = std::move(observer); }
   /// The same; it must outlive them. Null ends it.
@@ -112,6 +116,7 @@ class Engine {
   void schedule(std::span<const Request> requests);
   void reread(const ActiveSequence& sequence);
   void drop_ended();
+  void fork_records(SequenceId from, SequenceId to);
   void forget_finished();
 
   EngineParts parts_;
@@ -129,6 +134,7 @@ class Engine {
   std::vector<std::int64_t> sampled_;  // by active sequence; -1: no new token in this step
   std::vector<SequenceId> finished_;   // still in the cache
   bool keep_finished_ = false;
+  bool keep_histories_ = false;
   LogitsObserver logits_observer_;
   ContextObserver* context_observer_ = nullptr;
 };

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/base/ids.hpp"
+#include "core/engine/eviction_record.hpp"
 #include "core/engine/sampler.hpp"
 
 namespace pikv {
@@ -68,6 +69,9 @@ struct Completion {
   std::vector<TokenId> tokens;  // generated, without the stop token
   FinishReason reason = FinishReason::kMaxTokens;
   std::size_t kv_bytes = 0;  // pages of the sequence on this rank when it ended
+  // Where asked for, see Engine::keep_histories:
+  std::vector<TokenId> computed = {};  // all that went through its cache
+  EvictionRecord evictions = {};       // what left it again
 };
 
 /// Steps that only prefill or mix both count as prefill; steps of decode rows alone as decode. The

@@ -64,6 +64,7 @@ void SchedulingPass::switch_to(const Scheduler& scheduler, const KvBudget& budge
   scheduler_ = &scheduler;
   budget_ = budget;
   needs_ = needs;
+  for (auto& [sequence, memory] : memories_) memory.feedback = {};
   ++num_switches_;
 }
 
@@ -77,7 +78,7 @@ void SchedulingPass::run(const ScheduledSequence& sequence, std::int64_t num_seq
   scores_.num_kv_heads = parts_.model.num_kv_heads;
   scores_.heads.resize(num_heads);
   counts_.resize(num_heads);
-  const KvBudget budget = budget_of(num_sequences);
+  const KvBudget budget = budget_of(num_sequences).scaled(feedback(sequence.id).budget_factor);
 
   // Keys and values of one layer a rank at a time; what is small goes at once.
   const std::int64_t at_once = needs_.keys || needs_.values ? parts_.comm.size() : num_layers;
@@ -279,6 +280,9 @@ void SchedulingPass::apply(const KvBudget& budget) {
     }
   }
   move();
+  Memory& memory = memories_[scores_.sequence];
+  scheduler_->adapt(scores_, evict_, memory.feedback);
+  if (records_evictions_) memory.evictions.add(scores_, evict_, moves_);
 }
 
 void SchedulingPass::move() {
@@ -299,6 +303,25 @@ void SchedulingPass::move() {
     }
   }
 }
+
+EvictionRecord SchedulingPass::evictions(SequenceId sequence) const {
+  const auto found = memories_.find(sequence);
+  return found == memories_.end() ? EvictionRecord{} : found->second.evictions;
+}
+
+SequenceFeedback SchedulingPass::feedback(SequenceId sequence) const {
+  const auto found = memories_.find(sequence);
+  return found == memories_.end() ? SequenceFeedback{} : found->second.feedback;
+}
+
+void SchedulingPass::fork(SequenceId from, SequenceId to) {
+  const auto found = memories_.find(from);
+  if (found == memories_.end()) return;
+  Memory copy = found->second;
+  memories_[to] = std::move(copy);
+}
+
+void SchedulingPass::forget(SequenceId sequence) { memories_.erase(sequence); }
 
 std::int64_t SchedulingPass::longest_head() const {
   std::size_t longest = 0;

@@ -10,10 +10,12 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/engine/eviction_record.hpp"
 #include "core/engine/merge_pass.hpp"
 #include "core/engine/reread_scores.hpp"
 #include "core/engine/slot_gather.hpp"
@@ -63,11 +65,24 @@ class SchedulingPass {
   /// `copy` has read it and computes `next` next.
   void score_reread(SequenceId copy, const RereadChunk& chunk, Position next);
 
+  /// Keeps account of what leaves the caches of sequences from now on.
+  void record_evictions(bool record) { records_evictions_ = record; }
+  /// Of a sequence; empty when nothing was recorded.
+  [[nodiscard]] EvictionRecord evictions(SequenceId sequence) const;
+
+  /// What the last run over a sequence left to the next.
+  [[nodiscard]] SequenceFeedback feedback(SequenceId sequence) const;
+
+  /// `to` becomes a new sequence of which the same is known.
+  void fork(SequenceId from, SequenceId to);
+  void forget(SequenceId sequence);
+
   [[nodiscard]] const Scheduler& scheduler() const { return *scheduler_; }
   /// Bytes turned into slots, for so many sequences in the cache.
   [[nodiscard]] KvBudget budget_of(std::int64_t num_sequences) const;
-  /// Schedules otherwise from now on; pages, columns and statistics stay. Throws InvalidArgument
-  /// for a scheduler that needs what is not recorded. `scheduler` must outlive the pass.
+  /// Schedules otherwise from now on; pages, columns and statistics stay, feedback is forgotten.
+  /// Throws InvalidArgument for a scheduler that needs what is not recorded. `scheduler` must
+  /// outlive the pass.
   void switch_to(const Scheduler& scheduler, const KvBudget& budget);
 
   [[nodiscard]] std::int64_t num_switches() const { return num_switches_; }
@@ -91,6 +106,12 @@ class SchedulingPass {
     LayerId layer;
     std::vector<std::vector<std::int64_t>> counts;  // [Hkv, R]
     std::vector<HeadScores> heads;                  // [Hkv]
+  };
+
+  /// What is known of a sequence from its earlier runs.
+  struct Memory {
+    SequenceFeedback feedback;
+    EvictionRecord evictions;
   };
 
   void score(SlotGather::Layer& layer, const KvBudget& budget, Scored& scored);
@@ -120,6 +141,8 @@ class SchedulingPass {
   std::vector<std::vector<std::int32_t>> evict_;
   std::vector<std::vector<SlotMove>> moves_;  // [L, Hkv]
   std::vector<float> largest_scores_;         // [L, Hkv]
+  bool records_evictions_ = false;
+  std::unordered_map<SequenceId, Memory> memories_;
   SchedulingStats stats_;
 };
 

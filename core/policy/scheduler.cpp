@@ -52,6 +52,18 @@ std::int64_t KvBudget::of(std::int64_t n, std::int64_t num_tokens) const {
   return std::clamp<std::int64_t>(kept, 1, n);
 }
 
+KvBudget KvBudget::scaled(double factor) const {
+  ensure(!bytes, "bytes are slots before a budget is scaled");
+  KvBudget result = *this;
+  if (fraction) result.fraction = std::min(1.0, *fraction * factor);
+  if (slots) {
+    // A budget that says "all" may be as large as the type: it stays within it.
+    const double count = std::min(static_cast<double>(*slots) * factor, 0x1p62);
+    result.slots = std::max<std::int64_t>(1, std::llround(count));
+  }
+  return result;
+}
+
 void Scheduler::score_reread(Exec&, const LayerSlots&, const RereadChunk&,
                              std::span<std::vector<float>>) const {}
 

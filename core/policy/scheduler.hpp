@@ -72,6 +72,8 @@ struct KvBudget {
 
   /// For a head of n slots, after `num_tokens` tokens: at least 1 where there is one, at most n.
   [[nodiscard]] std::int64_t of(std::int64_t n, std::int64_t num_tokens) const;
+  /// So many times the fraction, at most 1, or the slots, rounded, at least 1. Of no bytes.
+  [[nodiscard]] KvBudget scaled(double factor) const;
 };
 
 /// Mean and covariance of the queries of one layer before RoPE, over all positions from
@@ -131,6 +133,12 @@ struct SequenceScores {
   std::int64_t num_context;
   std::int64_t num_kv_heads;
   std::vector<HeadScores> heads;  // [L, Hkv], the slots in any order
+};
+
+/// What the runs of a scheduler leave to the next run over the same sequence. It belongs to the
+/// sequence: a copy has a copy, and it is forgotten with the cache.
+struct SequenceFeedback {
+  double budget_factor = 1;  // by which the user's budget is multiplied, see KvBudget::scaled
 };
 
 class PageReader;  // core/policy/page_reader.hpp
@@ -223,6 +231,14 @@ class Scheduler {
   virtual void move(const SequenceScores& /*scores*/,
                     std::span<const std::vector<std::int32_t>> /*evict*/,
                     std::span<std::vector<SlotMove>> /*moves*/) const {}
+
+  /// Called after select(): what the next run over the sequence is to know. Its score() and
+  /// select() get the user's budget times the factor; next_run() always gets the user's. Such a
+  /// function as select(); nothing changes unless it is overridden.
+  virtual void adapt(const SequenceScores& /*scores*/,
+                     std::span<const std::vector<std::int32_t>> /*evict*/,
+                     SequenceFeedback& /*feedback*/) const {}
+
   /// A file that is to get the largest score of each head, over all that was scheduled.
   [[nodiscard]] virtual std::optional<std::string> head_table() const { return std::nullopt; }
 };

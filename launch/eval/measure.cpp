@@ -54,22 +54,30 @@ std::string_view name(Measure measure) {
       return "perplexity";
     case Measure::kKl:
       return "kl";
+    case Measure::kOutputError:
+      return "output_error";
   }
   return "?";
 }
 
+bool compares_with_full_cache(Measure measure) {
+  return measure == Measure::kKl || measure == Measure::kOutputError;
+}
+
 Measure parse_measure(std::string_view text) {
-  for (const Measure measure : {Measure::kScore, Measure::kPerplexity, Measure::kKl}) {
+  for (const Measure measure :
+       {Measure::kScore, Measure::kPerplexity, Measure::kKl, Measure::kOutputError}) {
     if (text == name(measure)) return measure;
   }
-  throw InvalidArgument(fmt::format("measure: '{}' is not one of score, perplexity, kl", text));
+  throw InvalidArgument(
+      fmt::format("measure: '{}' is not one of score, perplexity, kl, output_error", text));
 }
 
 Estimate estimate(Measure measure, std::span<const double> scores) {
   if (measure == Measure::kScore) return estimate_score(scores);
   const double value = mean(scores);
   const double half = scores.size() > 1 ? normal_margin(scores) : 0.0;
-  if (measure == Measure::kKl) {
+  if (compares_with_full_cache(measure)) {
     return {.value = value, .low = std::max(0.0, value - half), .high = value + half};
   }
   return {.value = std::exp(value), .low = std::exp(value - half), .high = std::exp(value + half)};

@@ -11,12 +11,15 @@
 namespace pikv::launch {
 
 enum class Measure : std::uint8_t {
-  kScore,       // of answers, in [0, 1]: higher is better
-  kPerplexity,  // scores are mean negative log likelihoods, in nats a token; lower is better
-  kKl,          // KL(full || compressed) of next-token distributions, in nats; lower is better
+  kScore,        // of answers, in [0, 1]: higher is better
+  kPerplexity,   // scores are mean negative log likelihoods, in nats a token; lower is better
+  kKl,           // KL(full || compressed) of next-token distributions, in nats; lower is better
+  kOutputError,  // ||y - y_full|| / ||y_full|| of the logits y of a token; lower is better
 };
 
 [[nodiscard]] std::string_view name(Measure measure);
+/// Whether its scores compare a run with one of the full cache.
+[[nodiscard]] bool compares_with_full_cache(Measure measure);
 /// Throws InvalidArgument listing the known names.
 [[nodiscard]] Measure parse_measure(std::string_view name);
 

@@ -59,6 +59,9 @@ class Eval final : public Program {
         ->capture_default_str();
     app.add_flag("--update-cache", update_cache_,
                  "Ask the questions of a sample one after another; each and its answer stay");
+    app.add_flag("--hit-rate", hit_rate_,
+                 "Measure the share of a full cache's attention that falls on what is held, by a "
+                 "second run over the same tokens");
     app.add_option("--seed", seed_, "Of the samples")->capture_default_str();
     app.add_option("--output", output_,
                    "File of finished cells, JSON lines; those found there are not run again");
@@ -90,6 +93,9 @@ class Eval final : public Program {
       measure_ = task->measure();
       check_modes(*task);
       check_gap(*task);
+      require(!hit_rate_ || !options_.stream, "hit-rate",
+              "a sequence that outgrows the model's context has no full cache beside it, so not "
+              "with --stream");
       samples_ = task->samples(*tokenizer_, task_options);
     });
     results_.resize(cells_.size());
@@ -174,7 +180,7 @@ class Eval final : public Program {
 
   /// One cell after another, its model divided over the ranks.
   void run_together(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
-    CellRunner runner(comm, options_, *tokenizer_, samples_, runner_config());
+    CellRunner runner(comm, options_, *tokenizer_, samples_, cell_setting());
     for (std::size_t i = 0; i < pending.size(); ++i) {
       CellResult result = runner.run(cells_[pending[i]], [&](std::int64_t done, std::int64_t all) {
         bar.update(static_cast<std::int64_t>(i) * all + done,
@@ -189,7 +195,7 @@ class Eval final : public Program {
   /// Each cell on one rank, which has the whole model.
   void run_alone(Communicator& comm, const std::vector<std::size_t>& pending, ProgressBar& bar) {
     const std::unique_ptr<Communicator> alone = make_single_communicator();
-    CellRunner runner(*alone, options_, *tokenizer_, samples_, runner_config());
+    CellRunner runner(*alone, options_, *tokenizer_, samples_, cell_setting());
     std::int64_t num_done = 0;
     spread_cells(
         comm, pending,
@@ -204,11 +210,12 @@ class Eval final : public Program {
         });
   }
 
-  [[nodiscard]] CellRunnerConfig runner_config() const {
+  [[nodiscard]] CellSetting cell_setting() const {
     return {.measure = measure_,
             .gap = gap_,
             .update_cache = update_cache_,
-            .draws_maps = maps_.has_value()};
+            .draws_maps = maps_.has_value(),
+            .hit_rate = hit_rate_};
   }
 
   void print(const Communicator& comm) const {
@@ -247,10 +254,11 @@ class Eval final : public Program {
     common.num_threads = 0;  // changes the speed, not the answers
     return fmt::format(
         "--task {} --file {} --text-file {} --samples {} --length {} --depth {} --gap {} "
-        "--seed {}{} {}",
+        "--seed {}{}{} {}",
         task_, file_.value_or("-"), text_file_.value_or("-"), num_samples_,
         fmt::join(lengths_, ","), fmt::join(depths_, ","), gap_, seed_,
-        update_cache_ ? " --update-cache" : "", describe(common, 0));
+        update_cache_ ? " --update-cache" : "", hit_rate_ ? " --hit-rate" : "",
+        describe(common, 0));
   }
 
   RuntimeOptions options_;
@@ -263,6 +271,7 @@ class Eval final : public Program {
   std::vector<std::string> modes_ = {"agnostic"};
   std::int64_t gap_ = 0;
   bool update_cache_ = false;
+  bool hit_rate_ = false;
   std::uint64_t seed_ = 0;
   std::optional<std::string> output_;
   bool json_ = false;

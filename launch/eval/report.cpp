@@ -25,6 +25,10 @@ std::string read_text(const CellResult& result) {
   return fmt::format("{} ({:.2f} %)", pages, 100 * *result.attention_read);
 }
 
+std::string hit_rate_text(const CellResult& result) {
+  return result.hit_rate ? fmt::format("{:.4f}", *result.hit_rate) : "-";
+}
+
 std::string score_text(const GroupResult& group) {
   const Estimate estimate = group.estimate();
   if (group.measure != Measure::kScore) {
@@ -54,8 +58,11 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
   for (const CellResult& result : results) {
     read_width = std::max(read_width, read_text(result).size());
   }
+  const bool has_hit_rates = std::ranges::any_of(
+      results, [](const CellResult& result) { return result.hit_rate.has_value(); });
   std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10} {:>{}}", "mode", "scheduler",
                                  width, "budget", "kept", "KV bytes", "read", read_width);
+  if (has_hit_rates) text += fmt::format(" {:>8}", "hit rate");
   for (const GroupResult& group : results.front().groups) {
     text += fmt::format(" {:>{}}", group.group, kScoreWidth);
   }
@@ -64,6 +71,7 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
     text += fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10} {:>{}}", name(cells[i].mode),
                         cells[i].scheduler, width, cells[i].budget, results[i].kept,
                         bytes_text(results[i].kv_bytes), read_text(results[i]), read_width);
+    if (has_hit_rates) text += fmt::format(" {:>8}", hit_rate_text(results[i]));
     for (const GroupResult& group : results[i].groups) {
       text += fmt::format(" {:>{}}", score_text(group), kScoreWidth);
     }
@@ -77,7 +85,7 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
   std::string text =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
       "scheduling_seconds,seconds,pages_read,attention_read,"
-      "top_pages_read\n";
+      "top_pages_read,hit_rate\n";
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const CellResult& result = results[i];
     for (const GroupResult& group : result.groups) {
@@ -100,7 +108,8 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
           fmt::format("{}", result.seconds),
           fmt::format("{}", result.pages_read),
           result.attention_read ? fmt::format("{}", *result.attention_read) : "",
-          result.top_pages_read ? fmt::format("{}", *result.top_pages_read) : ""};
+          result.top_pages_read ? fmt::format("{}", *result.top_pages_read) : "",
+          result.hit_rate ? fmt::format("{}", *result.hit_rate) : ""};
       text += fmt::format("{}\n", fmt::join(fields, ","));
     }
   }

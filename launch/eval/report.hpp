@@ -12,12 +12,14 @@
 
 namespace pikv::launch {
 
-/// One line a cell, under a line of names; one column a group of the first result.
+/// One line a cell, under a line of names; one column a group of the first result, and one of hit
+/// rates where some result has it.
 [[nodiscard]] std::string to_table(std::span<const SweepCell> cells,
                                    std::span<const CellResult> results);
 
 /// RFC 4180 with line feeds: one line for each group of each cell, under a line of names. A field
-/// is empty where there is nothing to say: unknown bytes, right answers of what is no answer.
+/// is empty where there is nothing to say: unknown bytes, right answers of what is no answer,
+/// what was not measured.
 [[nodiscard]] std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                                  std::span<const CellResult> results);
 

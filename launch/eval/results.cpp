@@ -33,6 +33,7 @@ CellResult parse_result(const Json& json) {
     result.top_pages_read = json.at("top_pages_read").get<double>();
   }
   result.map = json.value("map", "");
+  if (json.contains("hit_rate")) result.hit_rate = json.at("hit_rate").get<double>();
   for (const auto& [group, value] : json.at("groups").items()) {
     result.groups.push_back({.group = group,
                              .scores = value.at("scores").get<std::vector<double>>(),
@@ -66,6 +67,7 @@ void put(Json& json, const CellResult& result) {
   json["pages_read"] = result.pages_read;
   if (result.attention_read) json["attention_read"] = *result.attention_read;
   if (result.top_pages_read) json["top_pages_read"] = *result.top_pages_read;
+  if (result.hit_rate) json["hit_rate"] = *result.hit_rate;
   json["seconds"] = result.seconds;
   json["scheduling_seconds"] = result.scheduling_seconds;
   for (const GroupResult& group : result.groups) json["groups"][group.group] = json_of(group);

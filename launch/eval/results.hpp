@@ -14,9 +14,9 @@
 
 namespace pikv::launch {
 
-/// One JSON object: mode, scheduler, budget, kept, KV bytes, seconds, and for each group its
-/// scores, their sum, mean and 95 % margin; of other measures than scores the value and its
-/// interval.
+/// One JSON object: mode, scheduler, budget, kept, KV bytes, the hit rate if it was measured,
+/// seconds, and for each group its scores, their sum, mean and 95 % margin; of other measures than
+/// scores the value and its interval.
 [[nodiscard]] std::string to_json_line(const SweepCell& cell, const CellResult& result,
                                        const std::string& setting);
 

@@ -50,16 +50,14 @@ RowFigure ReferenceRows::keeper(std::span<const Request> requests) {
   rows_.clear();
   for (const Request& request : requests) rows_.emplace_back(request.forced_tokens.size());
   return [this](std::size_t request_idx, std::size_t token_idx, std::span<const float> logits) {
-    rows_[request_idx][token_idx] = log_probabilities(logits);
+    rows_[request_idx][token_idx].assign(logits.begin(), logits.end());
     return 0.0;
   };
 }
 
 RowFigure ReferenceRows::divergence() const {
   return [this](std::size_t request_idx, std::size_t token_idx, std::span<const float> logits) {
-    const std::vector<float>& reference = rows_[request_idx][token_idx];
-    require(reference.size() == logits.size(), "kl", "another rank has the reference of token ",
-            token_idx, " of request ", request_idx);
+    const std::vector<float> reference = log_probabilities(at(request_idx, token_idx, logits));
     const std::vector<float> row = log_probabilities(logits);
     double sum = 0;
     for (std::size_t i = 0; i < row.size(); ++i) {
@@ -68,6 +66,31 @@ RowFigure ReferenceRows::divergence() const {
     }
     return sum;
   };
+}
+
+RowFigure ReferenceRows::output_error() const {
+  return [this](std::size_t request_idx, std::size_t token_idx, std::span<const float> logits) {
+    const std::span<const float> reference = at(request_idx, token_idx, logits);
+    double squares = 0;
+    double reference_squares = 0;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const auto y = static_cast<double>(reference[i]);
+      const double difference = static_cast<double>(logits[i]) - y;
+      squares += difference * difference;
+      reference_squares += y * y;
+    }
+    require(reference_squares > 0, "output_error", "all reference logits of token ", token_idx,
+            " of request ", request_idx, " are 0, so that no error is relative to them");
+    return std::sqrt(squares / reference_squares);
+  };
+}
+
+std::span<const float> ReferenceRows::at(std::size_t request_idx, std::size_t token_idx,
+                                         std::span<const float> logits) const {
+  const std::vector<float>& reference = rows_[request_idx][token_idx];
+  require(reference.size() == logits.size(), "eval", "another rank has the reference of token ",
+          token_idx, " of request ", request_idx);
+  return reference;
 }
 
 }  // namespace pikv::launch

@@ -35,17 +35,24 @@ struct RowMeans {
                                      std::span<const Request> requests, const RowFigure& figure,
                                      const ProgressCallback& on_step);
 
-/// The distributions of a model with its full cache, which others are compared with. Rows stay on
-/// the rank that had them: forced tokens are run by the same rank under every scheduler.
+/// What a model says with its full cache, which others are compared with. Rows stay on the rank
+/// that had them: forced tokens are run by the same rank under every scheduler.
 class ReferenceRows {
  public:
   /// A figure that keeps the rows: all of them, V floats each.
   [[nodiscard]] RowFigure keeper(std::span<const Request> requests);
   /// KL(reference || row) in nats; 0 for the same logits.
   [[nodiscard]] RowFigure divergence() const;
+  /// ||row - reference|| / ||reference|| in the Euclidean norm of the logits as they are, so that a
+  /// constant added to all of them counts, which divergence() does not see; 0 for the same logits.
+  [[nodiscard]] RowFigure output_error() const;
 
  private:
-  std::vector<std::vector<std::vector<float>>> rows_;  // log p of request, token; empty elsewhere
+  /// The row to compare with.
+  [[nodiscard]] std::span<const float> at(std::size_t request_idx, std::size_t token_idx,
+                                          std::span<const float> logits) const;
+
+  std::vector<std::vector<std::vector<float>>> rows_;  // logits of request, token; empty elsewhere
 };
 
 }  // namespace pikv::launch

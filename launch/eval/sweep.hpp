@@ -53,6 +53,8 @@ struct CellResult {
   double pages_read = 1;                   // fraction of pages, where a scheduler chooses
   std::optional<double> attention_read{};  // fraction of its weight that they have, if measured
   std::optional<double> top_pages_read{};  // fraction of the best pages that are among them
+  /// Share of a full cache's attention that falls on what was held, if measured, see HitRate.
+  std::optional<double> hit_rate{};
   double scheduling_seconds = 0;
   double seconds = 0;
   std::string map = {};  // of the first context, an SVG document, where asked for

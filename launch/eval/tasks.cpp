@@ -24,6 +24,8 @@ constexpr std::array kTasks = {
                     "Bengio et al. 2003, A neural probabilistic language model", make_perplexity},
     PolicyRow<Task>{"kl", "how far the next token's distribution is from the full cache's",
                     "Kullback and Leibler 1951", make_kl},
+    PolicyRow<Task>{"output_error", "relative error of the logits against the full cache's",
+                    "the Euclidean norm", make_output_error},
     PolicyRow<Task>{"ids", "contexts and questions of a file, as token ids", "kvpress, NVIDIA 2024",
                     make_ids},
     PolicyRow<Task>{"task_file", "contexts and questions of a file of JSON lines",

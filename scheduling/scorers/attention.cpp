@@ -23,6 +23,7 @@ class H2O final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.columns = AttentionColumns(AttentionColumn::kSum), .in_order = false};
   }
+  [[nodiscard]] bool gives_attention() const override { return true; }
   [[nodiscard]] Protection protection(std::int64_t budget_slots) const override {
     return {.sinks = 0, .recents = share_of(recent_, budget_slots)};
   }
@@ -44,6 +45,7 @@ class ObservedAttention final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.columns = AttentionColumns(AttentionColumn::kSum), .in_order = false};
   }
+  [[nodiscard]] bool gives_attention() const override { return true; }
 
   void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
     for (std::size_t h = 0; h < scores.size(); ++h) {

@@ -103,6 +103,7 @@ class SnapKv final : public Scorer {
   [[nodiscard]] SchedulerNeeds needs() const override {
     return {.query_rows = options_.window, .keys = true};
   }
+  [[nodiscard]] bool gives_attention() const override { return true; }
   [[nodiscard]] Protection protection(std::int64_t) const override {
     return {.sinks = 0, .recents = options_.window};
   }
@@ -133,6 +134,7 @@ class Tova final : public Scorer {
   Tova(const Protection& protection, bool over_layer)
       : protection_(protection), over_layer_(over_layer) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {.query_rows = 1, .keys = true}; }
+  [[nodiscard]] bool gives_attention() const override { return true; }
   [[nodiscard]] Protection protection(std::int64_t) const override { return protection_; }
 
   void score(Exec& exec, const LayerSlots& slots,

@@ -125,6 +125,25 @@ TEST(Eval, AConversationHoldsItsQuestionsAndAnswers) {
   EXPECT_GT(talk["kv_bytes"], apart["kv_bytes"]) << "a mean over the questions";
 }
 
+TEST(Eval, HitRatesAreMeasuredWhenAskedFor) {
+  const TempFolder folder;
+  const std::string output = (folder.path() / "results.jsonl").string();
+  const std::vector<json> without = json_lines(eval({"--json", "--output", output}).out);
+  const std::vector<json> with = json_lines(eval({"--json", "--output", output, "--hit-rate"}).out);
+  ASSERT_EQ(with.size(), without.size());
+  for (std::size_t i = 0; i < with.size(); ++i) {
+    EXPECT_FALSE(without[i].contains("hit_rate"));
+    for (const char* key : {"kept", "kv_bytes", "groups"}) EXPECT_EQ(with[i][key], without[i][key]);
+  }
+  for (const std::size_t i : {0u, 3u}) {
+    EXPECT_EQ(with[i]["hit_rate"], 1.0);
+    EXPECT_LT(with[i + 1]["hit_rate"], 1.0);
+    EXPECT_LT(with[i + 2]["hit_rate"], with[i + 1]["hit_rate"]) << "a smaller budget";
+  }
+  EXPECT_EQ(json_lines(eval({"--json", "--output", output, "--hit-rate"}).out), with)
+      << "kept with the results, apart from those without";
+}
+
 TEST(Eval, RanksMayShareTheModelOrTheCells) {
   if (!has_launcher()) GTEST_SKIP() << "needs MPI";
   const std::vector<json> alone = json_lines(eval({"--json"}).out);

@@ -107,19 +107,22 @@ TEST_F(RowMeansTest, PerplexityRisesWithWhatIsTakenAway) {
   EXPECT_LT(least.kv_bytes, full.kv_bytes);
 }
 
-TEST_F(RowMeansTest, TheDivergenceFromTheFullCacheIsZeroForItselfAndGrowsWithEviction) {
+TEST_F(RowMeansTest, TheDistanceFromTheFullCacheIsZeroForItselfAndGrowsWithEviction) {
   const std::vector<Sample> samples = {sample(text_, 0, 200, 60), sample(text_, 40, 180, 33),
                                        sample(text_, 99, 150, 50)};
-  CellRunner runner(world(), options_, tokenizer_, samples, {.measure = Measure::kKl});
-  for (const char* scheduler : {"full", "keydiff"}) {
-    const CellResult whole = run(runner, scheduler, "1.0");
-    EXPECT_EQ(whole.groups[0].scores, std::vector<double>(3, 0.0)) << scheduler;
-  }
-  double last = 0;
-  for (const char* budget : {"0.9", "0.5", "0.05"}) {
-    const double kl = run(runner, "keydiff", budget).groups[0].estimate().value;
-    EXPECT_GT(kl, last) << budget;
-    last = kl;
+  for (const Measure measure : {Measure::kKl, Measure::kOutputError}) {
+    CellRunner runner(world(), options_, tokenizer_, samples, {.measure = measure});
+    for (const char* scheduler : {"full", "keydiff"}) {
+      const CellResult whole = run(runner, scheduler, "1.0");
+      EXPECT_EQ(whole.groups[0].measure, measure);
+      EXPECT_EQ(whole.groups[0].scores, std::vector<double>(3, 0.0)) << scheduler;
+    }
+    double last = 0;
+    for (const char* budget : {"0.9", "0.5", "0.05"}) {
+      const double distance = run(runner, "keydiff", budget).groups[0].estimate().value;
+      EXPECT_GT(distance, last) << name(measure) << " with " << budget;
+      last = distance;
+    }
   }
 }
 
@@ -132,6 +135,19 @@ TEST_F(RowMeansTest, DivergenceWeighsByTheReference) {
   EXPECT_NEAR(reference.divergence()(0, 0, q), 0.5 * std::log(0.5 / 0.9) + 0.5 * std::log(5.0),
               1e-6);
   EXPECT_EQ(reference.divergence()(0, 0, p), 0.0);
+}
+
+TEST_F(RowMeansTest, TheOutputErrorIsRelativeToTheReference) {
+  const Request request{.prompt = {1}, .max_tokens = 1, .forced_tokens = {2, 2}};
+  ReferenceRows reference;
+  const std::vector<float> zeros = {0, 0, 0};
+  const RowFigure keep = reference.keeper({&request, 1});
+  (void)keep(0, 0, std::vector<float>{1, -2, 2});
+  (void)keep(0, 1, zeros);
+  EXPECT_THROW((void)reference.output_error()(0, 1, zeros), InvalidArgument);
+  EXPECT_DOUBLE_EQ(reference.output_error()(0, 0, std::vector<float>{1, -2, 2}), 0.0);
+  EXPECT_DOUBLE_EQ(reference.output_error()(0, 0, zeros), 1.0);
+  EXPECT_DOUBLE_EQ(reference.output_error()(0, 0, std::vector<float>{5, -5, 2}), 5.0 / 3.0);
 }
 
 }  // namespace

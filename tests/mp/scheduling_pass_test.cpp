@@ -58,6 +58,13 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
     }
     outcome.values = values_of(runtime, comm);
     outcome.num_merged = runtime.scheduling().stats().num_merged;
+    // What runs leave to the next ones is the same on every rank.
+    const double factor = runtime.scheduling().feedback(SequenceId{0}).budget_factor;
+    std::vector<double> factors(static_cast<std::size_t>(comm.size()));
+    comm.all_gather(std::as_bytes(std::span(&factor, 1)),
+                    std::as_writable_bytes(std::span(factors)));
+    EXPECT_EQ(factors, std::vector<double>(factors.size(), factor));
+    EXPECT_EQ(factor != 1, options_.scheduler.find("target") != std::string::npos);
     runtime.cache().check_integrity();
     auto slots = runtime.cache().stats().num_slots;
     comm.all_reduce(std::span(&slots, 1), ReduceOp::kSum);
@@ -142,6 +149,7 @@ std::vector<std::string> evicting() {
   names.emplace_back("streaming_llm:positions=compact,when=always,stride=100,every=5");
   names.emplace_back("merging:scorer=h2o,when=always,stride=100,every=5");
   names.emplace_back("cam:when=decode,every=4,window=8");
+  names.emplace_back("adakv:target=0.9,window=16,stride=100,every=5");
   return names;
 }
 

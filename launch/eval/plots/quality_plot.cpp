@@ -68,6 +68,8 @@ std::string_view label_of(Measure measure) {
       return "perplexity (lower is better)";
     case Measure::kKl:
       return "KL to the full cache, nats (lower is better)";
+    case Measure::kOutputError:
+      return "relative error of the logits (lower is better)";
   }
   return "";
 }

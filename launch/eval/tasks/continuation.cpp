@@ -70,7 +70,7 @@ class Continuation final : public Task {
     const Books books(tokenizer, *options.text_file);
     const std::vector<TokenId> beginning = tokenizer.encode("");  // of a sequence, if it has one
     std::vector<Sample> samples;
-    // Both measures read the same windows.
+    // All measures read the same windows.
     const std::string spec = fmt::format("text:continuation={}", num_tokens_);
     for (const Cell& cell : cells_without_depth(spec, options)) {
       if (cell.length <= static_cast<std::int64_t>(beginning.size())) {
@@ -120,6 +120,10 @@ std::unique_ptr<const Task> make_perplexity(PolicyOptions options) {
 
 std::unique_ptr<const Task> make_kl(PolicyOptions options) {
   return make_continuation(Measure::kKl, std::move(options));
+}
+
+std::unique_ptr<const Task> make_output_error(PolicyOptions options) {
+  return make_continuation(Measure::kOutputError, std::move(options));
 }
 
 }  // namespace pikv::launch

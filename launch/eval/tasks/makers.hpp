@@ -25,6 +25,7 @@ std::unique_ptr<const Task> make_longeval(PolicyOptions options);
 /// continuation: tokens that are judged after each context.
 std::unique_ptr<const Task> make_perplexity(PolicyOptions options);
 std::unique_ptr<const Task> make_kl(PolicyOptions options);
+std::unique_ptr<const Task> make_output_error(PolicyOptions options);
 std::unique_ptr<const Task> make_ids(PolicyOptions options);
 std::unique_ptr<const Task> make_task_file(PolicyOptions options);
 

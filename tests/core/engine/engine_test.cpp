@@ -366,6 +366,56 @@ TEST_F(SharedContexts, ATurnThatDoesNotFitEndsWithoutAToken) {
   EXPECT_EQ(parts->cache().page_bytes(), 0u);
 }
 
+TEST_F(SharedContexts, HistoriesSayWhatIsInTheCaches) {
+  options_.budget_text = "0.3";
+  std::vector<Request> requests = sharing();
+  requests.push_back(request(30, 9));
+  requests.push_back(request(20, 9));
+  requests.back().start = {.request_idx = 6, .with_answer = true};
+  for (const char* scheduler : {"full", "random:when=both,every=3", "keydiff:when=always,stride=9",
+                                "streaming_llm:positions=compact,when=always,stride=9,every=2"}) {
+    SCOPED_TRACE(scheduler);
+    options_.scheduler = scheduler;
+    const auto parts = runtime();
+    parts->engine().keep_finished_sequences(true);
+    EXPECT_TRUE(parts->engine().run(requests)[0].computed.empty()) << "nobody asked";
+    parts->engine().keep_histories(true);
+    const Request other = request(77, 9);  // of the same number, and forgotten with its sequence
+    (void)parts->engine().run({&other, 1});
+    const auto completions = parts->engine().run(requests);
+    const bool moves = std::string_view(scheduler).find("compact") != std::string_view::npos;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const Completion& completion = completions[i];
+      const auto num_computed = static_cast<Position>(completion.computed.size());
+      const Request& first = requests[i == 7 ? 6 : i];
+      EXPECT_TRUE(std::ranges::equal(std::span(completion.computed).first(first.prompt.size()),
+                                     first.prompt));
+      for (std::int64_t layer = 0; layer < parts->model().num_layers; ++layer) {
+        for (std::int64_t h = 0; h < parts->model().num_kv_heads; ++h) {
+          KvCache::HeadContents slots;
+          parts->cache().read_slots(id_from<SequenceId>(i), id_from<LayerId>(layer),
+                                    id_from<HeadId>(h), false, false, slots);
+          std::ranges::sort(slots.positions);
+          const auto gone = completion.evictions.gone_after(
+              static_cast<std::size_t>(layer * parts->model().num_kv_heads + h));
+          std::vector<Position> left;
+          for (Position p = 0; p < num_computed; ++p) {
+            const auto at = static_cast<std::size_t>(p);
+            if (at >= gone.size() || gone[at] == kNoPosition) left.push_back(p);
+          }
+          if (moves) {
+            EXPECT_EQ(slots.positions.size(), left.size()) << "request " << i;
+          } else {
+            EXPECT_EQ(slots.positions, left) << "request " << i;
+          }
+        }
+      }
+    }
+    parts->engine().keep_histories(false);
+    EXPECT_TRUE(parts->engine().run(requests)[0].computed.empty());
+  }
+}
+
 TEST_F(SharedContexts, AFullPoolLeavesNothingBehind) {
   const std::vector<Request> requests = sharing();
   options_.kv_shards = 1;

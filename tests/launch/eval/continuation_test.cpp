@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Windows of books: the tasks perplexity and kl.
+// Windows of books: the tasks perplexity, kl and output_error.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -67,12 +67,16 @@ TEST_F(Continuation, IsAWindowOfOneBook) {
   EXPECT_LT(num_digits, 40);
 }
 
-TEST_F(Continuation, BothMeasuresReadTheSameWindows) {
+TEST_F(Continuation, AllMeasuresReadTheSameWindows) {
   const std::vector<Sample> perplexity = samples_of("perplexity", options_);
   const std::vector<Sample> kl = samples_of("kl", options_);
+  const std::vector<Sample> error = samples_of("output_error", options_);
   ASSERT_EQ(kl.size(), perplexity.size());
+  ASSERT_EQ(error.size(), perplexity.size());
+  EXPECT_EQ(error[0].group, "output_error");
   for (std::size_t i = 0; i < kl.size(); ++i) {
     EXPECT_EQ(window_of(kl[i]), window_of(perplexity[i]));
+    EXPECT_EQ(window_of(error[i]), window_of(perplexity[i]));
     EXPECT_EQ(kl[i].questions[0].continuation.size(), 128u);
   }
   options_.seed = 1;

@@ -43,15 +43,18 @@ TEST(Measure, PerplexityIsTheExponentialOfTheMean) {
   EXPECT_DOUBLE_EQ(estimate(Measure::kPerplexity, Scores{2}).high, std::exp(2.0));
 }
 
-TEST(Measure, DivergencesAreNotBelowZero) {
-  const Estimate kl = estimate(Measure::kKl, Scores{0.0, 1.0});
-  EXPECT_DOUBLE_EQ(kl.value, 0.5);
-  EXPECT_EQ(kl.low, 0.0);
-  EXPECT_NEAR(kl.high, 0.5 + 1.959964 * 0.5, 1e-9);
+TEST(Measure, DistancesFromTheFullCacheAreNotBelowZero) {
+  for (const Measure measure : {Measure::kKl, Measure::kOutputError}) {
+    const Estimate distance = estimate(measure, Scores{0.0, 1.0});
+    EXPECT_DOUBLE_EQ(distance.value, 0.5) << name(measure);
+    EXPECT_EQ(distance.low, 0.0) << name(measure);
+    EXPECT_NEAR(distance.high, 0.5 + 1.959964 * 0.5, 1e-9) << "and may be above 1";
+  }
 }
 
 TEST(Measure, NamesAreReadBack) {
-  for (const Measure measure : {Measure::kScore, Measure::kPerplexity, Measure::kKl}) {
+  for (const Measure measure :
+       {Measure::kScore, Measure::kPerplexity, Measure::kKl, Measure::kOutputError}) {
     EXPECT_EQ(parse_measure(name(measure)), measure);
   }
   EXPECT_THROW((void)parse_measure("loss"), InvalidArgument);

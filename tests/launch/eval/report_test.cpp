@@ -25,6 +25,7 @@ std::vector<CellResult> results() {
            .pages_read = 0.125,
            .attention_read = 0.75,
            .top_pages_read = 0.5,
+           .hit_rate = 0.96875,
            .scheduling_seconds = 0.5,
            .seconds = 2}};
 }
@@ -33,7 +34,7 @@ TEST(Report, CsvHasALineForEachGroupOfEachCell) {
   const std::string head =
       "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
       "scheduling_seconds,seconds,pages_read,attention_read,"
-      "top_pages_read\n";
+      "top_pages_read,hit_rate\n";
   EXPECT_TRUE(to_csv("niah:keys=4,queries=2", kCells, results())
                   .starts_with(head + "\"niah:keys=4,queries=2\",agnostic,full,"));
   const std::string text = to_csv("t", kCells, results());
@@ -44,7 +45,9 @@ TEST(Report, CsvHasALineForEachGroupOfEachCell) {
             std::string::npos)
       << "unknown bytes are an empty field\n"
       << text;
-  EXPECT_NE(text.find(",2,0.125,0.75,0.5\n"), std::string::npos) << "what decode read\n" << text;
+  EXPECT_NE(text.find(",2,0.125,0.75,0.5,0.96875\n"), std::string::npos) << "what decode read\n"
+                                                                         << text;
+  EXPECT_NE(text.find(",1.5,1,,,\n"), std::string::npos) << "what was not measured\n" << text;
   EXPECT_EQ(std::ranges::count(text, '\n'), 5);
 }
 
@@ -56,6 +59,15 @@ TEST(Report, TheTableHasALineForEachCell) {
         "snapkv:window=32,kernel=5", "0.2500          - 0.1250 (75.00 %)"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
+}
+
+TEST(Report, HitRatesAreAColumnWhereOneWasMeasured) {
+  std::vector<CellResult> some = results();
+  const std::string text = to_table(kCells, some);
+  EXPECT_NE(text.find(" hit rate "), std::string::npos) << text;
+  EXPECT_NE(text.find(" (75.00 %)   0.9688 "), std::string::npos) << text;
+  some[1].hit_rate.reset();
+  EXPECT_EQ(to_table(kCells, some).find("hit rate"), std::string::npos);
 }
 
 TEST(Report, OtherMeasuresAreGivenWithTheirIntervals) {

@@ -118,6 +118,7 @@ class ResultFiles : public testing::Test {
                      .pages_read = 0.25,
                      .attention_read = 0.75,
                      .top_pages_read = 0.5,
+                     .hit_rate = 0.875,
                      .scheduling_seconds = 1.5,
                      .seconds = 2.5};
 };
@@ -132,6 +133,7 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   EXPECT_EQ(found->pages_read, 0.25);
   EXPECT_EQ(found->attention_read, 0.75);
   EXPECT_EQ(found->top_pages_read, 0.5);
+  EXPECT_EQ(found->hit_rate, 0.875);
   EXPECT_EQ(found->seconds, 2.5);
   ASSERT_EQ(found->groups.size(), 3u);
   EXPECT_EQ(found->groups[1].measure, Measure::kScore);

@@ -81,7 +81,9 @@ TEST_F(Plots, QualityIsDrawnAgainstSlotsWhereBytesAreUnknown) {
 
 TEST_F(Plots, MeasuresThatShouldBeLowSaySo) {
   for (CellResult& result : results_) {
-    result.groups = {{"p", {4.0, 5.0}, Measure::kPerplexity}, {"k", {0.1, 0.2}, Measure::kKl}};
+    result.groups = {{"p", {4.0, 5.0}, Measure::kPerplexity},
+                     {"k", {0.1, 0.2}, Measure::kKl},
+                     {"e", {0.1, 0.2}, Measure::kOutputError}};
   }
   const auto perplexity = parse_xml(quality_plot("p", cells_, results_));
   EXPECT_TRUE(has(texts_of(perplexity, "text"), "perplexity (lower is better)"));
@@ -90,6 +92,8 @@ TEST_F(Plots, MeasuresThatShouldBeLowSaySo) {
       has(texts_of(perplexity, "title"), "full, budget 1.0, aware: 90.02 (33.79 to 239.8)"));
   const auto kl = parse_xml(quality_plot("k", cells_, results_));
   EXPECT_TRUE(has(texts_of(kl, "text"), "KL to the full cache, nats (lower is better)"));
+  const auto error = parse_xml(quality_plot("e", cells_, results_));
+  EXPECT_TRUE(has(texts_of(error, "text"), "relative error of the logits (lower is better)"));
   for (CellResult& result : results_) result.groups[1].scores = {0, 0};
   EXPECT_NO_THROW((void)parse_xml(quality_plot("k", cells_, results_))) << "all alike";
 }
