@@ -60,12 +60,12 @@ class MergePass {
   void gather_and_decide(const Scheduler& scheduler, const Selection& selection,
                          const MergeNeeds& needs, std::int64_t first, std::int64_t last);
   void share(const Selection& selection, std::int64_t first, std::int64_t last);
-  void put_in_order(const Selection& selection, std::size_t head);
-  void read(const Selection& selection, std::size_t head);
+  void put_in_order(const Selection& selection, std::size_t head_idx);
+  void read(const Selection& selection, std::size_t head_idx);
   [[nodiscard]] bool leaves_its_rank(const Selection& selection, std::size_t first,
                                      std::size_t last) const;
   void exchange(const Selection& selection, std::size_t first, std::size_t last);
-  void update(const Selection& selection, std::size_t head,
+  void update(const Selection& selection, std::size_t head_idx,
               std::vector<class MessageFields>& messages);
   [[nodiscard]] std::span<const float> value_of(const Head& head, std::int32_t slot) const;
   [[nodiscard]] static std::int32_t owner(std::span<const std::int64_t> counts, std::int32_t slot);
