@@ -47,7 +47,8 @@ class AttentionMapTest : public testing::TestWithParam<std::string> {
     KvCache::HeadContents slots;
     runtime_->cache().read_slots(SequenceId{0}, id_from<LayerId>(layer), id_from<HeadId>(kv_head),
                                  true, false, slots);
-    const AttentionTap::Rows rows = runtime_->tap().rows(SequenceId{0}, id_from<LayerId>(layer), 0);
+    AttentionTap::Rows rows;
+    runtime_->tap().read_rows(SequenceId{0}, id_from<LayerId>(layer), 0, rows);
     Weights weights;
     for (std::size_t r = 0; r < rows.positions.size(); ++r) {
       const Position own = rows.positions[r];
