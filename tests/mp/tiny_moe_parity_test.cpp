@@ -58,8 +58,8 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
   /// Runs a prompt in chunks and, from position `first` on, calls see(position, logits) on the rank
   /// that has the row.
   template <class See>
-  void prefill(const std::vector<TokenId>& prompt, std::size_t first, const See& see) {
-    launch::Runtime runtime(world(), options_);
+  static void prefill(launch::Runtime& runtime, const std::vector<TokenId>& prompt,
+                      std::size_t first, const See& see) {
     runtime.cache().add_sequence(SequenceId{0});
     std::vector<ActiveSequence> active = {{.id = SequenceId{0},
                                            .tokens = prompt,
@@ -83,6 +83,7 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
       }
       active[0].num_computed += plan.num_tokens;
     }
+    runtime.cache().remove_sequence(SequenceId{0});
   }
 
   SafetensorsFile reference_;
@@ -90,6 +91,7 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
 };
 
 TEST_P(TinyMoeParity, LogitsOfTheLastPositionsEqualTheHubImplementation) {
+  launch::Runtime runtime(world(), options_);
   for (const std::string name : {"text", "passkey", "niah"}) {
     const std::vector<TokenId> prompt = tokens_of(reference_.tensor(name + ".input_ids"));
     const std::vector<float> expected = to_floats(reference_.tensor(name + ".logits_last8"));
@@ -97,7 +99,7 @@ TEST_P(TinyMoeParity, LogitsOfTheLastPositionsEqualTheHubImplementation) {
     for (const float x : expected) scale = std::max(scale, std::abs(x));
     float worst = 0.0f;
     const std::size_t first = prompt.size() - kLastRows;
-    prefill(prompt, first, [&](std::size_t position, View<const float, 2> logits) {
+    prefill(runtime, prompt, first, [&](std::size_t position, View<const float, 2> logits) {
       const std::size_t row = position - first;
       const auto width = static_cast<std::size_t>(logits.size());
       for (std::size_t i = 0; i < width; ++i) {
@@ -137,7 +139,8 @@ TEST_P(TinyMoeParity, TheLossOfTheTextEqualsTheHubImplementation) {
   const auto loss = make_policy("loss", distillation::losses(), "next_token");
   const std::vector<TokenId> prompt = tokens_of(reference_.tensor("text.input_ids"));
   double total = 0.0;
-  prefill(prompt, 0, [&](std::size_t position, View<const float, 2> logits) {
+  launch::Runtime runtime(world(), options_);
+  prefill(runtime, prompt, 0, [&](std::size_t position, View<const float, 2> logits) {
     if (position + 1 == prompt.size()) return;
     float row_loss = NAN;
     loss->evaluate(logits, {&prompt[position + 1], 1}, {&row_loss, 1});
