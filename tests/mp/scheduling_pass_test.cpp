@@ -128,9 +128,11 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   EXPECT_EQ(outcome.tokens, expected.tokens);
 
   ASSERT_EQ(outcome.values.size(), expected.values.size());
+  // A slot that is kept otherwise moves the values of later tokens by a little; what is merged
+  // wrongly moves them by as much as values are large.
   std::size_t num_equal = 0;
   for (std::size_t i = 0; i < outcome.values.size(); ++i) {
-    if (std::abs(outcome.values[i] - expected.values[i]) < 1e-4) ++num_equal;
+    if (std::abs(outcome.values[i] - expected.values[i]) < 1e-2) ++num_equal;
   }
   EXPECT_GE(static_cast<double>(num_equal), 0.995 * static_cast<double>(outcome.values.size()));
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(), GetParam());
