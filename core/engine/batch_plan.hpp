@@ -5,7 +5,6 @@
 // every rank computes the same one.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -33,11 +32,6 @@ struct ActiveSequence {
 
   [[nodiscard]] std::int64_t num_pending() const {
     return static_cast<std::int64_t>(tokens.size()) - num_computed;
-  }
-  /// How many tokens are computed when a step must have ended.
-  [[nodiscard]] std::int64_t next_stop() const {
-    const bool inside = shares_context && num_computed < num_context;
-    return inside ? std::min(next_run, num_context) : next_run;
   }
 };
 
