@@ -75,8 +75,8 @@ std::vector<std::int32_t> worst(const HeadScores& head, const Protection& protec
       front = decides ? head.scores[static_cast<std::size_t>(best)]
                       : std::numeric_limits<float>::infinity();
     };
-    // While protected slots are not among the worst they cannot be: counted without a branch, most
-    // runs of slots have no candidate.
+    // Once the best of the worst is a slot without protection, no protected one is kept after it.
+    // Counted without a branch: most runs of slots then have no candidate.
     constexpr std::size_t kAtOnce = 64;
     const auto oldest = static_cast<Position>(std::min<std::int64_t>(protection.sinks, next));
     const auto newest = static_cast<Position>(std::max<std::int64_t>(next - protection.recents, 0));

@@ -9,6 +9,27 @@
 namespace pikv::scheduling {
 namespace {
 
+/// A slot of some head of a layer.
+struct Candidate {
+  double score;
+  Position position;
+  std::size_t head;
+};
+
+/// Adds to the count of each head how many of the best `num_winners` candidates are its own.
+void add_winners(std::vector<Candidate>& candidates, std::int64_t num_winners,
+                 std::span<std::int64_t> counts) {
+  std::ranges::sort(candidates, [](const Candidate& a, const Candidate& b) {
+    if (a.score != b.score) return a.score > b.score;
+    if (a.position != b.position) return a.position < b.position;
+    return a.head < b.head;
+  });
+  for (std::size_t i = 0; i < candidates.size() && static_cast<std::int64_t>(i) < num_winners;
+       ++i) {
+    ++counts[candidates[i].head];
+  }
+}
+
 class Ada final : public Allocator {
  public:
   explicit Ada(double floor) : floor_(floor) {}
@@ -25,11 +46,6 @@ class Ada final : public Allocator {
  private:
   void allocate_layer(std::span<const HeadScores> heads, Position next, const KvBudget& budget,
                       const Protection& protection, std::span<std::int64_t> counts) const {
-    struct Candidate {
-      float score;
-      Position position;
-      std::size_t head;
-    };
     std::vector<Candidate> candidates;
     // Of the layer, so that what a head gave up once others may still use later.
     const std::int64_t whole_share = budget.of(next, next);
@@ -48,17 +64,11 @@ class Ada final : public Allocator {
       left -= floor;
       for (std::size_t i = static_cast<std::size_t>(floor); i < order.size(); ++i) {
         const auto slot = static_cast<std::size_t>(order[i]);
-        candidates.push_back({heads[h].scores[slot], heads[h].positions[slot], h});
+        candidates.push_back(
+            {static_cast<double>(heads[h].scores[slot]), heads[h].positions[slot], h});
       }
     }
-    std::ranges::sort(candidates, [](const Candidate& a, const Candidate& b) {
-      if (a.score != b.score) return a.score > b.score;
-      if (a.position != b.position) return a.position < b.position;
-      return a.head < b.head;
-    });
-    for (std::size_t i = 0; i < candidates.size() && static_cast<std::int64_t>(i) < left; ++i) {
-      ++counts[candidates[i].head];
-    }
+    add_winners(candidates, left, counts);
   }
 
   double floor_;
@@ -80,12 +90,6 @@ class FactoryAda final : public Allocator {
   }
 
  private:
-  struct Candidate {
-    double score;
-    Position position;
-    std::size_t head;
-  };
-
   void allocate_layer(std::span<const HeadScores> heads, Position next, std::int64_t share,
                       const Protection& protection, std::span<std::int64_t> counts) const {
     std::vector<Candidate> candidates;
@@ -99,15 +103,8 @@ class FactoryAda final : public Allocator {
       left += even[h];
       add_candidates(heads[h], h, protection, next, even[h], candidates);
     }
-    std::ranges::sort(candidates, [](const Candidate& a, const Candidate& b) {
-      if (a.score != b.score) return a.score > b.score;
-      if (a.position != b.position) return a.position < b.position;
-      return a.head < b.head;
-    });
     std::vector<std::int64_t> num_won(heads.size());
-    for (std::size_t i = 0; i < candidates.size() && static_cast<std::int64_t>(i) < left; ++i) {
-      ++num_won[candidates[i].head];
-    }
+    add_winners(candidates, left, num_won);
     for (std::size_t h = 0; h < heads.size(); ++h) {
       const auto n = static_cast<std::int64_t>(heads[h].positions.size());
       const double blend = (1 - floor_) * static_cast<double>(num_won[h]) +
