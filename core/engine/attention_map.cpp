@@ -3,23 +3,21 @@
 #include "core/engine/attention_map.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <span>
 
 #include "core/comm/message_fields.hpp"
+#include "core/engine/row_weights.hpp"
 #include "core/engine/slot_gather.hpp"
 #include "core/engine/slot_order.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/linear.hpp"
-#include "kernels/softmax.hpp"
 
 namespace pikv {
 namespace {
 
 class Mapper {
  public:
-  Mapper(const AttentionMapParts& parts, AttentionMap& map) : parts_(parts), map_(map) {}
+  Mapper(const AttentionMapParts& parts, const AttentionMap& map)
+      : map_(map), weights_(parts.exec, parts.model) {}
 
   /// The heads of a layer that is whole on this rank.
   [[nodiscard]] std::vector<AttentionMap::Head> map(SlotGather::Layer& layer) {
@@ -27,57 +25,18 @@ class Mapper {
     for (std::size_t h = 0; h < layer.heads.size(); ++h) {
       KvCache::HeadContents& slots = layer.heads[h].slots;
       reorder(slots, sorted_order(slots.positions));
-      weigh(layer, h);
-      heads.push_back(add_up(layer, slots.positions));
+      heads.push_back(add_up(layer, h));
     }
     return heads;
   }
 
  private:
-  [[nodiscard]] std::int64_t group() const {
-    return parts_.model.num_heads / parts_.model.num_kv_heads;
-  }
-
-  /// weights_ [w * G, n]
-  void weigh(const SlotGather::Layer& layer, std::size_t kv_head) {
+  [[nodiscard]] AttentionMap::Head add_up(const SlotGather::Layer& layer, std::size_t kv_head) {
     const std::vector<Position>& positions = layer.heads[kv_head].slots.positions;
-    const std::int64_t dim = parts_.model.head_dim;
-    const auto n = static_cast<std::int64_t>(positions.size());
-    const auto num_queries = static_cast<std::int64_t>(layer.query_positions.size());
-    const std::int64_t rows = num_queries * group();
-    weights_.assign(static_cast<std::size_t>(rows * n), 0.0f);
-    if (weights_.empty()) return;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-    queries_.clear();
-    for (std::int64_t q = 0; q < num_queries; ++q) {
-      const auto from = layer.queries.begin() + q * parts_.model.num_heads * dim +
-                        static_cast<std::int64_t>(kv_head) * group() * dim;
-      std::transform(from, from + group() * dim, std::back_inserter(queries_),
-                     [&](float x) { return x * scale; });
-    }
-    kernels::linear(parts_.exec,
-                    {.x = {queries_.data(), {rows, dim}},
-                     .weight = {layer.heads[kv_head].slots.keys.data(), DType::kF32, n, dim},
-                     .y = {weights_.data(), {rows, n}}});
-    lengths_.clear();
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const Position own = layer.query_positions[static_cast<std::size_t>(row / group())];
-      const auto end = std::ranges::upper_bound(positions, own) - positions.begin();
-      const auto& window = parts_.model.windows[index(layer.layer)];
-      const auto begin =
-          window ? std::ranges::upper_bound(positions, own - *window) - positions.begin() : 0;
-      std::fill_n(weights_.begin() + row * n, begin, std::numeric_limits<float>::lowest());
-      // A query that has nothing left to read attends to nothing.
-      lengths_.push_back(static_cast<std::int32_t>(begin < end ? end : 0));
-    }
-    kernels::softmax(parts_.exec,
-                     {.x = {weights_.data(), {rows, n}}, .lengths = {lengths_.data(), {rows}}});
-  }
-
-  [[nodiscard]] AttentionMap::Head add_up(const SlotGather::Layer& layer,
-                                          const std::vector<Position>& positions) const {
     const std::size_t n = positions.size();
     const auto num_queries = static_cast<std::int64_t>(layer.query_positions.size());
+    const std::int64_t group = weights_.group();
+    const View<const float, 2> rows = weights_.compute(layer, kv_head, 0, num_queries);
     const auto num_bins = static_cast<std::size_t>(map_.num_bins());
     std::vector<double> sums(n);
     std::vector<double> cells(static_cast<std::size_t>(map_.num_rows) * num_bins);
@@ -85,8 +44,8 @@ class Mapper {
     for (std::int64_t q = 0; q < num_queries; ++q) {
       const auto row = static_cast<std::size_t>(q * map_.num_rows / num_queries);
       ++queries_of_row[row];
-      for (std::int64_t g = 0; g < group(); ++g) {
-        const float* weights = weights_.data() + (q * group() + g) * static_cast<std::int64_t>(n);
+      for (std::int64_t g = 0; g < group; ++g) {
+        const float* weights = rows.row(q * group + g);
         for (std::size_t i = 0; i < n; ++i) {
           sums[i] += static_cast<double>(weights[i]);
           cells[row * num_bins + static_cast<std::size_t>(positions[i] / map_.bin_positions)] +=
@@ -96,20 +55,17 @@ class Mapper {
     }
     AttentionMap::Head head{.positions = positions, .weights = {}, .cells = {}};
     for (const double sum : sums) {
-      head.weights.push_back(static_cast<float>(sum / static_cast<double>(num_queries * group())));
+      head.weights.push_back(static_cast<float>(sum / static_cast<double>(num_queries * group)));
     }
     for (std::size_t i = 0; i < cells.size(); ++i) {
-      const auto count = static_cast<double>(queries_of_row[i / num_bins] * group());
+      const auto count = static_cast<double>(queries_of_row[i / num_bins] * group);
       head.cells.push_back(static_cast<float>(cells[i] / count));
     }
     return head;
   }
 
-  const AttentionMapParts& parts_;
   const AttentionMap& map_;
-  std::vector<float> queries_;         // [w * G, D]
-  std::vector<float> weights_;         // [w * G, n]
-  std::vector<std::int32_t> lengths_;  // [w * G], slots that a row reads
+  RowWeights weights_;
 };
 
 // To rank 0: layer by layer, for each KV head a count and that many positions and weights, and the

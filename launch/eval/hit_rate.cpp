@@ -3,14 +3,10 @@
 #include "launch/eval/hit_rate.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "core/engine/fork.hpp"
 #include "core/engine/slot_order.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/linear.hpp"
-#include "kernels/softmax.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -28,6 +24,7 @@ HitRate::HitRate(Runtime& runtime, std::int64_t chunk_tokens, ProgressCallback o
       chunk_tokens_(chunk_tokens),
       on_step_(std::move(on_step)),
       gather_(runtime.model(), runtime.cache(), runtime.tap(), runtime.comm()),
+      weights_(runtime.exec(), runtime.model()),
       sums_(static_cast<std::size_t>(runtime.model().num_layers)) {
   require(!runtime.scheduling().scheduler().evicts(), "hit_rate",
           "the cache to compare with must be a full one");
@@ -94,51 +91,20 @@ void HitRate::add_layer(SlotGather::Layer& layer, const EvictionRecord& eviction
 
 void HitRate::add_head(const SlotGather::Layer& layer, std::size_t kv_head,
                        std::span<const Position> gone, double& sum) {
-  const ModelConfig& model = runtime_.model();
-  const KvCache::HeadContents& slots = layer.heads[kv_head].slots;
-  const auto num_slots = static_cast<std::int64_t>(slots.positions.size());
-  const std::int64_t dim = model.head_dim;
-  const std::int64_t group = model.num_heads / model.num_kv_heads;
-  const auto num_rows = static_cast<std::int64_t>(layer.query_positions.size());
-  const std::int64_t window =
-      model.windows[index(layer.layer)].value_or(std::numeric_limits<std::int32_t>::max());
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  const auto num_queries = static_cast<std::int64_t>(layer.query_positions.size());
+  const std::int64_t group = weights_.group();
   const std::int64_t at_once = std::max<std::int64_t>(1, kRowsAtOnce / group);
-  for (std::int64_t first = 0; first < num_rows; first += at_once) {
-    const std::int64_t last = std::min(first + at_once, num_rows);
-    const std::int64_t n = (last - first) * group;
-    queries_.clear();
-    for (std::int64_t r = first; r < last; ++r) {
-      const float* from = layer.queries.data() +
-                          (r * model.num_heads + static_cast<std::int64_t>(kv_head) * group) * dim;
-      std::transform(from, from + group * dim, std::back_inserter(queries_),
-                     [&](float q) { return q * scale; });
-    }
-    weights_.resize(static_cast<std::size_t>(n * num_slots));
-    kernels::linear(runtime_.exec(), {.x = {queries_.data(), {n, dim}},
-                                      .weight = {slots.keys.data(), DType::kF32, num_slots, dim},
-                                      .y = {weights_.data(), {n, num_slots}}});
-    // Each row reads the slots of positions [begin, own].
-    std::vector<std::int32_t> lengths;
-    std::vector<std::int64_t> begins;
-    for (std::int64_t i = 0; i < n; ++i) {
+  for (std::int64_t first = 0; first < num_queries; first += at_once) {
+    const std::int64_t last = std::min(first + at_once, num_queries);
+    const View<const float, 2> rows = weights_.compute(layer, kv_head, first, last);
+    for (std::int64_t i = 0; i < rows.extent(0); ++i) {
       const Position own = layer.query_positions[static_cast<std::size_t>(first + i / group)];
-      lengths.push_back(own + 1);
-      begins.push_back(std::max<std::int64_t>(0, own + 1 - window));
-      std::fill_n(weights_.data() + i * num_slots, begins.back(),
-                  -std::numeric_limits<float>::infinity());
-    }
-    kernels::softmax(runtime_.exec(),
-                     {.x = {weights_.data(), {n, num_slots}}, .lengths = {lengths.data(), {n}}});
-    for (std::int64_t i = 0; i < n; ++i) {
-      const float* row = weights_.data() + i * num_slots;
-      const Position own = lengths[static_cast<std::size_t>(i)] - 1;
       double held = 0;
       double missed = 0;
-      for (std::int64_t p = begins[static_cast<std::size_t>(i)]; p <= own; ++p) {
-        const bool is_gone =
-            p < static_cast<std::int64_t>(gone.size()) && gone[static_cast<std::size_t>(p)] <= own;
-        (is_gone ? missed : held) += static_cast<double>(row[p]);
+      for (Position p = 0; p <= own; ++p) {
+        const auto place = static_cast<std::size_t>(p);
+        const bool is_gone = place < gone.size() && gone[place] <= own;
+        (is_gone ? missed : held) += static_cast<double>(rows.row(i)[p]);
       }
       sum += held / (held + missed);  // weights add up to 1 but for rounding
     }

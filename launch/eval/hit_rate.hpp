@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/engine/batch_plan.hpp"
+#include "core/engine/row_weights.hpp"
 #include "core/engine/slot_gather.hpp"
 #include "launch/runtime.hpp"
 
@@ -47,10 +48,10 @@ class HitRate {
   std::int64_t chunk_tokens_;
   ProgressCallback on_step_;
   SlotGather gather_;
+  RowWeights weights_;
   std::optional<std::vector<TokenId>> context_;  // what the cache holds between two calls
   std::int64_t num_queries_ = 0;
-  std::vector<double> sums_;              // [L], over heads and queries; of the layers of this rank
-  std::vector<float> queries_, weights_;  // of some rows, [n * G, D] and [n * G, T]
+  std::vector<double> sums_;  // [L], over heads and queries; of the layers of this rank
 };
 
 }  // namespace pikv::launch
