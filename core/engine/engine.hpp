@@ -17,8 +17,8 @@
 #include "core/engine/request.hpp"
 #include "core/engine/reread_pass.hpp"
 #include "core/engine/sampler.hpp"
-#include "core/engine/scheduling_pass.hpp"
 #include "core/engine/shared_starts.hpp"
+#include "core/eviction/scheduling_pass.hpp"
 #include "core/model/attention_tap.hpp"
 #include "core/model/decoder.hpp"
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "core/base/ids.hpp"
-#include "core/engine/eviction_record.hpp"
 #include "core/engine/sampler.hpp"
+#include "core/eviction/eviction_record.hpp"
 
 namespace pikv {
 

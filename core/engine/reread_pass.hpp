@@ -11,7 +11,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
-#include "core/engine/scheduling_pass.hpp"
+#include "core/eviction/scheduling_pass.hpp"
 #include "core/model/attention_tap.hpp"
 #include "core/model/decoder.hpp"
 

@@ -6,8 +6,8 @@
 
 #include <vector>
 
-#include "core/engine/attention_map.hpp"
 #include "core/engine/engine.hpp"
+#include "core/eviction/attention_map.hpp"
 #include "launch/runtime.hpp"
 
 namespace pikv::launch {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "core/engine/fork.hpp"
-#include "core/engine/slot_order.hpp"
+#include "core/eviction/slot_order.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::launch {

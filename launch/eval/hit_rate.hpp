@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/engine/batch_plan.hpp"
-#include "core/engine/row_weights.hpp"
-#include "core/engine/slot_gather.hpp"
+#include "core/eviction/row_weights.hpp"
+#include "core/eviction/slot_gather.hpp"
 #include "launch/runtime.hpp"
 
 namespace pikv::launch {

@@ -11,7 +11,7 @@ set(folders kernels core routing compression scheduling distillation launch)
 # What each folder may include. Inside core every part adds itself to the parts before it.
 set(may_kernels kernels)
 set(before kernels)
-foreach(part base io comm policy cache model engine)
+foreach(part base io comm policy cache model eviction engine)
   list(APPEND before core/${part})
   set(may_core/${part} ${before})
 endforeach()

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the newest queries attend to and what was evicted is gathered on rank 0, whoever holds it.
-#include "core/engine/attention_map.hpp"
+#include "core/eviction/attention_map.hpp"
 
 #include <gtest/gtest.h>
 

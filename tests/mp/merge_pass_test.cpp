@@ -3,7 +3,7 @@
 //
 // Merged values on any number of ranks: bit for bit those of one rank, which are those of a plain
 // sum, and nothing travels but what is given.
-#include "core/engine/merge_pass.hpp"
+#include "core/eviction/merge_pass.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/attention_map.hpp"
+#include "core/eviction/attention_map.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/slot_gather.hpp"
+#include "core/eviction/slot_gather.hpp"
 
 #include <algorithm>
 #include <numeric>

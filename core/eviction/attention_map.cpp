@@ -1,14 +1,14 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/attention_map.hpp"
+#include "core/eviction/attention_map.hpp"
 
 #include <algorithm>
 #include <span>
 
 #include "core/comm/message_fields.hpp"
-#include "core/engine/row_weights.hpp"
-#include "core/engine/slot_gather.hpp"
-#include "core/engine/slot_order.hpp"
+#include "core/eviction/row_weights.hpp"
+#include "core/eviction/slot_gather.hpp"
+#include "core/eviction/slot_order.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/row_weights.hpp"
+#include "core/eviction/row_weights.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/eviction_record.hpp"
+#include "core/eviction/eviction_record.hpp"
 
 #include <utility>
 

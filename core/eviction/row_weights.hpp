@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/engine/slot_gather.hpp"
+#include "core/eviction/slot_gather.hpp"
 #include "core/model/model_config.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"

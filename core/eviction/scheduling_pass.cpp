@@ -1,13 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/scheduling_pass.hpp"
+#include "core/eviction/scheduling_pass.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <numeric>
 
 #include "core/comm/message_fields.hpp"
-#include "core/engine/slot_order.hpp"
+#include "core/eviction/slot_order.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
 

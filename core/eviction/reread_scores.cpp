@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/reread_scores.hpp"
+#include "core/eviction/reread_scores.hpp"
 
 #include <algorithm>
 
-#include "core/engine/slot_order.hpp"
+#include "core/eviction/slot_order.hpp"
 
 namespace pikv {
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/merge_pass.hpp"
+#include "core/eviction/merge_pass.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -17,7 +17,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
-#include "core/engine/slot_gather.hpp"
+#include "core/eviction/slot_gather.hpp"
 #include "core/model/model_config.hpp"
 #include "core/policy/scheduler.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "core/engine/scheduling_pass.hpp"
+#include "core/eviction/scheduling_pass.hpp"
 
 #include <gtest/gtest.h>
 

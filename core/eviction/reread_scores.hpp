@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "core/engine/slot_gather.hpp"
+#include "core/eviction/slot_gather.hpp"
 #include "core/policy/scheduler.hpp"
 
 namespace pikv {
