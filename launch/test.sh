@@ -23,4 +23,6 @@ cmake --build --preset "$preset"
 # Open MPI keeps memory until the process ends; only our own leaks count. Its frames are found by the
 # slow unwinder alone, which the preset asks for under mpirun.
 export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
+# What is refused is refused before ranks talk; the release run has bad input on several ranks too.
+if [[ $preset == asan ]]; then set -- --exclude-regex OnRanks3 "$@"; fi
 ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "$@"
