@@ -12,5 +12,9 @@
 namespace pikv::compression {
 
 std::unique_ptr<const Codec> make_none(PolicyOptions options);
+std::unique_ptr<const Codec> make_fp8(PolicyOptions options);
+std::unique_ptr<const Codec> make_int8(PolicyOptions options);
+std::unique_ptr<const Codec> make_int4(PolicyOptions options);
+std::unique_ptr<const Codec> make_int2(PolicyOptions options);
 
 }  // namespace pikv::compression

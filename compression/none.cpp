@@ -5,7 +5,6 @@
 #include <array>
 
 #include "compression/makers.hpp"
-#include "kernels/kv_page.hpp"
 
 namespace pikv::compression {
 namespace {
@@ -14,27 +13,11 @@ class None final : public Codec {
  public:
   explicit None(DType dtype) : dtype_(dtype) {}
 
-  [[nodiscard]] PageLayout sealed_layout(const PageLayout& open_layout) const override {
-    PageLayout layout = open_layout;
-    layout.dtype = dtype_;
-    return layout;
+  [[nodiscard]] ElementForm key_form(const PageLayout& /*open_layout*/) const override {
+    return dtype_;
   }
-
-  void seal(Exec& exec, const PageLayout& open_layout, View<const std::byte* const, 1> open_pages,
-            View<std::byte* const, 1> sealed_pages) const override {
-    kernels::convert_pages(exec, {.from_layout = open_layout,
-                                  .to_layout = sealed_layout(open_layout),
-                                  .from = open_pages,
-                                  .to = sealed_pages});
-  }
-
-  void unseal(Exec& exec, const PageLayout& open_layout,
-              View<const std::byte* const, 1> sealed_pages,
-              View<std::byte* const, 1> open_pages) const override {
-    kernels::convert_pages(exec, {.from_layout = sealed_layout(open_layout),
-                                  .to_layout = open_layout,
-                                  .from = sealed_pages,
-                                  .to = open_pages});
+  [[nodiscard]] ElementForm value_form(const PageLayout& /*open_layout*/) const override {
+    return dtype_;
   }
 
  private:

@@ -16,7 +16,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
           "attention", "q, positions, o and lse do not fit together");
   require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim &&
               args.sealed_layout.num_slots == args.open_layout.num_slots &&
-              args.open_layout.dtype == DType::kF32,
+              args.open_layout.dtype() == DType::kF32,
           "attention", "the page layouts do not fit head_dim = ", head_dim);
   require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
           " is not positive");
@@ -26,6 +26,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
     require(segment.scores == nullptr || segment.row_end - segment.row_begin == 1, "attention",
             "scores are stored for single rows, not for ", segment.row_end - segment.row_begin);
   }
+  require_plain_on_cuda(exec, "attention", args.sealed_layout);
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention, cuda::attention);
 }

@@ -8,8 +8,8 @@
 namespace pikv::kernels {
 
 void write_slots(Exec& exec, const WriteSlotsArgs& args) {
-  require(args.layout.dtype == DType::kF32, "write_slots", "an open page is f32, not ",
-          name(args.layout.dtype));
+  require(args.layout.dtype() == DType::kF32, "write_slots", "an open page is f32, not ",
+          name(args.layout.dtype()));
   if (args.writes.size() == 0) return;
   run_on(exec, args, cpu::write_slots, cuda::write_slots);
 }
@@ -39,8 +39,8 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
 }
 
 void update_values(Exec& exec, const UpdateValuesArgs& args) {
-  require(args.layout.dtype == DType::kF32, "update_values", "an open page is f32, not ",
-          name(args.layout.dtype));
+  require(args.layout.dtype() == DType::kF32, "update_values", "an open page is f32, not ",
+          name(args.layout.dtype()));
   if (args.updates.size() == 0) return;
   run_on(exec, args, cpu::update_values, cuda::update_values);
 }
@@ -50,7 +50,9 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
               args.from_layout.head_dim == args.to_layout.head_dim &&
               args.from_layout.columns == args.to_layout.columns &&
               args.from_layout.key_bounds == args.to_layout.key_bounds,
-          "convert_pages", "the layouts differ in more than the element type");
+          "convert_pages", "the layouts differ in more than the forms of elements");
+  require_plain_on_cuda(exec, "convert_pages", args.from_layout);
+  require_plain_on_cuda(exec, "convert_pages", args.to_layout);
   require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
           " source pages, ", args.to.extent(0), " target pages");
   if (args.from.size() == 0) return;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/common/error.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/page_layout.hpp"
 #include "kernels/common/view.hpp"
@@ -97,8 +98,23 @@ struct UpdateValuesArgs {
 };
 void update_values(Exec& exec, const UpdateValuesArgs& args);
 
-/// Converts whole pages between element types (rounding to nearest even); positions and columns are
-/// copied. The layouts differ in dtype only. Source and target pages do not overlap.
+/// Thrown where keys or values of a page are not finite, or so large that their packed form has no
+/// scale for them.
+class NotPackable : public Error {
+ public:
+  NotPackable(std::int64_t page_idx, bool is_key)
+      : Error(concat("convert_pages: ", is_key ? "keys" : "values", " of page ", page_idx,
+                     " are not finite or too large to be packed")),
+        page_idx(page_idx),
+        is_key(is_key) {}
+
+  std::int64_t page_idx;  // among the pages to convert
+  bool is_key;
+};
+
+/// Converts whole pages between element forms, rounding to the nearest number; positions and
+/// columns are copied. The layouts differ in the forms of keys and values only. Source and target
+/// pages do not overlap. Throws NotPackable. CUDA: plain elements only.
 struct ConvertPagesArgs {
   PageLayout from_layout;
   PageLayout to_layout;

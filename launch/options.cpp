@@ -49,6 +49,8 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
       "of the cache shorter");
   app.add_option("--codec", options.codec, help_of("Form of full pages", compression::codecs()))
       ->capture_default_str();
+  app.add_option("--codec-k", options.codec_k, "That of keys, if it is another [--codec]");
+  app.add_option("--codec-v", options.codec_v, "That of values, if it is another [--codec]");
   app.add_option("--kv-dtype", options.kv_dtype, "Element type of full pages with codec none")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();
@@ -99,6 +101,8 @@ std::string describe(const RuntimeOptions& options, int num_ranks) {
       options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
   if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
+  if (options.codec_k) text += fmt::format(" --codec-k {}", *options.codec_k);
+  if (options.codec_v) text += fmt::format(" --codec-v {}", *options.codec_v);
   if (options.stream) text += " --stream";
   return fmt::format("{} (ranks: {})", text, num_ranks);
 }

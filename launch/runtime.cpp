@@ -14,6 +14,7 @@
 #include <limits>
 #include <thread>
 
+#include "compression/split.hpp"
 #include "compression/tables.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
@@ -35,6 +36,16 @@ std::string codec_spec(const RuntimeOptions& options) {
   require(options.codec == "none", "kv-dtype", "'", options.kv_dtype,
           "' applies to codec 'none', not to '", options.codec, "'");
   return "none:dtype=" + options.kv_dtype;
+}
+
+std::unique_ptr<const Codec> make_codec(const RuntimeOptions& options) {
+  const auto make = [](const std::string& spec) {
+    return make_policy("codec", compression::codecs(), spec);
+  };
+  const std::string both = codec_spec(options);
+  if (!options.codec_k && !options.codec_v) return make(both);
+  return std::make_unique<compression::SplitCodec>(make(options.codec_k.value_or(both)),
+                                                   make(options.codec_v.value_or(both)));
 }
 
 template <class Number>
@@ -123,7 +134,7 @@ void Runtime::load(const RuntimeOptions& options) {
   gate_ = make_policy("gate", routing::gates(), options.gate);
   kv_router_ = make_policy("kv-owner", routing::kv_routers(), options.kv_owner);
   const auto placement = make_policy("placement", routing::placements(), options.placement);
-  codec_ = make_policy("codec", compression::codecs(), codec_spec(options));
+  codec_ = make_codec(options);
   scheduler_ = make_policy("scheduler", scheduling::schedulers(), options.scheduler);
 
   config_ = std::make_unique<const ModelConfig>(read_model_config(options.model));

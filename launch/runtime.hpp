@@ -26,6 +26,8 @@ struct RuntimeOptions {
   std::string kv_owner = "expert";
   std::string placement = "contiguous";
   std::string codec = "none";
+  std::optional<std::string> codec_k;  // of keys, if not the codec
+  std::optional<std::string> codec_v;
   std::string scheduler = "full";
   /// That Runtime::switch_scheduler may name: what they need is recorded from the start.
   std::vector<std::string> later_schedulers;

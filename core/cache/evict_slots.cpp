@@ -176,8 +176,7 @@ void KvCache::rewrite(Stream& stream) {
   };
   for (std::size_t i = 0; i < sources.size(); ++i) add_target();
   if (!sources.empty()) {
-    codec_.unseal(exec_, open_layout_, view_of<const std::byte* const>(sources),
-                  view_of<std::byte* const>(targets));
+    unseal(view_of<const std::byte* const>(sources), view_of<std::byte* const>(targets));
   }
   if (stream.open_page != nullptr) {
     add_target();

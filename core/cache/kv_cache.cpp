@@ -200,8 +200,7 @@ void KvCache::run_pending() {
                               .from = view_of<const kernels::SlotRef>(moves_from_),
                               .to = view_of<const kernels::SlotRef>(moves_to_)});
   if (!full_pages_.empty()) {
-    codec_.seal(exec_, open_layout_, view_of<const std::byte* const>(full_pages_),
-                view_of<std::byte* const>(sealed_pages_));
+    seal(view_of<const std::byte* const>(full_pages_), view_of<std::byte* const>(sealed_pages_));
   }
   if (open_layout_.key_bounds) summarize_written();
   for (const std::byte* page : full_pages_) {
@@ -213,6 +212,36 @@ void KvCache::run_pending() {
   opened_.clear();
   full_pages_.clear();
   sealed_pages_.clear();
+}
+
+void KvCache::seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed) {
+  try {
+    kernels::convert_pages(
+        exec_,
+        {.from_layout = open_layout_, .to_layout = sealed_layout_, .from = open, .to = sealed});
+  } catch (const kernels::NotPackable& refused) {
+    throw Error(
+        concat("kv_cache: ", refused.is_key ? "keys" : "values",
+               place_of(sealed.data[refused.page_idx]), " are not finite or too large for codec ",
+               name((refused.is_key ? sealed_layout_.keys : sealed_layout_.values).element)));
+  }
+}
+
+void KvCache::unseal(View<const std::byte* const, 1> sealed, View<std::byte* const, 1> open) const {
+  kernels::convert_pages(
+      exec_,
+      {.from_layout = sealed_layout_, .to_layout = open_layout_, .from = sealed, .to = open});
+}
+
+/// " of sequence .., layer .., KV head .." for a sealed page.
+std::string KvCache::place_of(const std::byte* page) const {
+  for (const StreamId& id : stream_ids()) {
+    const std::vector<std::byte*>& pages = stream_of(id).sealed_pages;
+    if (std::ranges::find(pages, page) == pages.end()) continue;
+    return concat(" of sequence ", index(id.sequence), ", layer ", index(id.layer), ", KV head ",
+                  index(id.kv_head));
+  }
+  return "";
 }
 
 /// The bounds of keys follow what the pending work wrote.

@@ -10,8 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -166,6 +168,9 @@ class KvCache {
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
   void run_pending();
+  void seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed);
+  void unseal(View<const std::byte* const, 1> sealed, View<std::byte* const, 1> open) const;
+  [[nodiscard]] std::string place_of(const std::byte* page) const;
   void summarize(const PageLayout& layout, std::vector<std::byte*> pages);
   void summarize_written();
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
@@ -176,7 +181,7 @@ class KvCache {
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
   [[nodiscard]] std::vector<float> key_at(const Stream& stream, std::int32_t place) const;
-  void update_sealed(std::byte* page, std::span<kernels::ValueUpdate> updates);
+  void edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit);
   void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;

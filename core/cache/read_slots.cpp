@@ -140,7 +140,7 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
       }
       if (decodes) {
         std::byte* target = decoded.data();
-        codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
+        unseal({&page, {1}}, {&target, {1}});
         read_page(open_layout_, target, page_slots);
       } else {
         read_page(sealed_layout_, page, page_slots);

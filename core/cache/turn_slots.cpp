@@ -45,12 +45,28 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
   }
   const View<const float, 1> frequencies{inverse_frequencies.data(),
                                          {static_cast<std::int64_t>(inverse_frequencies.size())}};
-  kernels::turn_keys(exec_, {.layout = sealed_layout_,
-                             .inverse_frequencies = frequencies,
-                             .turns = view_of<const kernels::KeyTurn>(sealed)});
-  kernels::turn_keys(exec_, {.layout = open_layout_,
-                             .inverse_frequencies = frequencies,
-                             .turns = view_of<const kernels::KeyTurn>(open)});
+  const auto turn_keys = [&](const PageLayout& layout, std::span<const kernels::KeyTurn> turned) {
+    kernels::turn_keys(exec_,
+                       {.layout = layout,
+                        .inverse_frequencies = frequencies,
+                        .turns = {turned.data(), {static_cast<std::int64_t>(turned.size())}}});
+  };
+  turn_keys(open_layout_, open);
+  if (sealed_layout_.keys.packed()) {
+    std::ranges::stable_sort(sealed, std::less<>{}, &kernels::KeyTurn::page);
+    for (auto begin = sealed.begin(); begin != sealed.end();) {
+      std::byte* page = begin->page;
+      const auto end = std::find_if(begin, sealed.end(),
+                                    [&](const kernels::KeyTurn& t) { return t.page != page; });
+      edit_sealed(page, [&](std::byte* open_page) {
+        for (auto turn = begin; turn != end; ++turn) turn->page = open_page;
+        turn_keys(open_layout_, {begin, end});
+      });
+      begin = end;
+    }
+  } else {
+    turn_keys(sealed_layout_, sealed);
+  }
   if (!open_layout_.key_bounds) return;
   const auto summarize_pages_of = [&](const PageLayout& layout,
                                       const std::vector<kernels::KeyTurn>& turned) {
@@ -58,7 +74,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     for (const kernels::KeyTurn& turn : turned) pages.push_back(turn.page);
     summarize(layout, std::move(pages));
   };
-  summarize_pages_of(sealed_layout_, sealed);
+  if (!sealed_layout_.keys.packed()) summarize_pages_of(sealed_layout_, sealed);
   summarize_pages_of(open_layout_, open);
 }
 
@@ -102,7 +118,7 @@ std::vector<float> KvCache::key_at(const Stream& stream, std::int32_t place) con
   if (page != stream.open_page && !seals_in_place()) {
     decoded.resize_discard(open_layout_.page_bytes());
     std::byte* target = decoded.data();
-    codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
+    unseal({&page, {1}}, {&target, {1}});
     page = target;
   }
   std::vector<float> key;

@@ -23,7 +23,7 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
     if (page != stream.open_page && !seals_in_place()) {
       decoded.resize_discard(open_layout_.page_bytes());
       std::byte* target = decoded.data();
-      if (in_buffer != page) codec_.unseal(exec_, open_layout_, {&page, {1}}, {&target, {1}});
+      if (in_buffer != page) unseal({&page, {1}}, {&target, {1}});
       in_buffer = page;
       page = target;
     }
@@ -52,7 +52,11 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
   while (!seals_in_place() && begin != named.end() && begin->page != stream.open_page) {
     const auto end = std::find_if(
         begin, named.end(), [&](const kernels::ValueUpdate& u) { return u.page != begin->page; });
-    update_sealed(begin->page, {begin, end});
+    edit_sealed(begin->page, [&](std::byte* open_page) {
+      for (auto update = begin; update != end; ++update) update->page = open_page;
+      kernels::update_values(
+          exec_, {.layout = open_layout_, .updates = {std::to_address(begin), {end - begin}}});
+    });
     begin = end;
   }
   const std::span<const kernels::ValueUpdate> open(begin, named.end());
@@ -62,17 +66,14 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
 }
 
 /// By way of an open page, so that any codec will do.
-void KvCache::update_sealed(std::byte* page, std::span<kernels::ValueUpdate> updates) {
+void KvCache::edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit) {
   DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
   const std::byte* sealed = page;
   std::byte* open = decoded.data();
-  codec_.unseal(exec_, open_layout_, {&sealed, {1}}, {&open, {1}});
-  for (kernels::ValueUpdate& update : updates) update.page = open;
-  kernels::update_values(
-      exec_, {.layout = open_layout_,
-              .updates = {updates.data(), {static_cast<std::int64_t>(updates.size())}}});
+  unseal({&sealed, {1}}, {&open, {1}});
+  edit(open);
   const std::byte* full = open;
-  codec_.seal(exec_, open_layout_, {&full, {1}}, {&page, {1}});
+  seal({&full, {1}}, {&page, {1}});
   if (open_layout_.key_bounds) summarize(sealed_layout_, {page});
 }
 

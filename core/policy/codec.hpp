@@ -2,12 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A codec is the form in which full pages are kept. Tokens are appended to an open page in float32;
-// when it is full, the codec seals it.
+// when it is full it is sealed: converted to the codec's form (kernels::convert_pages), in which
+// attention reads it. So the newest slots of a stream, less than a page of them, are exact.
 #pragma once
 
-#include "kernels/common/exec.hpp"
 #include "kernels/common/page_layout.hpp"
-#include "kernels/common/view.hpp"
 
 namespace pikv {
 
@@ -15,19 +14,16 @@ class Codec {
  public:
   virtual ~Codec() = default;
 
-  /// What a sealed page is in memory, given the open one.
-  [[nodiscard]] virtual PageLayout sealed_layout(const PageLayout& open_layout) const = 0;
+  /// How the keys of a sealed page are stored, given the open one. Throws InvalidArgument where
+  /// pages of this size cannot be.
+  [[nodiscard]] virtual ElementForm key_form(const PageLayout& open_layout) const = 0;
+  [[nodiscard]] virtual ElementForm value_form(const PageLayout& open_layout) const = 0;
 
-  /// Encodes full open pages. When the sealed layout equals the open one, pages are sealed as they
-  /// are and this is not called.
-  virtual void seal(Exec& exec, const PageLayout& open_layout,
-                    View<const std::byte* const, 1> open_pages,
-                    View<std::byte* const, 1> sealed_pages) const = 0;
-
-  /// Decodes sealed pages into open ones; the inverse of seal up to the codec's error.
-  virtual void unseal(Exec& exec, const PageLayout& open_layout,
-                      View<const std::byte* const, 1> sealed_pages,
-                      View<std::byte* const, 1> open_pages) const = 0;
+  /// What a sealed page is in memory. When it equals the open layout, pages are sealed as they are.
+  [[nodiscard]] PageLayout sealed_layout(const PageLayout& open_layout) const {
+    return make_page_layout(open_layout.num_slots, open_layout.head_dim, key_form(open_layout),
+                            value_form(open_layout), open_layout.columns, open_layout.key_bounds);
+  }
 };
 
 }  // namespace pikv

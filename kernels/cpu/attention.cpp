@@ -132,7 +132,8 @@ void run_task(Exec& exec, const AttentionArgs& args, const Task& task, int threa
   const std::int64_t head_dim = args.q.extent(2);
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t rows = task.row_end - task.row_begin;
-  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window);
+  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window,
+                     args.sealed_layout.packed());
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t g = 0; g < group; ++g) {
       tile.set_query(r * group + g,

@@ -7,7 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/codes.hpp"
+#include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/score_block.hpp"
 
@@ -19,6 +20,7 @@ constexpr std::int64_t kPagesPerTask = 64;
 // Pages lie anywhere in memory: their account is asked for so many pages early.
 constexpr std::int64_t kPagesAhead = 8;
 constexpr std::int64_t kMaxLanes = 8;
+constexpr std::int64_t kMaxPackedLanes = 4;
 // Rows, times heads of the group, whose weights exist at a time.
 constexpr std::int64_t kBlockRows = 48;
 
@@ -33,7 +35,8 @@ struct Task {
 
 /// kLanes slots of a page.
 struct Lanes {
-  const std::byte* keys;
+  const std::byte* page;
+  std::int32_t lane;  // the first slot
   I32x16 positions;
   float* columns;  // the first column of these slots; the next one is P floats on
   const float* scores;
@@ -108,9 +111,13 @@ class Columns {
         group_(args.q.extent(1) / args.num_kv_heads),
         rows_per_block_(std::max<std::int64_t>(1, kBlockRows / group_)) {
     const std::int64_t block = rows_per_block_ * group_;
+    const std::int64_t head_dim = args.q.extent(2);
+    const std::int64_t unpacked =
+        args.sealed_layout.keys.packed() ? kMaxPackedLanes * kLanes * head_dim : 0;
     scores_ = exec.scratch(
-        thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + args.q.extent(2))));
+        thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + head_dim) + unpacked));
     q_ = scores_ + block * kMaxLanes * kLanes;
+    unpacked_ = q_ + block * head_dim;
   }
 
   void run() {
@@ -124,14 +131,15 @@ class Columns {
       const bool sealed = i < task_.stream->num_sealed_pages;
       const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
       std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
-      if (layout.dtype != dtype_) flush();
-      dtype_ = layout.dtype;
+      if (layout_ != nullptr && layout.keys != layout_->keys) flush();
+      layout_ = &layout;
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
-        if (num_lanes_ == kMaxLanes) flush();
+        if (num_lanes_ == (layout.keys.packed() ? kMaxPackedLanes : kMaxLanes)) flush();
         const auto* positions =
             reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
         Lanes& lanes = lanes_[static_cast<std::size_t>(num_lanes_++)];
-        lanes = {.keys = page + static_cast<std::size_t>(lane) * size_bytes(layout.dtype),
+        lanes = {.page = page,
+                 .lane = lane,
                  .positions = load_as<I32x16>(positions + lane),
                  .columns = reinterpret_cast<float*>(page + layout.columns_offset()) + lane,
                  .scores = scores_of(i, lane)};
@@ -188,6 +196,7 @@ class Columns {
       oldest = std::min(oldest, min(lanes_[static_cast<std::size_t>(j)].positions));
     }
     const std::span<const std::int32_t> rows = task_.rows;
+    if (layout_->keys.packed() && task_.scores == nullptr) unpack();
     const auto step = static_cast<std::size_t>(rows_per_block_);
     for (std::size_t begin = 0; begin < rows.size(); begin += step) {
       const auto block = rows.subspan(begin, std::min(step, rows.size() - begin));
@@ -207,14 +216,30 @@ class Columns {
       const float* from = args_.q.row(row) + task_.kv_head * group_ * head_dim;
       for (std::int64_t i = 0; i < group_ * head_dim; ++i) *q++ = from[i] * args_.scale;
     }
-    dispatch_dtype(dtype_, [&]<class T>() {
+    const auto num_rows = static_cast<std::int64_t>(rows.size()) * group_;
+    const auto plain = [&]<class T>() {
       std::array<const T*, kMaxLanes> keys{};
       for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
-        keys[j] = reinterpret_cast<const T*>(lanes_[j].keys);
+        keys[j] = reinterpret_cast<const T*>(lanes_[j].page) + lanes_[j].lane;
       }
-      score_rows(q_, static_cast<std::int64_t>(rows.size()) * group_, head_dim, keys.data(),
-                 num_lanes_, args_.open_layout.num_slots, scores_, kMaxLanes * kLanes);
+      score_rows(q_, num_rows, head_dim, keys.data(), num_lanes_, args_.open_layout.num_slots,
+                 scores_, kMaxLanes * kLanes);
+    };
+    dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
+      std::array<const float*, kMaxLanes> keys{};
+      for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+        keys[j] = unpacked_ + static_cast<std::int64_t>(j) * kLanes * head_dim;
+      }
+      score_rows(q_, num_rows, head_dim, keys.data(), num_lanes_, kLanes, scores_,
+                 kMaxLanes * kLanes);
     });
+  }
+
+  void unpack() {
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
+      unpack_keys(*layout_, lanes.page, lanes.lane, unpacked_ + j * kLanes * args_.q.extent(2));
+    }
   }
 
   void add_rows(std::span<const std::int32_t> rows, std::int64_t j) {
@@ -246,11 +271,12 @@ class Columns {
   const Task& task_;
   std::int64_t group_;
   std::int64_t rows_per_block_;
-  DType dtype_ = DType::kF32;
+  const PageLayout* layout_ = nullptr;  // of the lanes
   std::array<Lanes, kMaxLanes> lanes_{};
   std::int64_t num_lanes_ = 0;
   float* scores_;
   float* q_;
+  float* unpacked_;  // keys [kMaxPackedLanes, D, kLanes]
 };
 
 }  // namespace

@@ -6,7 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/codes.hpp"
+#include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/score_block.hpp"
 #include "kernels/cpu/simd.hpp"
 
@@ -49,7 +50,7 @@ void value_block(const float* p, std::int64_t p_stride, const T* const* values,
 }  // namespace
 
 AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
-                             std::int64_t head_dim, std::optional<std::int32_t> window)
+                             std::int64_t head_dim, std::optional<std::int32_t> window, bool packed)
     : num_rows_(num_rows),
       head_dim_(head_dim),
       value_stride_((head_dim + kLanes - 1) / kLanes * kLanes),
@@ -62,7 +63,9 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
                                                   kMaxLanes * num_pairs * kLanes +
                                                   kMaxLanes * kLanes / 2 * value_stride_
                                             : 0;
-  scores_ = exec.scratch(thread_idx, static_cast<std::size_t>(floats + pair_floats));
+  const std::int64_t unpacked_floats = packed ? kMaxPackedLanes * kLanes * value_stride_ : 0;
+  scores_ =
+      exec.scratch(thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats));
   o_ = scores_ + score_floats;
   q_ = o_ + num_rows * value_stride_;
   largest_ = q_ + num_rows * head_dim;
@@ -72,6 +75,7 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
   weight_pairs_ = q_pairs_ + num_rows * num_pairs;
   key_pairs_ = weight_pairs_ + score_floats / 2;
   value_pairs_ = key_pairs_ + kMaxLanes * num_pairs * kLanes;
+  unpacked_ = scores_ + floats + pair_floats;
   std::fill_n(o_, num_rows * value_stride_, 0.0f);
   std::fill_n(largest_, num_rows, kMinusInfinity);
   std::fill_n(total_, num_rows, 0.0f);
@@ -86,58 +90,105 @@ void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
 
 void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                          bool masked, float* scores) {
-  if (num_lanes_ == kMaxLanes || (num_lanes_ > 0 && layout.dtype != dtype_)) flush();
-  dtype_ = layout.dtype;
-  key_stride_ = layout.num_slots;
-  const auto size = static_cast<std::ptrdiff_t>(size_bytes(layout.dtype));
+  if (num_lanes_ == (layout.packed() ? kMaxPackedLanes : kMaxLanes) ||
+      (num_lanes_ > 0 && (layout.keys != layout_->keys || layout.values != layout_->values))) {
+    flush();
+  }
+  layout_ = &layout;
   const auto* positions =
       reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane;
   std::int64_t num_slots = kLanes;
   while (num_slots > 0 && positions[num_slots - 1] == kNoPosition) --num_slots;
-  lanes_[static_cast<std::size_t>(num_lanes_++)] = {
-      .keys = page + lane * size,
-      .values = page + layout.key_bytes() + lane * value_stride_ * size,
-      .positions = positions,
-      .num_slots = num_slots,
-      .masked = masked,
-      .scores = scores};
+  lanes_[static_cast<std::size_t>(num_lanes_++)] = {.page = page,
+                                                    .lane = lane,
+                                                    .positions = positions,
+                                                    .num_slots = num_slots,
+                                                    .masked = masked,
+                                                    .scores = scores};
   if (num_rows_ <= kPrefetchRows) prefetch(lanes_[static_cast<std::size_t>(num_lanes_ - 1)]);
 }
 
 // Pages lie anywhere in memory and are short, so the hardware's prefetcher restarts at each: asking
 // for a page when it is pushed, some pages before it is used, hides that.
 void AttentionTile::prefetch(const Lanes& lanes) const {
-  const auto size = static_cast<std::ptrdiff_t>(size_bytes(dtype_));
-  for (std::int64_t d = 0; d < head_dim_; ++d) {
-    __builtin_prefetch(lanes.keys + d * key_stride_ * size, 0, 2);
+  if (layout_->packed()) {
+    // All at the first lanes: what lanes share lies between them.
+    if (lanes.lane > 0) return;
+    const auto end = static_cast<std::ptrdiff_t>(layout_->position_offset());
+    for (std::ptrdiff_t i = 0; i < end; i += 64) __builtin_prefetch(lanes.page + i, 0, 2);
+    return;
   }
-  const std::ptrdiff_t value_bytes = lanes.num_slots * value_stride_ * size;
-  for (std::ptrdiff_t i = 0; i < value_bytes; i += 64) {
-    __builtin_prefetch(lanes.values + i, 0, 2);
+  const std::ptrdiff_t key_size = layout_->keys.bits() / 8;
+  const std::byte* keys = lanes.page + lanes.lane * key_size;
+  for (std::int64_t d = 0; d < head_dim_; ++d) {
+    __builtin_prefetch(keys + d * layout_->num_slots * key_size, 0, 2);
+  }
+  const std::ptrdiff_t slot_bytes = value_stride_ * layout_->values.bits() / 8;
+  const std::byte* values = lanes.page + layout_->value_offset() + lanes.lane * slot_bytes;
+  for (std::ptrdiff_t i = 0; i < lanes.num_slots * slot_bytes; i += 64) {
+    __builtin_prefetch(values + i, 0, 2);
   }
 }
 
 void AttentionTile::flush() {
   if (num_lanes_ == 0) return;
-  dispatch_dtype(dtype_, [&]<class T>() {
-    in_bf16_ ? score_bf16<T>() : score<T>();
-    mask();
-    store_scores();
-    update_softmax();
-    in_bf16_ ? accumulate_bf16<T>() : accumulate<T>();
-  });
+  with_keys([&](const auto& keys) { in_bf16_ ? score_bf16(keys) : score(keys); });
+  mask();
+  store_scores();
+  update_softmax();
+  with_values([&](const auto& values) { in_bf16_ ? accumulate_bf16(values) : accumulate(values); });
   num_lanes_ = 0;
 }
 
+template <class F>
+void AttentionTile::with_keys(const F& f) {
+  const std::int64_t lane_floats = head_dim_ * kLanes;
+  const auto plain = [&]<class T>() {
+    Operand<T> keys(layout_->num_slots);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+      keys.lanes[j] = reinterpret_cast<const T*>(lanes_[j].page) + lanes_[j].lane;
+    }
+    f(keys);
+  };
+  dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
+    Operand<float> keys(kLanes);
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
+      float* to = unpacked_ + j * lane_floats;
+      unpack_keys(*layout_, lanes.page, lanes.lane, to);
+      keys.lanes[static_cast<std::size_t>(j)] = to;
+    }
+    f(keys);
+  });
+}
+
+template <class F>
+void AttentionTile::with_values(const F& f) {
+  const auto plain = [&]<class T>() {
+    Operand<T> values(value_stride_);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+      values.lanes[j] = reinterpret_cast<const T*>(lanes_[j].page + layout_->value_offset()) +
+                        lanes_[j].lane * value_stride_;
+    }
+    f(values);
+  };
+  dispatch_element(layout_->values.element, plain, [&]<class Code>() {
+    Operand<float> values(value_stride_);
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
+      float* to = unpacked_ + j * kLanes * value_stride_;
+      unpack_values(*layout_, lanes.page, lanes.lane, to);
+      values.lanes[static_cast<std::size_t>(j)] = to;
+    }
+    f(values);
+  });
+}
+
 template <class T>
-void AttentionTile::score() {
+void AttentionTile::score(const Operand<T>& keys) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
-  std::array<const T*, kMaxLanes> keys{};
-  for (std::int64_t j = 0; j < num_lanes_; ++j) {
-    keys[static_cast<std::size_t>(j)] =
-        reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].keys);
-  }
-  score_rows(q_, num_rows_, head_dim_, keys.data(), num_lanes_, key_stride_, scores_, kStride);
+  score_rows(q_, num_rows_, head_dim_, keys.lanes.data(), num_lanes_, keys.stride, scores_,
+             kStride);
 }
 
 void AttentionTile::mask() {
@@ -194,7 +245,7 @@ void AttentionTile::update_softmax() {
 }
 
 template <class T>
-void AttentionTile::accumulate() {
+void AttentionTile::accumulate(const Operand<T>& operand) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
   std::array<std::int64_t, kMaxLanes> num_slots{};
   for (std::size_t j = 0; j < kMaxLanes; ++j) num_slots[j] = lanes_[j].num_slots;
@@ -202,8 +253,7 @@ void AttentionTile::accumulate() {
   const auto channels_of = [&]<int kVectors>() {
     std::array<const T*, kMaxLanes> values{};
     for (std::int64_t j = 0; j < num_lanes_; ++j) {
-      values[static_cast<std::size_t>(j)] =
-          reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].values) + channel;
+      values[static_cast<std::size_t>(j)] = operand.lanes[static_cast<std::size_t>(j)] + channel;
     }
     std::int64_t row = 0;
     const auto rows_of = [&]<int kRows>() {

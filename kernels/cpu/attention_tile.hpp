@@ -22,9 +22,10 @@ namespace pikv::kernels::cpu {
 
 class AttentionTile {
  public:
-  /// `num_rows` query rows of `head_dim` channels, in the scratch memory of one thread.
+  /// `num_rows` query rows of `head_dim` channels, in the scratch memory of one thread; `packed` if
+  /// pages with packed elements may come.
   AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows, std::int64_t head_dim,
-                std::optional<std::int32_t> window);
+                std::optional<std::int32_t> window, bool packed);
 
   void set_query(std::int64_t row, const float* q, float scale, std::int32_t position);
 
@@ -43,35 +44,49 @@ class AttentionTile {
   // Slots a flush: their keys and values of 64 channels in float32 fill the first-level cache.
   static constexpr std::int64_t kMaxLanes = 8;
 
+  // Where they are unpacked first, so that they stay in that cache beside their packed form.
+  static constexpr std::int64_t kMaxPackedLanes = 4;
+
   struct Lanes {
-    const std::byte* keys;    // channel d at keys + d * key_stride elements
-    const std::byte* values;  // slot j at values + j * value_stride elements
+    const std::byte* page;
+    std::int32_t lane;  // the first slot
     const std::int32_t* positions;
     std::int64_t num_slots;  // written ones, at the front
     bool masked;
     float* scores;  // [rows, kLanes], or null
   };
 
+  /// Where the keys (the values) of some lanes lie: in their page, or unpacked.
+  template <class T>
+  struct Operand {
+    explicit Operand(std::int64_t lane_stride) : stride(lane_stride) {}
+    std::array<const T*, kMaxLanes> lanes{};
+    std::int64_t stride;  // from channel to channel of keys, from slot to slot of values
+  };
+  template <class F>
+  void with_keys(const F& f);
+  template <class F>
+  void with_values(const F& f);
+
   void prefetch(const Lanes& lanes) const;
   template <class T>
-  void score();
+  void score(const Operand<T>& keys);
   void mask();
   void store_scores() const;
   void update_softmax();
   template <class T>
-  void accumulate();
+  void accumulate(const Operand<T>& values);
   void round_query(std::int64_t row);
   template <class T>
-  void score_bf16();
+  void score_bf16(const Operand<T>& keys);
   template <class T>
-  void accumulate_bf16();
+  void accumulate_bf16(const Operand<T>& values);
 
   std::int64_t num_rows_;
   std::int64_t head_dim_;
   std::int64_t value_stride_;
   std::optional<std::int32_t> window_;
-  std::int64_t key_stride_ = 0;
-  DType dtype_ = DType::kF32;
+  const PageLayout* layout_ = nullptr;  // of the lanes
 
   std::array<Lanes, kMaxLanes> lanes_{};
   std::int64_t num_lanes_ = 0;
@@ -83,6 +98,7 @@ class AttentionTile {
   std::uint32_t* key_pairs_;     // [kMaxLanes, D / 2, kLanes]
   std::uint32_t* value_pairs_;   // [kMaxLanes * kLanes / 2, Dp]
 
+  float* unpacked_;              // keys [kMaxPackedLanes, D, kLanes], or values
   float* q_;                     // [rows, D]
   float* scores_;                // [rows, kMaxLanes * kLanes]
   float* o_;                     // [rows, Dp]

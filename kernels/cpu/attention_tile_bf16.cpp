@@ -75,14 +75,14 @@ void AttentionTile::round_query(std::int64_t row) {
 }
 
 template <class T>
-void AttentionTile::score_bf16() {
+void AttentionTile::score_bf16(const Operand<T>& operand) {
   const std::int64_t num_pairs = (head_dim_ + 1) / 2;
   const auto panel = [&](std::int64_t j) { return key_pairs_ + j * num_pairs * kLanes; };
   for (std::int64_t j = 0; j < num_lanes_; ++j) {
-    const auto* keys = reinterpret_cast<const T*>(lanes_[static_cast<std::size_t>(j)].keys);
+    const T* keys = operand.lanes[static_cast<std::size_t>(j)];
     for (std::int64_t d = 0; d < head_dim_; d += 2) {
-      const F32x16 odd = d + 1 < head_dim_ ? load(keys + (d + 1) * key_stride_) : F32x16{};
-      store_as(panel(j) + d / 2 * kLanes, round_pairs(load(keys + d * key_stride_), odd));
+      const F32x16 odd = d + 1 < head_dim_ ? load(keys + (d + 1) * operand.stride) : F32x16{};
+      store_as(panel(j) + d / 2 * kLanes, round_pairs(load(keys + d * operand.stride), odd));
     }
   }
   pair_product(q_pairs_, num_pairs, num_rows_, panel, kLanes, num_lanes_, num_pairs, scores_,
@@ -90,11 +90,11 @@ void AttentionTile::score_bf16() {
 }
 
 template <class T>
-void AttentionTile::accumulate_bf16() {
+void AttentionTile::accumulate_bf16(const Operand<T>& operand) {
   constexpr std::int64_t kPairs = kLanes / 2;  // of slots, in one lane group
   for (std::int64_t j = 0; j < num_lanes_; ++j) {
     const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
-    const auto* values = reinterpret_cast<const T*>(lanes.values);
+    const T* values = operand.lanes[static_cast<std::size_t>(j)];
     std::uint32_t* pairs = value_pairs_ + j * kPairs * value_stride_;
     for (std::int64_t c = 0; c < value_stride_; c += kVecLanes) {
       for (std::int64_t slot = 0; slot < kLanes; slot += 2) {
@@ -119,11 +119,11 @@ void AttentionTile::accumulate_bf16() {
       value_stride_ / kVecLanes, num_lanes_ * kPairs, o_, value_stride_, /*adds=*/true);
 }
 
-template void AttentionTile::score_bf16<float>();
-template void AttentionTile::score_bf16<BFloat16>();
-template void AttentionTile::score_bf16<Half>();
-template void AttentionTile::accumulate_bf16<float>();
-template void AttentionTile::accumulate_bf16<BFloat16>();
-template void AttentionTile::accumulate_bf16<Half>();
+template void AttentionTile::score_bf16(const Operand<float>&);
+template void AttentionTile::score_bf16(const Operand<BFloat16>&);
+template void AttentionTile::score_bf16(const Operand<Half>&);
+template void AttentionTile::accumulate_bf16(const Operand<float>&);
+template void AttentionTile::accumulate_bf16(const Operand<BFloat16>&);
+template void AttentionTile::accumulate_bf16(const Operand<Half>&);
 
 }  // namespace pikv::kernels::cpu

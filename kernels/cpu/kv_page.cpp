@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 
@@ -28,7 +29,7 @@ void write_slot(const PageLayout& layout, const KvWrite& write) {
   for (std::int32_t d = 0; d < layout.head_dim; ++d) {
     keys[static_cast<std::ptrdiff_t>(d) * layout.num_slots + write.slot] = write.key[d];
   }
-  auto* values = reinterpret_cast<float*>(write.page + layout.key_bytes());
+  auto* values = reinterpret_cast<float*>(write.page + layout.value_offset());
   std::copy_n(write.value, layout.head_dim,
               values + static_cast<std::ptrdiff_t>(write.slot) * layout.value_stride());
   positions_of(layout, write.page)[write.slot] = write.position;
@@ -44,8 +45,8 @@ void move_slot(const PageLayout& layout, const SlotRef& from, const SlotRef& to)
     const std::ptrdiff_t channel = static_cast<std::ptrdiff_t>(d) * layout.num_slots;
     to_keys[channel] = from_keys[channel];
   }
-  const auto* from_values = reinterpret_cast<const T*>(from.page + layout.key_bytes());
-  auto* to_values = reinterpret_cast<T*>(to.page + layout.key_bytes());
+  const auto* from_values = reinterpret_cast<const T*>(from.page + layout.value_offset());
+  auto* to_values = reinterpret_cast<T*>(to.page + layout.value_offset());
   std::copy_n(from_values + static_cast<std::ptrdiff_t>(from.slot) * layout.value_stride(),
               layout.head_dim,
               to_values + static_cast<std::ptrdiff_t>(to.slot) * layout.value_stride());
@@ -75,18 +76,35 @@ void turn_key(const TurnKeysArgs& args, const KeyTurn& turn) {
 }
 
 void update_value(const PageLayout& layout, const ValueUpdate& update) {
-  float* value = reinterpret_cast<float*>(update.page + layout.key_bytes()) +
+  float* value = reinterpret_cast<float*>(update.page + layout.value_offset()) +
                  static_cast<std::ptrdiff_t>(update.slot) * layout.value_stride();
   for (std::int32_t d = 0; d < layout.head_dim; ++d) {
     value[d] = update.scale * value[d] + update.addend[d];
   }
 }
 
+/// Between plain types.
 template <class From, class To>
 void convert(const std::byte* from, std::byte* to, std::size_t count) {
   const auto* source = reinterpret_cast<const From*>(from);
   auto* target = reinterpret_cast<To*>(to);
   for (std::size_t i = 0; i < count; ++i) target[i] = from_float<To>(to_float(source[i]));
+}
+
+bool is_f32(const PageLayout& layout) {
+  return layout.keys == DType::kF32 && layout.values == DType::kF32;
+}
+
+/// The elements of a page in float32: keys [D, P] and values [P, Dp], padded with zeros.
+void unpack(const PageLayout& layout, const std::byte* page, float* keys, float* values) {
+  const std::ptrdiff_t stride = layout.value_stride();
+  for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+    unpack_keys(layout, page, lane, keys + lane, layout.num_slots);
+    unpack_values(layout, page, lane, values + lane * stride);
+  }
+  for (std::int32_t slot = 0; slot < layout.num_slots; ++slot) {
+    std::fill(values + slot * stride + layout.head_dim, values + (slot + 1) * stride, 0.0f);
+  }
 }
 
 }  // namespace
@@ -114,7 +132,7 @@ void clear_pages(Exec& /*exec*/, const ClearPagesArgs& args) {
 void move_slots(Exec& exec, const MoveSlotsArgs& args) {
   parallel_ranges(exec, args.from.extent(0), 1 + 512 / args.layout.head_dim,
                   [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
-                    dispatch_dtype(args.layout.dtype, [&]<class T>() {
+                    dispatch_dtype(args.layout.dtype(), [&]<class T>() {
                       for (std::int64_t i = begin; i < end; ++i) {
                         move_slot<T>(args.layout, args.from.data[i], args.to.data[i]);
                       }
@@ -132,7 +150,7 @@ void hide_slots(Exec& /*exec*/, const HideSlotsArgs& args) {
 void turn_keys(Exec& exec, const TurnKeysArgs& args) {
   parallel_ranges(exec, args.turns.extent(0), 1 + 64 / args.layout.head_dim,
                   [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
-                    dispatch_dtype(args.layout.dtype, [&]<class T>() {
+                    dispatch_dtype(args.layout.dtype(), [&]<class T>() {
                       for (std::int64_t i = begin; i < end; ++i) {
                         turn_key<T>(args, args.turns.data[i]);
                       }
@@ -152,24 +170,58 @@ void update_values(Exec& exec, const UpdateValuesArgs& args) {
 void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
   const PageLayout& from_layout = args.from_layout;
   const PageLayout& to_layout = args.to_layout;
-  const std::size_t count = from_layout.position_offset() / size_bytes(from_layout.dtype);
   const auto num_columns = static_cast<std::size_t>(from_layout.columns.count());
-  parallel_ranges(
-      exec, args.from.extent(0), 16, [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
-        dispatch_dtype(from_layout.dtype, [&]<class From>() {
-          dispatch_dtype(to_layout.dtype, [&]<class To>() {
-            for (std::int64_t i = begin; i < end; ++i) {
-              const std::byte* from = args.from.data[i];
-              std::byte* to = args.to.data[i];
-              convert<From, To>(from, to, count);
-              // Positions and columns.
-              std::memcpy(to + to_layout.position_offset(), from + from_layout.position_offset(),
-                          static_cast<std::size_t>(to_layout.num_slots) *
-                              (sizeof(std::int32_t) + sizeof(float) * num_columns));
-            }
-          });
+  const auto each_page = [&](const auto& convert_page) {
+    parallel_ranges(exec, args.from.extent(0), 16,
+                    [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+                      for (std::int64_t i = begin; i < end; ++i) {
+                        // Positions and columns.
+                        std::memcpy(args.to.data[i] + to_layout.position_offset(),
+                                    args.from.data[i] + from_layout.position_offset(),
+                                    static_cast<std::size_t>(to_layout.num_slots) *
+                                        (sizeof(std::int32_t) + sizeof(float) * num_columns));
+                        convert_page(i, thread_idx);
+                      }
+                    });
+  };
+  const auto is_plain = [](const PageLayout& layout) {
+    return !layout.packed() && layout.keys == layout.values;
+  };
+  if (is_plain(from_layout) && is_plain(to_layout)) {
+    const std::size_t count = from_layout.position_offset() / size_bytes(from_layout.dtype());
+    dispatch_dtype(from_layout.dtype(), [&]<class From>() {
+      dispatch_dtype(to_layout.dtype(), [&]<class To>() {
+        each_page([&](std::int64_t i, int /*thread_idx*/) {
+          convert<From, To>(args.from.data[i], args.to.data[i], count);
         });
       });
+    });
+    return;
+  }
+  const auto elements_at = [](const PageLayout& layout, auto* page) {
+    using Float = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(page)>>,
+                                     const float, float>;
+    return std::pair{reinterpret_cast<Float*>(page),
+                     reinterpret_cast<Float*>(page + layout.value_offset())};
+  };
+  each_page([&](std::int64_t i, int thread_idx) {
+    if (is_f32(to_layout)) {
+      const auto [keys, values] = elements_at(to_layout, args.to.data[i]);
+      unpack(from_layout, args.from.data[i], keys, values);
+      return;
+    }
+    auto [keys, values] = elements_at(from_layout, args.from.data[i]);
+    if (!is_f32(from_layout)) {
+      const std::ptrdiff_t num_keys = from_layout.head_dim * from_layout.num_slots;
+      const std::ptrdiff_t num_values = from_layout.value_stride() * from_layout.num_slots;
+      float* scratch = exec.scratch(thread_idx, static_cast<std::size_t>(num_keys + num_values));
+      unpack(from_layout, args.from.data[i], scratch, scratch + num_keys);
+      keys = scratch;
+      values = scratch + num_keys;
+    }
+    const PackStatus status = pack(to_layout, keys, values, args.to.data[i]);
+    if (status != PackStatus::kPacked) throw NotPackable(i, status == PackStatus::kKeyRefused);
+  });
 }
 
 }  // namespace pikv::kernels::cpu

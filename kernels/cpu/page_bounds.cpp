@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/common/dispatch.hpp"
+#include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 
@@ -18,10 +18,9 @@ constexpr std::int64_t kPagesPerTask = 16;
 
 float smallest(F32x16 v) { return -max(-v); }
 
-template <class T>
-void summarize(const PageLayout& layout, std::byte* page) {
+/// `lanes`: room for [D, kLanes].
+void summarize(const PageLayout& layout, std::byte* page, float* lanes) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const auto* keys = reinterpret_cast<const T*>(page);
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   auto* lowest = reinterpret_cast<float*>(page + layout.bounds_offset());
   float* highest = lowest + layout.value_stride();
@@ -30,17 +29,16 @@ void summarize(const PageLayout& layout, std::byte* page) {
                   [](std::int32_t p) { return p == kNoPosition; })) {
     return;
   }
-  for (std::int32_t d = 0; d < layout.head_dim; ++d) {
-    F32x16 low = broadcast(kInfinity);
-    F32x16 high = broadcast(-kInfinity);
-    for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
-      const I32x16 held = load_as<I32x16>(positions + lane) != kNoPosition;
-      const F32x16 key = load(keys + static_cast<std::ptrdiff_t>(d) * layout.num_slots + lane);
-      low = held ? min(low, key) : low;
-      high = held ? max(high, key) : high;
+  std::fill_n(lowest, layout.head_dim, kInfinity);
+  std::fill_n(highest, layout.head_dim, -kInfinity);
+  for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+    const I32x16 held = load_as<I32x16>(positions + lane) != kNoPosition;
+    unpack_keys(layout, page, lane, lanes);
+    for (std::int32_t d = 0; d < layout.head_dim; ++d) {
+      const F32x16 key = load(lanes + static_cast<std::ptrdiff_t>(d) * kLanes);
+      lowest[d] = std::min(lowest[d], smallest(held ? key : broadcast(kInfinity)));
+      highest[d] = std::max(highest[d], max(held ? key : broadcast(-kInfinity)));
     }
-    lowest[d] = smallest(low);
-    highest[d] = max(high);
   }
 }
 
@@ -108,12 +106,12 @@ class Scorer {
 
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
   parallel_ranges(exec, args.pages.extent(0), kPagesPerTask,
-                  [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
-                    dispatch_dtype(args.layout.dtype, [&]<class T>() {
-                      for (std::int64_t i = begin; i < end; ++i) {
-                        summarize<T>(args.layout, args.pages.data[i]);
-                      }
-                    });
+                  [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+                    float* lanes = exec.scratch(
+                        thread_idx, static_cast<std::size_t>(args.layout.head_dim * kLanes));
+                    for (std::int64_t i = begin; i < end; ++i) {
+                      summarize(args.layout, args.pages.data[i], lanes);
+                    }
                   });
 }
 

@@ -58,6 +58,17 @@ inline F32x16 load(const Half* from) {
 #endif
 }
 
+/// Sixteen float16, in the low halves of 32-bit lanes.
+inline F32x16 widen_halves(U32x16 bits) {
+#if defined(__AVX512F__)
+  return (F32x16)_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)bits));
+#else
+  float wide[16];
+  for (int i = 0; i < 16; ++i) wide[i] = to_float(Half{static_cast<std::uint16_t>(bits[i])});
+  return load(wide);
+#endif
+}
+
 /// Sixteen pairs of bfloat16, (even_i, odd_i), each rounded to nearest, ties to even.
 inline U32x16 round_pairs(F32x16 even, F32x16 odd) {
   const auto round = [](F32x16 x) {

@@ -226,7 +226,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
   const cudaStream_t stream = stream_of(exec);
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
-        dispatch_dtype(args.sealed_layout.dtype, [&]<class Sealed>() {
+        dispatch_dtype(args.sealed_layout.dtype(), [&]<class Sealed>() {
           attention_kernel<Sealed, kMaxChannels / kWarpThreads>
               <<<num_blocks(args.lse.size(), 1), kBlockThreads, 0, stream>>>(params);
         });

@@ -170,7 +170,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
     params.place[c] = columns.has(column) ? columns.place(column) : -1;
   }
   const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.sealed_layout.dtype, [&]<class Sealed>() {
+  dispatch_dtype(args.sealed_layout.dtype(), [&]<class Sealed>() {
     attention_columns_kernel<Sealed>
         <<<num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, stream>>>(
             params);

@@ -236,7 +236,7 @@ void move_slots(Exec& exec, const MoveSlotsArgs& args) {
                           .shape = page_shape(args.layout)};
   const unsigned blocks = num_blocks(params.num_moves, kWarpsPerBlock);
   const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.layout.dtype, [&]<class T>() {
+  dispatch_dtype(args.layout.dtype(), [&]<class T>() {
     move_slots_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("move_slots");
@@ -260,7 +260,7 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
                           .shape = page_shape(args.layout)};
   const unsigned blocks = num_blocks(params.num_turns * (args.layout.head_dim / 2), kBlockThreads);
   const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.layout.dtype, [&]<class T>() {
+  dispatch_dtype(args.layout.dtype(), [&]<class T>() {
     turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("turn_keys");
@@ -288,8 +288,8 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
       .to_shape = page_shape(args.to_layout)};
   const unsigned blocks = num_blocks(params.num_pages, 1);
   const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.from_layout.dtype, [&]<class From>() {
-    dispatch_dtype(args.to_layout.dtype, [&]<class To>() {
+  dispatch_dtype(args.from_layout.dtype(), [&]<class From>() {
+    dispatch_dtype(args.to_layout.dtype(), [&]<class To>() {
       convert_pages_kernel<From, To><<<blocks, kBlockThreads, 0, stream>>>(params);
     });
   });

@@ -1,15 +1,18 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every codec promises (core/policy/codec.hpp), over the whole table and every element type.
+// What every codec promises (core/policy/codec.hpp), over the whole table with some options.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "compression/split.hpp"
 #include "compression/tables.hpp"
 #include "kernels/common/device_buffer.hpp"
+#include "kernels/kv_page.hpp"
 #include "tests/contract/family_names.hpp"
+#include "tests/kernels/packed_reference.hpp"
 #include "tests/support/random.hpp"
 
 namespace pikv {
@@ -51,22 +54,35 @@ class OpenPages {
   DeviceBuffer<std::byte> memory_;
 };
 
-View<std::byte* const, 1> writable(const std::vector<std::byte*>& pages) {
-  return {pages.data(), {static_cast<std::int64_t>(pages.size())}};
+void convert(Exec& exec, const PageLayout& from_layout, const PageLayout& to_layout,
+             const std::vector<std::byte*>& from, const std::vector<std::byte*>& to) {
+  const std::vector<const std::byte*> sources(from.begin(), from.end());
+  const auto count = static_cast<std::int64_t>(from.size());
+  kernels::convert_pages(exec, {.from_layout = from_layout,
+                                .to_layout = to_layout,
+                                .from = {sources.data(), {count}},
+                                .to = {to.data(), {count}}});
 }
 
-View<const std::byte* const, 1> readable(const std::vector<const std::byte*>& pages) {
-  return {pages.data(), {static_cast<std::int64_t>(pages.size())}};
+/// How far from normal numbers each element may come back.
+double tolerance(const ElementForm& form) {
+  switch (form.element) {
+    case Element::kF32:
+      return 0;
+    case Element::kF16:
+      return 5 * 0x1.0p-11;
+    case Element::kBf16:
+      return 5 * 0x1.0p-8;
+    case Element::kE4m3:
+      return 5 * 0x1.0p-4;
+    case Element::kE5m2:
+      return 5 * 0x1.0p-3;
+    default:
+      return 5.0 / ((1 << form.bits()) - 1);  // half a step of a group within 10
+  }
 }
 
-struct CodecCase {
-  std::string spec;
-  std::string label;
-  DType dtype;
-  double relative;  // error of an element
-};
-
-class CodecContract : public testing::TestWithParam<CodecCase> {
+class CodecContract : public testing::TestWithParam<std::string> {
  protected:
   template <class Check>
   static void for_each_layout(const Check& check) {
@@ -78,8 +94,7 @@ class CodecContract : public testing::TestWithParam<CodecCase> {
     }
   }
 
-  std::unique_ptr<const Codec> codec_ =
-      make_policy("codec", compression::codecs(), GetParam().spec);
+  std::unique_ptr<const Codec> codec_ = make_policy("codec", compression::codecs(), GetParam());
 };
 
 TEST_P(CodecContract, ASealedPageHasTheSlotsAndChannelsOfTheOpenOne) {
@@ -87,7 +102,8 @@ TEST_P(CodecContract, ASealedPageHasTheSlotsAndChannelsOfTheOpenOne) {
     const PageLayout sealed = codec_->sealed_layout(open);
     EXPECT_EQ(sealed.num_slots, open.num_slots);
     EXPECT_EQ(sealed.head_dim, open.head_dim);
-    EXPECT_EQ(sealed.dtype, GetParam().dtype);
+    EXPECT_EQ(sealed.keys, codec_->key_form(open));
+    EXPECT_EQ(sealed.values, codec_->value_form(open));
     EXPECT_LE(sealed.page_bytes(), open.page_bytes()) << "sealing saves memory or costs none";
     EXPECT_EQ(sealed.page_bytes() % 64, 0u);
   });
@@ -107,15 +123,19 @@ TEST_P(CodecContract, PagesComeBackWithinTheBoundWithTheirPositions) {
       for (std::size_t p = 0; p < count; ++p) {
         sealed.push_back(memory.data() + p * sealed_layout.page_bytes());
       }
-      codec_->seal(exec, open, readable({before.pages.begin(), before.pages.end()}),
-                   writable(sealed));
+      convert(exec, open, sealed_layout, before.pages, sealed);
       OpenPages after(open, count);
-      codec_->unseal(exec, open, readable({sealed.begin(), sealed.end()}), writable(after.pages));
+      convert(exec, sealed_layout, open, sealed, after.pages);
       for (std::size_t p = 0; p < count; ++p) {
-        for (std::size_t i = 0; i < before.elements(p).size(); ++i) {
-          const auto x = static_cast<double>(before.elements(p)[i]);
-          ASSERT_NEAR(static_cast<double>(after.elements(p)[i]), x,
-                      GetParam().relative * std::abs(x) + 0x1.0p-25);
+        const reference::PageReader was(open, before.pages[p]);
+        const reference::PageReader is(open, after.pages[p]);
+        for (std::int32_t slot = 0; slot < open.num_slots; ++slot) {
+          for (std::int32_t d = 0; d < open.head_dim; ++d) {
+            ASSERT_NEAR(is.key(slot, d).value, was.key(slot, d).value,
+                        tolerance(sealed_layout.keys));
+            ASSERT_NEAR(is.value(slot, d).value, was.value(slot, d).value,
+                        tolerance(sealed_layout.values));
+          }
         }
         ASSERT_TRUE(std::ranges::equal(after.positions(p), before.positions(p)));
       }
@@ -123,21 +143,32 @@ TEST_P(CodecContract, PagesComeBackWithinTheBoundWithTheirPositions) {
   });
 }
 
-/// Every codec by its defaults, and the types of `none`.
-std::vector<CodecCase> all_codecs() {
-  std::vector<CodecCase> cases = {
-      {"none:dtype=f32", "none_f32", DType::kF32, 0.0},
-      {"none:dtype=bf16", "none_bf16", DType::kBf16, 0x1.0p-8},
-      {"none:dtype=f16", "none_f16", DType::kF16, 0x1.0p-11},
-  };
-  for (const std::string& name : names_of(compression::codecs())) {
-    cases.push_back({name, name, DType::kF32, 0.0});
-  }
-  return cases;
+/// Every codec by its defaults, and with some options.
+std::vector<std::string> all_codecs() {
+  std::vector<std::string> specs = {
+      "none:dtype=bf16",   "none:dtype=f16", "fp8:format=e5m2",   "int8:axis=token",
+      "int8:axis=channel", "int4:slots=16",  "int4:channels=128", "int2:axis=token,channels=16"};
+  for (const std::string& name : names_of(compression::codecs())) specs.push_back(name);
+  return specs;
 }
 
 INSTANTIATE_TEST_SUITE_P(Codecs, CodecContract, testing::ValuesIn(all_codecs()),
-                         [](const auto& info) { return info.param.label; });
+                         [](const auto& info) {
+                           std::string label = info.param;
+                           std::ranges::replace_if(
+                               label, [](char c) { return std::isalnum(c) == 0; }, '_');
+                           return label;
+                         });
+
+TEST(SplitCodec, KeysAndValuesFollowTheirOwn) {
+  const auto make = [](std::string_view spec) {
+    return make_policy("codec", compression::codecs(), spec);
+  };
+  const PageLayout open = make_page_layout(32, 64, DType::kF32);
+  const compression::SplitCodec codec(make("int8"), make("int2:channels=32"));
+  EXPECT_EQ(codec.key_form(open), ElementForm(Element::kInt8, ScaleAxis::kPerChannel, 32));
+  EXPECT_EQ(codec.value_form(open), ElementForm(Element::kInt2, ScaleAxis::kPerSlot, 32));
+}
 
 }  // namespace
 }  // namespace pikv

@@ -8,15 +8,16 @@
 #include <limits>
 
 #include "kernels/attention_columns.hpp"
-#include "kernels/common/dispatch.hpp"
+#include "kernels/kv_page.hpp"
+#include "tests/kernels/packed_reference.hpp"
 
 namespace pikv::reference {
 
 AttentionCase::AttentionCase(testing_support::Random& random, const AttentionShape& shape,
                              const std::vector<AttentionSequence>& sequences)
     : shape_(shape),
-      sealed_layout_(
-          make_page_layout(shape.num_slots, shape.head_dim, shape.sealed, shape.columns)),
+      sealed_layout_(make_page_layout(shape.num_slots, shape.head_dim, shape.sealed,
+                                      shape.sealed_values.value_or(shape.sealed), shape.columns)),
       open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)),
       // Keys and queries are normal, so scores before scaling have a deviation of sqrt(D).
       scale_(shape.largest_logit / 3.0f / std::sqrt(static_cast<float>(shape.head_dim))) {
@@ -73,27 +74,45 @@ void AttentionCase::append_stream(testing_support::Random& random, std::vector<S
   streams_.push_back(std::move(stream));
 }
 
+/// Leaves in `slots` what the page holds.
 std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> slots) {
+  std::byte* open = append_open_page(slots);
+  if (layout == open_layout_) return open;
+  std::byte* page = pages_.emplace_back(Device::kCpu, layout.page_bytes()).data();
+  std::memset(page, 0, layout.page_bytes());
+  Exec exec = Exec::cpu(1);
+  const std::byte* from = open;
+  kernels::convert_pages(
+      exec,
+      {.from_layout = open_layout_, .to_layout = layout, .from = {&from, {1}}, .to = {&page, {1}}});
+  const PageReader reader(layout, page);
+  for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+    for (std::size_t d = 0; d < slots[slot].key.size(); ++d) {
+      const auto at = [](std::size_t i) { return static_cast<std::int32_t>(i); };
+      slots[slot].key[d] = reader.key(at(slot), at(d)).value;
+      slots[slot].value[d] = reader.value(at(slot), at(d)).value;
+    }
+  }
+  return page;
+}
+
+std::byte* AttentionCase::append_open_page(std::span<const Slot> slots) {
+  const PageLayout& layout = open_layout_;
   std::byte* page = pages_.emplace_back(Device::kCpu, layout.page_bytes()).data();
   std::memset(page, 0, layout.page_bytes());
   std::vector<std::int32_t> positions(static_cast<std::size_t>(layout.num_slots), kNoPosition);
   const auto num_slots = static_cast<std::size_t>(layout.num_slots);
-  const auto head_dim = static_cast<std::size_t>(layout.head_dim);
-  const auto stride = static_cast<std::size_t>(layout.value_stride());
-  dispatch_dtype(layout.dtype, [&]<class T>() {
-    const auto put = [&](std::size_t i, float& value) {
-      const T element = from_float<T>(value);
-      std::memcpy(page + i * sizeof(T), &element, sizeof(T));
-      value = to_float(element);
-    };
-    for (std::size_t slot = 0; slot < slots.size(); ++slot) {
-      for (std::size_t d = 0; d < head_dim; ++d) {
-        put(d * num_slots + slot, slots[slot].key[d]);
-        put(num_slots * head_dim + slot * stride + d, slots[slot].value[d]);
-      }
-      positions[slot] = slots[slot].position;
+  const auto put = [&](std::size_t offset, std::size_t i, float value) {
+    std::memcpy(page + offset + i * sizeof(value), &value, sizeof(value));
+  };
+  for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+    for (std::size_t d = 0; d < slots[slot].key.size(); ++d) {
+      put(0, d * num_slots + slot, slots[slot].key[d]);
+      put(layout.value_offset(), slot * static_cast<std::size_t>(layout.value_stride()) + d,
+          slots[slot].value[d]);
     }
-  });
+    positions[slot] = slots[slot].position;
+  }
   std::memcpy(page + layout.position_offset(), positions.data(), num_slots * sizeof(std::int32_t));
   return page;
 }

@@ -23,7 +23,8 @@ struct AttentionShape {
   std::int32_t num_kv_heads = 2;
   std::int32_t group = 2;        // G
   std::int32_t num_streams = 1;  // a KV head and sequence; with several, the first is empty
-  DType sealed = DType::kF32;
+  ElementForm sealed = DType::kF32;
+  std::optional<ElementForm> sealed_values = std::nullopt;  // if they have another form than keys
   std::optional<std::int32_t> window = std::nullopt;
   float largest_logit = 4.0f;     // about
   std::int32_t evict_one_in = 0;  // each slot is missing with this probability; 0: all are there
@@ -68,6 +69,7 @@ class AttentionCase {
 
   void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
   std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
+  std::byte* append_open_page(std::span<const Slot> slots);
   struct Columns {
     std::array<double, kNumAttentionColumns> values{};
     bool near_tie = false;  // of a weight and an even share: a use or none, by rounding

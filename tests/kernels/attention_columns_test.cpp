@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.hpp"
 #include "tests/kernels/attention_case.hpp"
+#include "tests/kernels/packed_reference.hpp"
 
 namespace pikv {
 namespace {
@@ -29,8 +30,8 @@ class AttentionColumnsTest : public testing::TestWithParam<int> {
     if (shape.columns.empty()) shape.columns = kAll;
     SCOPED_TRACE(testing::Message()
                  << "D = " << shape.head_dim << ", G = " << shape.group
-                 << ", P = " << shape.num_slots << ", " << name(shape.sealed) << ", streams "
-                 << shape.num_streams << ", window " << shape.window.value_or(0)
+                 << ", P = " << shape.num_slots << ", " << name(shape.sealed.element)
+                 << ", streams " << shape.num_streams << ", window " << shape.window.value_or(0)
                  << (store_scores ? ", stored scores" : ""));
     AttentionCase batch(random_, shape, sequences);
     const AttentionCase::Result attended = batch.run(exec_, store_scores);
@@ -88,6 +89,16 @@ TEST_P(AttentionColumnsTest, ScoresThatAttentionStoredGiveTheSame) {
            .evict_one_in = 3,
            .columns = sum},
           {{1, 700}, {1, 1}, {1, 33}}, true);
+  }
+}
+
+TEST_P(AttentionColumnsTest, PackedKeysGiveTheColumnsOfWhatTheyDecodeTo) {
+  for (const ElementForm& form : reference::packed_forms(32)) {
+    for (const bool store_scores : {false, true}) {
+      check({.head_dim = 24, .num_slots = 32, .num_streams = 2, .sealed = form},
+            {{1, 300}, {1, 33}}, store_scores);
+    }
+    check({.num_slots = 32, .sealed = form}, {{40, 170}});
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.hpp"
 #include "tests/kernels/attention_case.hpp"
+#include "tests/kernels/packed_reference.hpp"
 
 namespace pikv {
 namespace {
@@ -22,8 +23,8 @@ class Attention : public testing::TestWithParam<int> {
   void check(const AttentionShape& shape, const std::vector<AttentionSequence>& sequences) {
     SCOPED_TRACE(testing::Message()
                  << "D = " << shape.head_dim << ", G = " << shape.group
-                 << ", P = " << shape.num_slots << ", " << name(shape.sealed) << ", streams "
-                 << shape.num_streams << ", window " << shape.window.value_or(0));
+                 << ", P = " << shape.num_slots << ", " << name(shape.sealed.element)
+                 << ", streams " << shape.num_streams << ", window " << shape.window.value_or(0));
     AttentionCase batch(random_, shape, sequences);
     batch.expect_correct(batch.run(exec_));
   }
@@ -89,6 +90,34 @@ TEST_P(Attention, SlotsThatWereEvictedLeaveGaps) {
              .largest_logit = 4.0f,
              .evict_one_in = evict_one_in},
             {{9, 140}, {1, 77}, {1, 1}});
+    }
+  }
+}
+
+TEST_P(Attention, PackedPagesAreReadAsTheyAreDecoded) {
+  for (const std::int32_t head_dim : {1, 24, 64, 80}) {
+    for (const std::int32_t num_slots : {16, 64}) {
+      for (const ElementForm& form : reference::packed_forms(num_slots)) {
+        for (const std::int32_t group : {1, 4}) {
+          check({.head_dim = head_dim, .num_slots = num_slots, .group = group, .sealed = form},
+                {{1, 3 * num_slots + 5}, {30, num_slots + 30}});
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Attention, KeysAndValuesHaveFormsOfTheirOwn) {
+  const std::vector<ElementForm> forms = {DType::kF32,
+                                          DType::kBf16,
+                                          {Element::kInt8, ScaleAxis::kPerSlot, 32},
+                                          {Element::kInt4, ScaleAxis::kPerChannel, 32},
+                                          {Element::kE4m3, ScaleAxis::kPerChannel, 16}};
+  for (const ElementForm& keys : forms) {
+    for (const ElementForm& values : forms) {
+      check({.num_slots = 32, .num_streams = 3, .sealed = keys, .sealed_values = values},
+            {{1, 700}, {5, 133}});
+      check({.num_slots = 32, .sealed = keys, .sealed_values = values, .window = 40}, {{7, 133}});
     }
   }
 }

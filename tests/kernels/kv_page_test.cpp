@@ -39,20 +39,20 @@ class Pages {
 
   /// Element i of the page as it lies, widened: the keys [D, P], then the values [P, Dp].
   [[nodiscard]] float element(std::size_t page, std::size_t i) const {
-    return dispatch_dtype(layout_.dtype, [&]<class T>() {
+    return dispatch_dtype(layout_.dtype(), [&]<class T>() {
       T value;
       std::memcpy(&value, pages[page] + i * sizeof(T), sizeof(T));
       return to_float(value);
     });
   }
   void set_element(std::size_t page, std::size_t i, float value) {
-    dispatch_dtype(layout_.dtype, [&]<class T>() {
+    dispatch_dtype(layout_.dtype(), [&]<class T>() {
       const T narrow = from_float<T>(value);
       std::memcpy(pages[page] + i * sizeof(T), &narrow, sizeof(T));
     });
   }
   [[nodiscard]] std::size_t num_elements() const {
-    return layout_.position_offset() / size_bytes(layout_.dtype);
+    return layout_.position_offset() / size_bytes(layout_.dtype());
   }
   [[nodiscard]] std::int32_t* positions(std::size_t page) {
     return reinterpret_cast<std::int32_t*>(pages[page] + layout_.position_offset());
@@ -225,7 +225,7 @@ TEST_P(KvPage, ConvertsBetweenAllTypesAsTheScalarsDo) {
     for (const DType to : reference::kDTypes) {
       for_each_layout(from, [&](const PageLayout& from_layout) {
         PageLayout to_layout = from_layout;
-        to_layout.dtype = to;
+        to_layout.keys = to_layout.values = to;
         for (const std::int64_t count : {0, 1, 3}) {
           Pages source(from_layout, count);
           Pages target(to_layout, count);

@@ -142,7 +142,7 @@ class Case {
         positions[slot] = there ? begin + slot : kNoPosition;
         // A hole keeps the key that was evicted: large, so that it would be seen in a bound.
         std::vector<float> key = random.normals(shape_.head_dim, there ? 1.0f : 100.0f);
-        dispatch_dtype(layout.dtype, [&]<class T>() {
+        dispatch_dtype(layout.dtype(), [&]<class T>() {
           auto* keys = reinterpret_cast<T*>(page);
           for (std::int32_t d = 0; d < shape_.head_dim; ++d) {
             float& x = key[static_cast<std::size_t>(d)];

@@ -146,7 +146,7 @@ void CacheModel::update_values(const StreamId& id, const std::vector<std::int32_
 
 /// What the sealed type makes of numbers.
 std::vector<float> CacheModel::rounded(std::vector<float> numbers) const {
-  dispatch_dtype(cache_->sealed_layout().dtype, [&]<class T>() {
+  dispatch_dtype(cache_->sealed_layout().dtype(), [&]<class T>() {
     for (float& x : numbers) x = to_float(from_float<T>(x));
   });
   return numbers;
@@ -156,7 +156,7 @@ void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
                            std::vector<Slot>& slots) const {
   const auto num_slots = static_cast<std::size_t>(layout.num_slots);
   const auto head_dim = static_cast<std::size_t>(layout.head_dim);
-  dispatch_dtype(layout.dtype, [&]<class T>() {
+  dispatch_dtype(layout.dtype(), [&]<class T>() {
     const auto element = [&](std::size_t i) {
       T value;
       std::memcpy(&value, page + i * sizeof(T), sizeof(T));

@@ -78,7 +78,7 @@ std::size_t AttentionCase::append_page(Random& random, const PageLayout& layout,
   }
   const std::size_t offset = pages_.size();
   pages_.resize(offset + layout.page_bytes());
-  const auto bytes = encode(elements, layout.dtype);
+  const auto bytes = encode(elements, layout.dtype());
   std::memcpy(pages_.data() + offset, bytes.data(), bytes.size());
   std::memcpy(pages_.data() + offset + layout.position_offset(), slot_positions.data(),
               num_slots * sizeof(std::int32_t));

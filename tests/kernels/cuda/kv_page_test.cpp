@@ -59,8 +59,8 @@ struct Contents {
 Contents contents(const PageLayout& layout, const std::vector<std::byte>& pages) {
   Contents result;
   for (std::size_t at = 0; at < pages.size(); at += layout.page_bytes()) {
-    const std::size_t count = layout.position_offset() / size_bytes(layout.dtype);
-    dispatch_dtype(layout.dtype, [&]<class T>() {
+    const std::size_t count = layout.position_offset() / size_bytes(layout.dtype());
+    dispatch_dtype(layout.dtype(), [&]<class T>() {
       for (std::size_t i = 0; i < count; ++i) {
         T element;
         std::memcpy(&element, pages.data() + at + i * sizeof(T), sizeof(T));

@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pages of any element form to float32 and back. kernels/common/page_layout.hpp says how they lie.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/common/page_layout.hpp"
+
+namespace pikv::kernels::cpu {
+
+/// The keys of kLanes slots, starting at `lane`: out[d * stride + j], [D, kLanes].
+void unpack_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
+                 std::ptrdiff_t stride = kLanes);
+
+/// The values of kLanes slots, starting at `lane`: out[j * Dp + c], [kLanes, Dp]. Channels from D
+/// on are finite.
+void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out);
+
+/// Why a page cannot be packed.
+enum class PackStatus : std::uint8_t { kPacked, kKeyRefused, kValueRefused };
+
+/// Packs keys [D, P] and values [P, Dp] into a page whose positions are written already; slots
+/// that hold nothing do not count for scales. Refuses numbers that are not finite and those whose
+/// group needs a scale or a low beyond float16.
+PackStatus pack(const PageLayout& layout, const float* keys, const float* values, std::byte* page);
+
+}  // namespace pikv::kernels::cpu
