@@ -120,6 +120,9 @@ struct ConvertPagesArgs {
   PageLayout to_layout;
   View<const std::byte* const, 1> from;  // [pages]
   View<std::byte* const, 1> to;          // [pages]
+  // The targets are packed already, and groups keep their scales and lows where these cover the
+  // new numbers too: numbers that did not change keep their codes.
+  bool repack = false;
 };
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 

@@ -214,11 +214,14 @@ void KvCache::run_pending() {
   sealed_pages_.clear();
 }
 
-void KvCache::seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed) {
+void KvCache::seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed,
+                   bool repack) {
   try {
-    kernels::convert_pages(
-        exec_,
-        {.from_layout = open_layout_, .to_layout = sealed_layout_, .from = open, .to = sealed});
+    kernels::convert_pages(exec_, {.from_layout = open_layout_,
+                                   .to_layout = sealed_layout_,
+                                   .from = open,
+                                   .to = sealed,
+                                   .repack = repack});
   } catch (const kernels::NotPackable& refused) {
     throw Error(
         concat("kv_cache: ", refused.is_key ? "keys" : "values",

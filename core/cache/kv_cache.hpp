@@ -168,7 +168,8 @@ class KvCache {
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
   void run_pending();
-  void seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed);
+  void seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed,
+            bool repack = false);
   void unseal(View<const std::byte* const, 1> sealed, View<std::byte* const, 1> open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void summarize(const PageLayout& layout, std::vector<std::byte*> pages);

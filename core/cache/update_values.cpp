@@ -65,7 +65,8 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
       {.layout = open_layout_, .updates = {open.data(), {static_cast<std::int64_t>(open.size())}}});
 }
 
-/// By way of an open page, so that any codec will do.
+/// By way of an open page, so that any codec will do. What is not edited stays as it is, unless its
+/// group needs another scale.
 void KvCache::edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit) {
   DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
   const std::byte* sealed = page;
@@ -73,7 +74,7 @@ void KvCache::edit_sealed(std::byte* page, const std::function<void(std::byte* o
   unseal({&sealed, {1}}, {&open, {1}});
   edit(open);
   const std::byte* full = open;
-  seal({&full, {1}}, {&page, {1}});
+  seal({&full, {1}}, {&page, {1}}, /*repack=*/true);
   if (open_layout_.key_bounds) summarize(sealed_layout_, {page});
 }
 

@@ -219,7 +219,7 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
       keys = scratch;
       values = scratch + num_keys;
     }
-    const PackStatus status = pack(to_layout, keys, values, args.to.data[i]);
+    const PackStatus status = pack(to_layout, keys, values, args.repack, args.to.data[i]);
     if (status != PackStatus::kPacked) throw NotPackable(i, status == PackStatus::kKeyRefused);
   });
 }

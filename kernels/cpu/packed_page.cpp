@@ -114,11 +114,28 @@ struct Grid {
   float inverse = 0.0f;
 };
 
+/// Whether the numbers of a group are within half a step of the grid that it has.
+template <class Code>
+bool covers(float smallest, float largest, Half scale, const Half* low) {
+  const float s = to_float(scale);
+  const float top = s * (Code::kLargest + 0.5f);
+  if constexpr (Code::kHasLow) {
+    return smallest >= to_float(*low) - s / 2 && largest <= to_float(*low) + top;
+  }
+  return smallest >= -top && largest <= top;
+}
+
 /// From the smallest and largest number of a group, so that the grid covers both. False where
 /// float16 does not.
 template <class Code>
-bool make_grid(float smallest, float largest, Half* scale, Half* low, Grid& grid) {
+bool make_grid(float smallest, float largest, bool repack, Half* scale, Half* low, Grid& grid) {
   if (smallest > largest) smallest = largest = 0.0f;  // a group that holds nothing
+  if (repack && covers<Code>(smallest, largest, *scale, low)) {
+    if constexpr (Code::kHasLow) grid.low = to_float(*low);
+    const float s = to_float(*scale);
+    grid.inverse = s > 0.0f ? 1.0f / s : 0.0f;
+    return true;
+  }
   float step = 0.0f;
   if constexpr (Code::kHasLow) {
     *low = round_toward(smallest, /*up=*/false);
@@ -145,8 +162,8 @@ struct Extents {
 /// count for scales. Groups run along minors (a grid a major and group) or along majors.
 template <class Code, class Counts, class Store>
 bool pack_operand(const Extents& extents, const float* x, std::int32_t group, bool along_minors,
-                  std::ptrdiff_t scale_stride, const Scales<std::byte>& to, const Counts& counts,
-                  const Store& store_codes) {
+                  std::ptrdiff_t scale_stride, bool repack, const Scales<std::byte>& to,
+                  const Counts& counts, const Store& store_codes) {
   const std::ptrdiff_t majors = extents.num_majors;
   const std::ptrdiff_t minors = extents.num_minors;
   I32x16 finite = I32x16{} - 1;
@@ -169,7 +186,7 @@ bool pack_operand(const Extents& extents, const float* x, std::int32_t group, bo
         for (std::ptrdiff_t m = i * group; m < end; m += kVecLanes) range(o, m, low, high);
         const std::ptrdiff_t at = i * scale_stride + o;
         Grid grid;
-        fits &= make_grid<Code>(-max(-low), max(high), to.scale + at, to.low + at, grid);
+        fits &= make_grid<Code>(-max(-low), max(high), repack, to.scale + at, to.low + at, grid);
         for (std::ptrdiff_t m = i * group; m < end; m += kVecLanes) {
           const F32x16 v = load(x + o * extents.row_stride + m);
           store_codes(o, m, Code::encode((v - grid.low) * grid.inverse));
@@ -186,7 +203,7 @@ bool pack_operand(const Extents& extents, const float* x, std::int32_t group, bo
         for (std::ptrdiff_t lane = 0; lane < kVecLanes; ++lane) {
           const std::ptrdiff_t at = o * scale_stride + m + lane;
           Grid grid;
-          fits &= make_grid<Code>(low[lane], high[lane], to.scale + at, to.low + at, grid);
+          fits &= make_grid<Code>(low[lane], high[lane], repack, to.scale + at, to.low + at, grid);
           lows[lane] = grid.low;
           inverses[lane] = grid.inverse;
         }
@@ -201,14 +218,14 @@ bool pack_operand(const Extents& extents, const float* x, std::int32_t group, bo
 }
 
 template <class Code>
-bool pack_keys(const PageLayout& layout, const float* keys, std::byte* page) {
+bool pack_keys(const PageLayout& layout, const float* keys, bool repack, std::byte* page) {
   const ElementForm& form = layout.keys;
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   const std::ptrdiff_t num_slots = layout.num_slots;
   const bool per_channel = form.axis == ScaleAxis::kPerChannel;
   return pack_operand<Code>(
       {layout.head_dim, num_slots, num_slots}, keys, form.group, /*along_minors=*/per_channel,
-      per_channel ? layout.value_stride() : num_slots,
+      per_channel ? layout.value_stride() : num_slots, repack,
       scales_at(layout, form, page, layout.key_scales_offset()),
       [&](std::ptrdiff_t, std::ptrdiff_t slot) {
         return load_as<I32x16>(positions + slot) != kNoPosition;
@@ -219,7 +236,7 @@ bool pack_keys(const PageLayout& layout, const float* keys, std::byte* page) {
 }
 
 template <class Code>
-bool pack_values(const PageLayout& layout, const float* values, std::byte* page) {
+bool pack_values(const PageLayout& layout, const float* values, bool repack, std::byte* page) {
   const ElementForm& form = layout.values;
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   const std::ptrdiff_t stride = layout.value_stride();
@@ -227,7 +244,7 @@ bool pack_values(const PageLayout& layout, const float* values, std::byte* page)
   constexpr I32x16 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return pack_operand<Code>(
       {layout.num_slots, stride, stride}, values, form.group, /*along_minors=*/!per_channel,
-      per_channel ? stride : layout.num_slots,
+      per_channel ? stride : layout.num_slots, repack,
       scales_at(layout, form, page, layout.value_scales_offset()),
       [&](std::ptrdiff_t slot, std::ptrdiff_t c) {
         const std::int32_t held = positions[slot] != kNoPosition ? -1 : 0;
@@ -277,19 +294,20 @@ void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t
       [&]<class Code>() { unpack_packed_values<Code>(layout, page, lane, out); });
 }
 
-PackStatus pack(const PageLayout& layout, const float* keys, const float* values, std::byte* page) {
+PackStatus pack(const PageLayout& layout, const float* keys, const float* values, bool repack,
+                std::byte* page) {
   bool packed = true;
   const std::ptrdiff_t num_slots = layout.num_slots;
   dispatch_element(
       layout.keys.element, [&]<class T>() { narrow<T>(keys, page, layout.head_dim * num_slots); },
-      [&]<class Code>() { packed = pack_keys<Code>(layout, keys, page); });
+      [&]<class Code>() { packed = pack_keys<Code>(layout, keys, repack, page); });
   if (!packed) return PackStatus::kKeyRefused;
   dispatch_element(
       layout.values.element,
       [&]<class T>() {
         narrow<T>(values, page + layout.value_offset(), layout.value_stride() * num_slots);
       },
-      [&]<class Code>() { packed = pack_values<Code>(layout, values, page); });
+      [&]<class Code>() { packed = pack_values<Code>(layout, values, repack, page); });
   return packed ? PackStatus::kPacked : PackStatus::kValueRefused;
 }
 

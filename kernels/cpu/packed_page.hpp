@@ -24,7 +24,8 @@ enum class PackStatus : std::uint8_t { kPacked, kKeyRefused, kValueRefused };
 
 /// Packs keys [D, P] and values [P, Dp] into a page whose positions are written already; slots
 /// that hold nothing do not count for scales. Refuses numbers that are not finite and those whose
-/// group needs a scale or a low beyond float16.
-PackStatus pack(const PageLayout& layout, const float* keys, const float* values, std::byte* page);
+/// group needs a scale or a low beyond float16. `repack`: as in ConvertPagesArgs.
+PackStatus pack(const PageLayout& layout, const float* keys, const float* values, bool repack,
+                std::byte* page);
 
 }  // namespace pikv::kernels::cpu

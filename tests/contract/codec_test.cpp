@@ -13,6 +13,7 @@
 #include "kernels/kv_page.hpp"
 #include "tests/contract/family_names.hpp"
 #include "tests/kernels/packed_reference.hpp"
+#include "tests/support/label.hpp"
 #include "tests/support/random.hpp"
 
 namespace pikv {
@@ -153,12 +154,7 @@ std::vector<std::string> all_codecs() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Codecs, CodecContract, testing::ValuesIn(all_codecs()),
-                         [](const auto& info) {
-                           std::string label = info.param;
-                           std::ranges::replace_if(
-                               label, [](char c) { return std::isalnum(c) == 0; }, '_');
-                           return label;
-                         });
+                         testing_support::LabelOfParam{});
 
 TEST(SplitCodec, KeysAndValuesFollowTheirOwn) {
   const auto make = [](std::string_view spec) {

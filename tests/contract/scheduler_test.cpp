@@ -15,6 +15,7 @@
 #include "kernels/common/error.hpp"
 #include "scheduling/tables.hpp"
 #include "tests/contract/family_names.hpp"
+#include "tests/support/label.hpp"
 #include "tests/support/random.hpp"
 
 namespace pikv {
@@ -425,12 +426,7 @@ INSTANTIATE_TEST_SUITE_P(Variants, SchedulerContract,
                                          "pyramidkv:rule=factory", "adakv:rule=factory",
                                          "adakv:rule=factory,normalize=0", "segments:segment=16",
                                          "tova_head:heads=mean"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::ranges::replace_if(
-                               name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-                           return name;
-                         });
+                         testing_support::LabelOfParam{});
 
 TEST(FullScheduler, NeverEvicts) {
   EXPECT_FALSE(make_policy("scheduler", scheduling::schedulers(), "full")->evicts());

@@ -13,6 +13,7 @@
 #include "core/io/safetensors.hpp"
 #include "launch/runtime.hpp"
 #include "scheduling/tables.hpp"
+#include "tests/support/label.hpp"
 #include "tests/support/mpi_main.hpp"
 
 namespace pikv {
@@ -156,12 +157,7 @@ std::vector<std::string> evicting() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedulers, SchedulingPassRanks, testing::ValuesIn(evicting()),
-                         [](const auto& info) {
-                           std::string name = info.param;  // a spec
-                           std::ranges::replace_if(
-                               name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-                           return name;
-                         });
+                         testing_support::LabelOfParam{});
 
 }  // namespace
 }  // namespace pikv

@@ -10,6 +10,7 @@
 
 #include "scheduling/tables.hpp"
 #include "tests/scheduling/attention_trace.hpp"
+#include "tests/support/label.hpp"
 
 namespace pikv {
 namespace {
@@ -42,10 +43,7 @@ struct Case {
 };
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
-  std::string name = info.param.name;
-  std::ranges::replace_if(
-      name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return name;
+  return testing_support::label_of(info.param.name);
 }
 
 std::unique_ptr<const Scheduler> make(const std::string& name, const std::string& options) {

@@ -68,7 +68,8 @@ class CacheModel {
     std::int64_t num_pages = 0;
   };
 
-  [[nodiscard]] std::vector<float> rounded(std::vector<float> numbers) const;
+  [[nodiscard]] bool is_sealed(const std::vector<float>& read,
+                               const std::vector<float>& written) const;
   void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
   void expect_bounds(const PageLayout& layout, const std::byte* page) const;
   void expect_slots(const kernels::StreamView& view, const std::vector<Slot>& expected) const;

@@ -8,6 +8,7 @@
 
 #include "kernels/common/error.hpp"
 #include "tests/core/cache/cache_model.hpp"
+#include "tests/support/label.hpp"
 
 namespace pikv {
 namespace {
@@ -32,13 +33,12 @@ std::size_t open_page_bytes(const CacheShape& shape) {
       .page_bytes();
 }
 
-/// The type of full pages, with "_bounds" where pages know the bounds of their keys.
+/// The codec, with "_bounds" where pages know the bounds of their keys.
 class KvCacheCodecs : public testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] static CacheShape shape() {
     const std::size_t end = GetParam().find("_bounds");
-    return {.codec = "none:dtype=" + GetParam().substr(0, end),
-            .key_bounds = end != std::string::npos};
+    return {.codec = GetParam().substr(0, end), .key_bounds = end != std::string::npos};
   }
 };
 
@@ -284,9 +284,35 @@ TEST_P(KvCacheCodecs, AForkThatDoesNotFitChangesNothing) {
   EXPECT_GT(num_refused, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, KvCacheCodecs,
-                         testing::Values("f32", "bf16", "f16", "f32_bounds", "bf16_bounds"),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Codecs, KvCacheCodecs,
+                         testing::Values("none", "none:dtype=bf16", "none:dtype=f16", "int8",
+                                         "none_bounds", "none:dtype=bf16_bounds",
+                                         "int8:axis=token_bounds"),
+                         testing_support::LabelOfParam{});
+
+TEST(KvCache, WhatCannotBePackedIsNamed) {
+  Random random(117);
+  CacheModel model(random, {.codec = "int4"});
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(15)), AppendResult::kAppended);
+  const std::vector<float> keys(2 * 5, 1.0f);
+  std::vector<float> values = keys;
+  values[7] = std::numeric_limits<float>::quiet_NaN();  // of KV head 1
+  const Position position = 15;
+  try {
+    (void)model.cache().append({.layer = kLayer,
+                                .sequences = {&kSequence, 1},
+                                .positions = {&position, 1},
+                                .shards = {&kShard, 1},
+                                .keys = {keys.data(), {1, 2, 5}},
+                                .values = {values.data(), {1, 2, 5}}});
+    FAIL() << "it was packed";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "kv_cache: values of sequence 7, layer 1, KV head 1 are not finite or too large "
+                 "for codec int4");
+  }
+}
 
 TEST(KvCache, ABudgetIsUsedToTheLastPage) {
   Random random(116);
