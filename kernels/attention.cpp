@@ -20,6 +20,14 @@ void attention(Exec& exec, const AttentionArgs& args) {
           "attention", "the page layouts do not fit head_dim = ", head_dim);
   require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
           " is not positive");
+  if (args.adds_to_columns) {
+    require(
+        !args.open_layout.columns.empty() && args.sealed_layout.columns == args.open_layout.columns,
+        "attention", "the pages have no columns to add to");
+    require(args.column_decay >= 0 && args.column_decay < 1, "attention",
+            "column_decay = ", args.column_decay, " is outside [0, 1)");
+    if (exec.device() == Device::kCuda) throw NotBuilt("attention: adding to columns on a GPU");
+  }
   for (std::int64_t i = 0; i < args.segments.extent(0); ++i) {
     if (exec.device() == Device::kCuda) break;  // segments lie on the device
     const AttentionSegment& segment = args.segments.data[i];

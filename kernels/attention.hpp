@@ -41,9 +41,9 @@ struct StreamView {
 /// Rows [row_begin, row_end) of q belong to one sequence, in ascending order of position. KV head h
 /// reads streams[first_stream + h * num_streams ... + num_streams).
 ///
-/// A segment of one row can have its scores stored for attention_columns: for each KV head and each
-/// page of its streams in their order, P / kLanes tiles of [G, kLanes] floats; a slot that is not
-/// read has any number. CPU only.
+/// A segment of one row can have its scores stored for the columns of the slots: for each KV head
+/// and each page of its streams in their order, P / kLanes tiles of [G, kLanes] floats; a slot that
+/// is not read has any number. CPU only.
 struct AttentionSegment {
   std::int32_t row_begin = 0;
   std::int32_t row_end = 0;
@@ -64,6 +64,11 @@ struct AttentionArgs {
   std::optional<std::int32_t> window;  // > 0
   View<float, 3> o;                    // [T, H, D]
   View<float, 2> lse;                  // [T, H]
+  /// Whether segments with scores also add their weights to the columns of the slots, bit for bit
+  /// as attention_columns would afterwards with this lse: for rows that read nothing elsewhere. The
+  /// scores are then still near the thread that computed them. CPU only.
+  bool adds_to_columns = false;
+  float column_decay = 0;  // of the decayed columns, in [0, 1)
 };
 
 void attention(Exec& exec, const AttentionArgs& args);

@@ -6,8 +6,9 @@
 // slot is exp(scale * q . k - lse). No more than a tile of weights exists at a time.
 //
 // Cost: 2 T H D flops a slot, a second product of queries and keys; nothing of it where attention
-// already stored the scores (AttentionSegment::scores), as it can for single rows. CPU: the same
-// for any number of threads.
+// already stored the scores (AttentionSegment::scores), as it can for single rows. Where these read
+// nothing elsewhere, attention does all of it (AttentionArgs::adds_to_columns). CPU: the same for
+// any number of threads.
 #pragma once
 
 #include <optional>

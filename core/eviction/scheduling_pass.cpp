@@ -10,6 +10,7 @@
 #include "core/eviction/slot_order.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
+#include "kernels/cpu/parallel.hpp"
 
 namespace pikv {
 namespace {
@@ -131,14 +132,19 @@ void SchedulingPass::score(SlotGather::Layer& layer, const KvBudget& budget, Sco
   scored.layer = layer.layer;
   scored.counts.resize(layer.heads.size());
   scored.heads.resize(layer.heads.size());
+  if (needs_.in_order) {
+    kernels::cpu::parallel_for(exec_, static_cast<std::int64_t>(orders.size()),
+                               [&](std::int64_t i, int) {
+                                 const auto h = static_cast<std::size_t>(i);
+                                 KvCache::HeadContents& slots = layer.heads[h].slots;
+                                 scored.heads[h].positions = slots.positions;
+                                 orders[h] = sorted_order(slots.positions);
+                                 reorder(slots, orders[h]);
+                               });
+  }
   for (std::size_t h = 0; h < layer.heads.size(); ++h) {
-    KvCache::HeadContents& slots = layer.heads[h].slots;
+    const KvCache::HeadContents& slots = layer.heads[h].slots;
     scored.counts[h] = layer.heads[h].counts;
-    if (needs_.in_order) {
-      scored.heads[h].positions = slots.positions;
-      orders[h] = sorted_order(slots.positions);
-      reorder(slots, orders[h]);
-    }
     reread[h] = reread_.scores_of(layer.layer, h, slots.positions);
     const auto count = static_cast<std::int64_t>(slots.positions.size());
     heads.push_back({.positions = slots.positions,

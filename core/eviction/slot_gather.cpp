@@ -85,7 +85,7 @@ std::span<SlotGather::Layer> SlotGather::run(SequenceId sequence, Position next,
             1, static_cast<std::int64_t>(mine->heads[h].slots.positions.size()));
       }
     }
-    add_queries(share.rows, *mine);
+    add_queries(share, *mine);
     add_moments(share.moment_sums, *mine);
     add_key_moments(share.key_sums, *mine);
     ++mine;
@@ -110,12 +110,16 @@ void SlotGather::read_tap(SequenceId sequence, Position next, const SchedulerNee
                           LayerId layer, Share& share) const {
   share.rows.positions.clear();
   share.rows.queries.clear();
+  share.rows_in_tap.reset();
   share.moment_sums.clear();
   share.key_sums.clear();
   if (needs.key_moments) share.key_sums = tap_.key_sums(sequence, layer);
   if (needs.query_rows > 0) {
     const std::int64_t first = std::max<std::int64_t>(next - needs.query_rows, 0);
-    tap_.read_rows(sequence, layer, static_cast<Position>(first), share.rows);
+    const auto oldest = static_cast<Position>(first);
+    // Megabytes a layer where all rows are asked for: they need not move if nobody else has some.
+    if (comm_.size() == 1) share.rows_in_tap = tap_.rows_in_order(sequence, layer, oldest);
+    if (!share.rows_in_tap) tap_.read_rows(sequence, layer, oldest, share.rows);
   }
   if (needs.query_moments) share.moment_sums = tap_.moment_sums(sequence, layer);
 }
@@ -201,23 +205,26 @@ void SlotGather::add_share(std::vector<MessageFields>& messages, const Scheduler
   }
 }
 
-void SlotGather::add_queries(AttentionTap::Rows& rows, Layer& layer) const {
-  if (std::ranges::is_sorted(rows.positions)) {  // of one rank
-    std::swap(layer.query_positions, rows.positions);
-    std::swap(layer.queries, rows.queries);
+void SlotGather::add_queries(Share& share, Layer& layer) const {
+  if (share.rows_in_tap) {
+    layer.query_positions = share.rows_in_tap->positions;
+    layer.queries = share.rows_in_tap->queries;
     return;
   }
+  const AttentionTap::Rows& rows = share.rows;
   const auto row_size = static_cast<std::ptrdiff_t>(model_.num_heads * model_.head_dim);
   std::vector<std::size_t> order(rows.positions.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::sort(order, {}, [&](std::size_t i) { return rows.positions[i]; });
-  layer.query_positions.clear();
-  layer.queries.clear();
+  layer.rows.positions.clear();
+  layer.rows.queries.clear();
   for (const std::size_t i : order) {
-    layer.query_positions.push_back(rows.positions[i]);
+    layer.rows.positions.push_back(rows.positions[i]);
     const auto begin = rows.queries.begin() + static_cast<std::ptrdiff_t>(i) * row_size;
-    layer.queries.insert(layer.queries.end(), begin, begin + row_size);
+    layer.rows.queries.insert(layer.rows.queries.end(), begin, begin + row_size);
   }
+  layer.query_positions = layer.rows.positions;
+  layer.queries = layer.rows.queries;
 }
 
 void SlotGather::add_moments(const std::vector<double>& sums, Layer& layer) const {

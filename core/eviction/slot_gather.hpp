@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,9 +30,10 @@ class SlotGather {
   };
   struct Layer {
     LayerId layer;
-    std::vector<Head> heads;                // [Hkv]
-    std::vector<Position> query_positions;  // [w], ascending
-    std::vector<float> queries;             // [w, H, D]
+    std::vector<Head> heads;                    // [Hkv]
+    std::span<const Position> query_positions;  // [w], ascending
+    std::span<const float> queries;             // [w, H, D]
+    AttentionTap::Rows rows;                    // which hold these, unless the tap does
     std::int64_t moment_count = 0;
     std::vector<float> mean, covariance;  // [H, D], [H, D, D]
     std::int64_t key_count = 0;
@@ -40,7 +42,7 @@ class SlotGather {
   };
 
   /// A collective: the layers of [first, last) that fall to this rank. `next`: the position that
-  /// the sequence computes next. Valid until the next call.
+  /// the sequence computes next. Valid until the next call or change of the tap.
   [[nodiscard]] std::span<Layer> run(SequenceId sequence, Position next,
                                      const SchedulerNeeds& needs, std::int64_t first,
                                      std::int64_t last);
@@ -65,6 +67,7 @@ class SlotGather {
   struct Share {
     std::vector<KvCache::HeadContents> heads;
     AttentionTap::Rows rows;
+    std::optional<AttentionTap::RowsView> rows_in_tap;  // instead of these
     std::vector<double> moment_sums, key_sums;
   };
 
@@ -76,7 +79,7 @@ class SlotGather {
   void exchange(std::int64_t first, std::int64_t last);
   void add_share(std::vector<class MessageFields>& messages, const SchedulerNeeds& needs,
                  Layer& layer, Share& sum) const;
-  void add_queries(AttentionTap::Rows& rows, Layer& layer) const;
+  void add_queries(Share& share, Layer& layer) const;
   void add_moments(const std::vector<double>& sums, Layer& layer) const;
   void add_key_moments(const std::vector<double>& sums, Layer& layer) const;
 

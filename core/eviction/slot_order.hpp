@@ -11,7 +11,7 @@
 
 namespace pikv {
 
-/// Order of the positions, ascending.
+/// Order of the positions, ascending; no two are the same.
 [[nodiscard]] std::vector<std::size_t> sorted_order(const std::vector<Position>& positions);
 
 /// Slot i becomes slot order[i] of before.

@@ -100,6 +100,21 @@ void AttentionTap::read_rows(SequenceId sequence, LayerId layer, Position first,
   }
 }
 
+std::optional<AttentionTap::RowsView> AttentionTap::rows_in_order(SequenceId sequence,
+                                                                  LayerId layer,
+                                                                  Position first) const {
+  const LayerRecord* from = find(sequence, layer);
+  if (from == nullptr) return RowsView{};
+  const std::span<const Position> all = from->positions;
+  const auto begin = std::ranges::find_if(all, [&](Position p) { return p >= first; });
+  const auto skipped = static_cast<std::size_t>(begin - all.begin());
+  const std::span<const Position> positions = all.subspan(skipped);
+  if (!std::ranges::is_sorted(positions)) return std::nullopt;  // -1 is below all positions
+  const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
+  return RowsView{.positions = positions,
+                  .queries = std::span(from->queries).subspan(skipped * row_size)};
+}
+
 std::vector<double> AttentionTap::moment_sums(SequenceId sequence, LayerId layer) const {
   const LayerRecord* from = find(sequence, layer);
   std::vector<double> sums = from != nullptr ? from->sums : std::vector<double>{};

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +47,15 @@ class AttentionTap {
     std::vector<float> queries;  // [n, H, D]
   };
   void read_rows(SequenceId sequence, LayerId layer, Position first, Rows& to) const;
+
+  /// The same rows where they are recorded, if they lie there in ascending order, as all rows of a
+  /// sequence do. Valid until the next change of the tap.
+  struct RowsView {
+    std::span<const Position> positions;
+    std::span<const float> queries;  // [n, H, D]
+  };
+  [[nodiscard]] std::optional<RowsView> rows_in_order(SequenceId sequence, LayerId layer,
+                                                      Position first) const;
 
   /// Sums over this rank's positions: count, sum of q [H, D], sum of q q^T [H, D, D].
   [[nodiscard]] std::vector<double> moment_sums(SequenceId sequence, LayerId layer) const;

@@ -65,7 +65,7 @@ void ShardedAttention::run(const Args& args) {
                            .o = args.o,
                            .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
     attend(args.layer, args.window, {0}, batches_);
-    if (keeps_account()) account(args.window, batches_[0], batches_[0].queries.lse);
+    if (keeps_account()) account_for_runs(args.window, batches_[0]);
     return;
   }
   const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
@@ -269,6 +269,13 @@ void ShardedAttention::make_room_for_scores(Batch& batch) const {
   }
 }
 
+/// Of one rank, whose single rows attention has accounted for.
+void ShardedAttention::account_for_runs(std::optional<std::int32_t> window, Batch& batch) {
+  std::erase_if(batch.segments,
+                [](const kernels::AttentionSegment& s) { return s.row_end - s.row_begin == 1; });
+  if (!batch.segments.empty()) account(window, batch, batch.queries.lse);
+}
+
 void ShardedAttention::account(std::optional<std::int32_t> window, const Batch& batch,
                                View<const float, 2> lse) {
   const Batch::Queries& queries = batch.queries;
@@ -293,27 +300,29 @@ void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
   if (page_choice_) page_choice_->narrow(layer, window, holders, batches);
   for (Batch& batch : batches) {
     if (keeps_account()) make_room_for_scores(batch);
-    attend(window, batch, batch.streams, batch.queries.o, batch.queries.lse);
+    const bool accounts = keeps_account() && comm_.size() == 1;
+    attend(window, batch, {.o = batch.queries.o, .lse = batch.queries.lse, .accounts = accounts});
     if (!batch.whole_streams.empty()) measure(window, batch);
   }
 }
 
 void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& batch,
-                              const std::vector<kernels::StreamView>& streams, View<float, 3> o,
-                              View<float, 2> lse) {
+                              const Attended& to) {
   kernels::attention(
       exec_,
       {.q = batch.queries.q,
        .positions = {batch.queries.positions.data(), {batch.queries.q.extent(0)}},
        .segments = {batch.segments.data(), {static_cast<std::int64_t>(batch.segments.size())}},
-       .streams = {streams.data(), {static_cast<std::int64_t>(streams.size())}},
+       .streams = {batch.streams.data(), {static_cast<std::int64_t>(batch.streams.size())}},
        .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
        .sealed_layout = cache_.sealed_layout(),
        .open_layout = cache_.open_layout(),
        .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
        .window = window,
-       .o = o,
-       .lse = lse});
+       .o = to.o,
+       .lse = to.lse,
+       .adds_to_columns = to.accounts,
+       .column_decay = config_.column_decay});
 }
 
 /// Attends to all pages beside what was read.
@@ -326,7 +335,7 @@ void ShardedAttention::measure(std::optional<std::int32_t> window, const Batch& 
   whole.segments = batch.segments;
   whole.streams = batch.whole_streams;
   make_room_for_scores(whole);
-  attend(window, whole, whole.streams, {o.data(), batch.queries.o.extents}, whole_lse);
+  attend(window, whole, {.o = {o.data(), batch.queries.o.extents}, .lse = whole_lse});
   page_choice_->measure(batch, whole_lse, whole.segments);
 }
 

@@ -65,14 +65,18 @@ class ShardedAttention {
   void append(const KvCache::Entries& entries);
   void attend(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
               std::span<Batch> batches);
-  void attend(std::optional<std::int32_t> window, const Batch& batch,
-              const std::vector<kernels::StreamView>& streams, View<float, 3> o,
-              View<float, 2> lse);
+  struct Attended {
+    View<float, 3> o;
+    View<float, 2> lse;
+    bool accounts = false;  // of single rows, in the same go
+  };
+  void attend(std::optional<std::int32_t> window, const Batch& batch, const Attended& to);
   void measure(std::optional<std::int32_t> window, const Batch& batch);
   void collect(LayerId layer, Batch& batch) const;
   void make_room_for_scores(Batch& batch) const;
   [[nodiscard]] bool stores_scores(const Batch& batch,
                                    const kernels::AttentionSegment& segment) const;
+  void account_for_runs(std::optional<std::int32_t> window, Batch& batch);
   void account(std::optional<std::int32_t> window, const Batch& batch, View<const float, 2> lse);
   void exchange_totals(const Args& args, const std::vector<int>& holders);
   [[nodiscard]] bool keeps_account() const { return !cache_.open_layout().columns.empty(); }

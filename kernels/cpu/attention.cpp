@@ -9,6 +9,7 @@
 #include "kernels/cpu/merge_row.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
+#include "kernels/cpu/stored_scores.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -34,14 +35,14 @@ struct Task {
   float* partial = nullptr;  // [rows, G, D + 1], where num_splits > 1
 };
 
-std::span<const StreamView> streams_of(const AttentionArgs& args, const AttentionSegment& segment,
-                                       std::int64_t kv_head) {
-  return {args.streams.data + segment.first_stream + kv_head * segment.num_streams,
-          static_cast<std::size_t>(segment.num_streams)};
-}
-
-std::int64_t num_pages_of(const StreamView& stream) {
-  return stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
+/// The pages of one task, of all that its KV head has.
+HeadPages pages_of(const AttentionArgs& args, const Task& task) {
+  const std::int64_t num_pages =
+      num_pages_of(streams_of(args.streams, *task.segment, task.kv_head));
+  return {.segment = task.segment,
+          .kv_head = task.kv_head,
+          .page_begin = num_pages * task.split / task.num_splits,
+          .page_end = num_pages * (task.split + 1) / task.num_splits};
 }
 
 /// Feeds the readable pages of one task to the tile.
@@ -52,17 +53,16 @@ class PageWalk {
         tile_(tile),
         first_position_(args.positions.data[task.row_begin]),
         last_position_(args.positions.data[task.row_end - 1]) {
-    const auto streams = streams_of(args, *task.segment, task.kv_head);
-    std::int64_t num_pages = 0;
+    const auto streams = streams_of(args.streams, *task.segment, task.kv_head);
     for (const StreamView& stream : streams) {
-      num_pages += num_pages_of(stream);
       for (std::int64_t i = 0; i < std::min(num_pages_of(stream), kPositionsAhead); ++i) {
         prefetch_positions(stream, i);
       }
     }
-    const std::int64_t begin = num_pages * task.split / task.num_splits;
-    const std::int64_t end = num_pages * (task.split + 1) / task.num_splits;
-    if (task.segment->scores != nullptr) scores_ = first_scores(task);
+    const auto [segment, kv_head, begin, end] = pages_of(args, task);
+    if (segment->scores != nullptr) {
+      scores_ = scores_of_head(args.streams, *segment, kv_head, scores_per_page());
+    }
     std::int64_t base = 0;
     for (const StreamView& stream : streams) {
       const std::int64_t count = num_pages_of(stream);
@@ -79,16 +79,6 @@ class PageWalk {
                               : stream.open_page + args_.open_layout.position_offset());
   }
 
-  /// Where the scores of the task's KV head go: after those of the heads before it.
-  float* first_scores(const Task& task) const {
-    float* scores = task.segment->scores;
-    for (std::int64_t h = 0; h < task.kv_head; ++h) {
-      for (const StreamView& stream : streams_of(args_, *task.segment, h)) {
-        scores += num_pages_of(stream) * scores_per_page();
-      }
-    }
-    return scores;
-  }
   [[nodiscard]] std::int64_t scores_per_page() const {
     return args_.open_layout.num_slots * (args_.q.extent(1) / args_.num_kv_heads);
   }
@@ -175,6 +165,20 @@ void merge_splits(const AttentionArgs& args, const Task& first) {
   }
 }
 
+AttentionColumnsArgs columns_args(const AttentionArgs& args) {
+  return {.q = args.q,
+          .positions = args.positions,
+          .segments = args.segments,
+          .streams = args.streams,
+          .num_kv_heads = args.num_kv_heads,
+          .sealed_layout = args.sealed_layout,
+          .open_layout = args.open_layout,
+          .scale = args.scale,
+          .window = args.window,
+          .lse = args.lse,
+          .decay = args.column_decay};
+}
+
 }  // namespace
 
 void attention(Exec& exec, const AttentionArgs& args) {
@@ -202,10 +206,8 @@ void attention(Exec& exec, const AttentionArgs& args) {
   std::size_t partial_floats = 0;
   for (Task& block : blocks) {
     if (static_cast<std::int64_t>(blocks.size()) < threads) {
-      std::int64_t num_pages = 0;
-      for (const StreamView& stream : streams_of(args, *block.segment, block.kv_head)) {
-        num_pages += num_pages_of(stream);
-      }
+      const std::int64_t num_pages =
+          num_pages_of(streams_of(args.streams, *block.segment, block.kv_head));
       block.num_splits = std::clamp<std::int64_t>(num_pages / kMinPagesPerSplit, 1, threads);
     }
     if (block.num_splits > 1) {
@@ -230,10 +232,24 @@ void attention(Exec& exec, const AttentionArgs& args) {
       tasks.push_back(task);
     }
   }
+  const AttentionColumnsArgs account = columns_args(args);
+  const auto keeps_account = [&](const Task& task) {
+    return args.adds_to_columns && task.segment->scores != nullptr;
+  };
   parallel_for(exec, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i, int thread_idx) {
-    run_task(exec, args, tasks[static_cast<std::size_t>(i)], thread_idx);
+    const Task& task = tasks[static_cast<std::size_t>(i)];
+    run_task(exec, args, task, thread_idx);
+    if (task.num_splits > 1 || !keeps_account(task)) return;
+    add_stored_scores(exec, account, pages_of(args, task), thread_idx);
   });
+  if (merges.empty()) return;
   for (const Task& task : merges) merge_splits(args, task);
+  std::erase_if(tasks,
+                [&](const Task& task) { return task.num_splits == 1 || !keeps_account(task); });
+  parallel_for(exec, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i, int thread_idx) {
+    const Task& task = tasks[static_cast<std::size_t>(i)];
+    add_stored_scores(exec, account, pages_of(args, task), thread_idx);
+  });
 }
 
 }  // namespace pikv::kernels::cpu

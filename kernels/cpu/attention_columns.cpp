@@ -11,6 +11,7 @@
 #include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/score_block.hpp"
+#include "kernels/cpu/stored_scores.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -31,6 +32,59 @@ struct Task {
   const StreamView* stream;
   std::int64_t page_begin, page_end;  // of the stream
   const float* scores;                // of the first page, where attention stored them
+};
+
+/// A page of a stream and how it is laid out.
+struct Page {
+  const PageLayout& layout;
+  std::byte* data;
+};
+
+Page page_of(const AttentionColumnsArgs& args, const StreamView& stream, std::int64_t i) {
+  if (i < stream.num_sealed_pages) return {args.sealed_layout, stream.sealed_pages[i]};
+  return {args.open_layout, stream.open_page};
+}
+
+void prefetch(const Page& page) {
+  __builtin_prefetch(page.data + page.layout.position_offset());
+  __builtin_prefetch(page.data + page.layout.columns_offset(), 1);
+}
+
+/// The case of every decode step with H2O: one row, its scores at hand, one sum.
+class StoredSum {
+ public:
+  StoredSum(const AttentionColumnsArgs& args, std::int64_t row, std::int64_t kv_head,
+            const float* scores)
+      : args_(args),
+        group_(args.q.extent(1) / args.num_kv_heads),
+        position_(args.positions.data[row]),
+        lse_(args.lse.row(row) + kv_head * group_),
+        scores_(scores) {}
+
+  /// Page by page, in the order of the scores.
+  void add(const Page& page) {
+    const float share = 1.0f / static_cast<float>(group_);
+    const auto* positions =
+        reinterpret_cast<const std::int32_t*>(page.data + page.layout.position_offset());
+    auto* sums = reinterpret_cast<float*>(page.data + page.layout.columns_offset());
+    for (std::int32_t lane = 0; lane < page.layout.num_slots; lane += kLanes) {
+      const auto held = load_as<I32x16>(positions + lane);
+      I32x16 readable = held <= position_;
+      if (args_.window) readable &= held > position_ - *args_.window;
+      F32x16 total{};
+      for (std::int64_t g = 0; g < group_; ++g, scores_ += kLanes) {
+        total += exp(load(scores_) - lse_[g]);
+      }
+      store(sums + lane, load(sums + lane) + (readable ? total * share : F32x16{}));
+    }
+  }
+
+ private:
+  const AttentionColumnsArgs& args_;
+  std::int64_t group_;
+  std::int32_t position_;
+  const float* lse_;
+  const float* scores_;  // of the next page
 };
 
 /// kLanes slots of a page.
@@ -127,10 +181,8 @@ class Columns {
       return;
     }
     for (std::int64_t i = task_.page_begin; i < task_.page_end; ++i) {
-      prefetch(i + kPagesAhead);
-      const bool sealed = i < task_.stream->num_sealed_pages;
-      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
-      std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
+      prefetch_ahead(i);
+      const auto [layout, page] = page_of(args_, *task_.stream, i);
       if (layout_ != nullptr && layout.keys != layout_->keys) flush();
       layout_ = &layout;
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
@@ -149,38 +201,16 @@ class Columns {
   }
 
  private:
-  void prefetch(std::int64_t page) const {
-    if (page >= task_.stream->num_sealed_pages) return;
-    const std::byte* ahead = task_.stream->sealed_pages[page];
-    __builtin_prefetch(ahead + args_.sealed_layout.position_offset());
-    __builtin_prefetch(ahead + args_.sealed_layout.columns_offset(), 1);
+  void prefetch_ahead(std::int64_t i) const {
+    if (i + kPagesAhead >= task_.page_end) return;
+    prefetch(page_of(args_, *task_.stream, i + kPagesAhead));
   }
 
-  /// The case of every decode step with H2O: one row, its scores at hand, one sum.
   void run_stored_sum() const {
-    const std::int64_t row = task_.rows.front();
-    const std::int32_t position = args_.positions.data[row];
-    const float* lse = args_.lse.row(row) + task_.kv_head * group_;
-    const float share = 1.0f / static_cast<float>(group_);
-    const float* scores = task_.scores;
+    StoredSum sum(args_, task_.rows.front(), task_.kv_head, task_.scores);
     for (std::int64_t i = task_.page_begin; i < task_.page_end; ++i) {
-      prefetch(i + kPagesAhead);
-      const bool sealed = i < task_.stream->num_sealed_pages;
-      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
-      std::byte* page = sealed ? task_.stream->sealed_pages[i] : task_.stream->open_page;
-      const auto* positions =
-          reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
-      auto* sums = reinterpret_cast<float*>(page + layout.columns_offset());
-      for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
-        const auto held = load_as<I32x16>(positions + lane);
-        I32x16 readable = held <= position;
-        if (args_.window) readable &= held > position - *args_.window;
-        F32x16 total{};
-        for (std::int64_t g = 0; g < group_; ++g, scores += kLanes) {
-          total += exp(load(scores) - lse[g]);
-        }
-        store(sums + lane, load(sums + lane) + (readable ? total * share : F32x16{}));
-      }
+      prefetch_ahead(i);
+      sum.add(page_of(args_, *task_.stream, i));
     }
   }
 
@@ -279,7 +309,55 @@ class Columns {
   float* unpacked_;  // keys [kMaxPackedLanes, D, kLanes]
 };
 
+/// Calls f(stream, begin, end) for the streams that have some of the pages of a head, in order.
+template <class F>
+void for_each_run(std::span<const StreamView> streams, const HeadPages& pages, const F& f) {
+  std::int64_t base = 0;
+  for (const StreamView& stream : streams) {
+    const std::int64_t begin = std::max<std::int64_t>(pages.page_begin - base, 0);
+    const std::int64_t end = std::min(pages.page_end - base, num_pages_of(stream));
+    if (begin < end) f(stream, begin, end);
+    base += num_pages_of(stream);
+  }
+}
+
 }  // namespace
+
+void add_stored_scores(Exec& exec, const AttentionColumnsArgs& args, const HeadPages& pages,
+                       int thread_idx) {
+  const AttentionSegment& segment = *pages.segment;
+  const std::int32_t row = segment.row_begin;
+  const auto streams = streams_of(args.streams, segment, pages.kv_head);
+  const std::int64_t floats_per_page =
+      args.open_layout.num_slots * (args.q.extent(1) / args.num_kv_heads);
+  const float* scores = scores_of_head(args.streams, segment, pages.kv_head, floats_per_page) +
+                        pages.page_begin * floats_per_page;
+  const AttentionColumns columns = args.open_layout.columns;
+  if (columns == AttentionColumns(AttentionColumn::kSum)) {
+    constexpr auto kAhead = static_cast<std::size_t>(kPagesAhead);
+    std::vector<Page> all;  // streams may be short: of the pages ahead, many are those of the next
+    all.reserve(static_cast<std::size_t>(pages.page_end - pages.page_begin));
+    for_each_run(streams, pages, [&](const StreamView& stream, std::int64_t i, std::int64_t end) {
+      for (; i < end; ++i) all.push_back(page_of(args, stream, i));
+    });
+    for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) prefetch(all[i]);
+    StoredSum sum(args, row, pages.kv_head, scores);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (i + kAhead < all.size()) prefetch(all[i + kAhead]);
+      sum.add(all[i]);
+    }
+    return;
+  }
+  if (columns == AttentionColumns(AttentionColumn::kLargestFar) &&
+      !is_sampled_query(args.positions.data[row])) {
+    return;
+  }
+  for_each_run(streams, pages, [&](const StreamView& stream, std::int64_t begin, std::int64_t end) {
+    const Task task{{&row, 1}, pages.kv_head, &stream, begin, end, scores};
+    Columns(exec, args, task, thread_idx).run();
+    scores += (end - begin) * floats_per_page;
+  });
+}
 
 void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
@@ -302,8 +380,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
       for (std::int64_t i = 0; i < segment.num_streams; ++i) {
         const StreamView& stream =
             args.streams.data[segment.first_stream + h * segment.num_streams + i];
-        const std::int64_t num_pages =
-            stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
+        const std::int64_t num_pages = num_pages_of(stream);
         for (std::int64_t begin = 0; begin < num_pages; begin += kPagesPerTask) {
           const std::int64_t end = std::min(begin + kPagesPerTask, num_pages);
           tasks.push_back({mine, h, &stream, begin, end, scores});

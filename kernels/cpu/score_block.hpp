@@ -11,12 +11,17 @@
 
 namespace pikv::kernels::cpu {
 
-/// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes.
+/// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes; D > 0.
 template <int kRows, int kLaneVectors, class T>
 void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
                  std::int64_t key_stride, float* scores, std::int64_t score_stride) {
-  F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}] = {};
-  for (std::int64_t d = 0; d < head_dim; ++d) {
+  F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}];
+  // The first channel sets the sums: GCC would clear them in memory, and load them from there.
+  for (int r = 0; r < kRows; ++r) {
+    const F32x16 qv = broadcast(q[r * head_dim]);
+    for (int j = 0; j < kLaneVectors; ++j) acc[r][j] = qv * load(keys[j]);
+  }
+  for (std::int64_t d = 1; d < head_dim; ++d) {
     F32x16 k[std::size_t{kLaneVectors}];
     for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
     for (int r = 0; r < kRows; ++r) {

@@ -11,6 +11,7 @@
 #include <numbers>
 
 #include "core/base/random.hpp"
+#include "kernels/cpu/parallel.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/scorers/rotation.hpp"
 
@@ -26,23 +27,27 @@ class Leverage final : public Scorer {
       : ridge_(static_cast<float>(ridge)), sketch_(sketch), seed_(seed) {}
   [[nodiscard]] SchedulerNeeds needs() const override { return {.keys = true}; }
 
-  void score(Exec&, const LayerSlots& slots, std::span<std::vector<float>> scores) const override {
-    for (std::size_t h = 0; h < scores.size(); ++h) {
-      if (scores[h].empty()) continue;
-      const View<const float, 2>& rotated = slots.heads[h].keys;
-      const std::vector<float> before_rope = unrotated(slots.heads[h], slots.inverse_frequencies);
-      Matrix keys =
-          Eigen::Map<const Matrix>(before_rope.data(), rotated.extent(0), rotated.extent(1));
-      const Eigen::RowVectorXf mean = keys.colwise().mean();
-      keys.rowwise() -= mean;
-      if (sketch_ > 0) keys *= projection(keys.cols(), (index(slots.layer) << 32) + h);
-      Matrix gram = keys.transpose() * keys;
-      gram.diagonal().array() += ridge_;
-      // With gram = L L^T the score is the squared norm of L^-1 k.
-      const Matrix solved = gram.llt().matrixL().solve(keys.transpose());
-      const Eigen::RowVectorXf norms = solved.colwise().squaredNorm();
-      std::copy_n(norms.data(), norms.size(), scores[h].begin());
-    }
+  void score(Exec& exec, const LayerSlots& slots,
+             std::span<std::vector<float>> scores) const override {
+    kernels::cpu::parallel_for(
+        exec, static_cast<std::int64_t>(scores.size()), [&](std::int64_t i, int) {
+          const auto h = static_cast<std::size_t>(i);
+          if (scores[h].empty()) return;
+          const View<const float, 2>& rotated = slots.heads[h].keys;
+          const std::vector<float> before_rope =
+              unrotated(slots.heads[h], slots.inverse_frequencies);
+          Matrix keys =
+              Eigen::Map<const Matrix>(before_rope.data(), rotated.extent(0), rotated.extent(1));
+          const Eigen::RowVectorXf mean = keys.colwise().mean();
+          keys.rowwise() -= mean;
+          if (sketch_ > 0) keys *= projection(keys.cols(), (index(slots.layer) << 32) + h);
+          Matrix gram = keys.transpose() * keys;
+          gram.diagonal().array() += ridge_;
+          // With gram = L L^T the score is the squared norm of L^-1 k.
+          const Matrix solved = gram.llt().matrixL().solve(keys.transpose());
+          const Eigen::RowVectorXf norms = solved.colwise().squaredNorm();
+          std::copy_n(norms.data(), norms.size(), scores[h].begin());
+        });
   }
 
  private:

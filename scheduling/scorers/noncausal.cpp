@@ -10,9 +10,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/block_attention.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/linear.hpp"
-#include "kernels/softmax.hpp"
+#include "kernels/cpu/parallel.hpp"
 #include "scheduling/scorers/makers.hpp"
 #include "scheduling/scorers/standardize.hpp"
 #include "scheduling/smoothing.hpp"
@@ -38,68 +38,70 @@ class NonCausal final : public Scorer {
 
   void score(Exec& exec, const LayerSlots& slots,
              std::span<std::vector<float>> scores) const override {
-    Buffers buffers;
+    const auto num_heads = static_cast<std::int64_t>(scores.size());
+    const std::int64_t group = slots.queries.extent(1) / num_heads;
+    std::vector<std::vector<const float*>> queries(scores.size());
+    std::vector<kernels::KeyBlock> blocks;
     for (std::size_t h = 0; h < scores.size(); ++h) {
-      const auto n = static_cast<std::int64_t>(scores[h].size());
-      for (std::int64_t begin = 0; begin < n; begin += options_.block) {
-        const std::int64_t count = std::min(options_.block, n - begin);
-        add_received(exec, slots, h, begin, buffers,
-                     std::span(scores[h]).subspan(static_cast<std::size_t>(begin),
-                                                  static_cast<std::size_t>(count)));
-      }
-      const View<const float, 2>& values = slots.heads[h].values;
-      Eigen::Map<Eigen::VectorXf>(scores[h].data(), n).array() *=
-          Eigen::Map<const Matrix>(values.data, n, values.extent(1)).rowwise().norm().array();
-      smooth(scores[h], options_.kernel);
+      queries[h].reserve(scores[h].size());  // blocks point into it
+      add_blocks(slots, h, group, queries[h], scores[h], blocks);
     }
+    kernels::block_attention(exec, {.blocks = blocks, .group = group});
+    kernels::cpu::parallel_for(exec, num_heads, [&](std::int64_t h, int) {
+      finish(slots.heads[static_cast<std::size_t>(h)].values, group,
+             scores[static_cast<std::size_t>(h)]);
+    });
     standardize(scores);
   }
 
  private:
-  struct Buffers {
-    std::vector<float> queries;  // [w * G, D], w <= block
-    std::vector<float> keys;     // [width, D]
-    std::vector<float> logits;   // [w * G, width]
-    std::vector<std::int32_t> lengths;
-  };
-
-  /// received[i]: what slot begin + i of a KV head gets from the queries of its block. Slots whose
-  /// query is not known ask nothing.
-  void add_received(Exec& exec, const LayerSlots& slots, std::size_t kv_head, std::int64_t begin,
-                    Buffers& buffers, std::span<float> received) const {
+  /// The blocks of a KV head, each of which adds to its part of `scores`. Slots whose query is not
+  /// known ask nothing.
+  void add_blocks(const LayerSlots& slots, std::size_t kv_head, std::int64_t group,
+                  std::vector<const float*>& queries, std::vector<float>& scores,
+                  std::vector<kernels::KeyBlock>& blocks) const {
     const HeadSlots& head = slots.heads[kv_head];
-    const auto count = static_cast<std::int64_t>(received.size());
     const std::int64_t dim = head.keys.extent(1);
-    const std::int64_t group =
-        slots.queries.extent(1) / static_cast<std::int64_t>(slots.heads.size());
-    buffers.queries.clear();
-    for (const Position p :
-         head.positions.subspan(static_cast<std::size_t>(begin), received.size())) {
-      const auto found = std::ranges::lower_bound(slots.query_positions, p);
-      if (found == slots.query_positions.end() || *found != p) continue;
-      const float* row = slots.queries.row(found - slots.query_positions.begin()) +
-                         static_cast<std::int64_t>(kv_head) * group * dim;
-      buffers.queries.insert(buffers.queries.end(), row, row + group * dim);
+    const auto n = static_cast<std::int64_t>(scores.size());
+    std::ranges::fill(scores, 0.0f);
+    auto known = slots.query_positions.begin();
+    for (std::int64_t begin = 0; begin < n; begin += options_.block) {
+      const std::int64_t count = std::min(options_.block, n - begin);
+      const std::size_t first_query = queries.size();
+      for (std::int64_t i = begin; i < begin + count; ++i) {
+        const Position own = head.positions[static_cast<std::size_t>(i)];
+        while (known != slots.query_positions.end() && *known < own) ++known;
+        if (known == slots.query_positions.end() || *known != own) continue;
+        queries.push_back(slots.queries.row(known - slots.query_positions.begin()) +
+                          static_cast<std::int64_t>(kv_head) * group * dim);
+      }
+      blocks.push_back({.queries = std::span(queries).subspan(first_query),
+                        .keys = {head.keys.row(begin), {count, dim}},
+                        .num_zero_keys = num_padded(count),
+                        .received = scores.data() + begin});
     }
-    const auto rows = static_cast<std::int64_t>(buffers.queries.size()) / dim;
-    // Padded keys are zero, and so are their logits.
-    const std::int64_t width = options_.padded ? options_.block : count;
-    buffers.keys.assign(head.keys.row(begin), head.keys.row(begin) + count * dim);
-    buffers.keys.resize(static_cast<std::size_t>(width * dim));
-    buffers.logits.resize(static_cast<std::size_t>(rows * width));
-    kernels::linear(exec, {.x = {buffers.queries.data(), {rows, dim}},
-                           .weight = {buffers.keys.data(), DType::kF32, width, dim},
-                           .y = {buffers.logits.data(), {rows, width}}});
-    buffers.lengths.assign(static_cast<std::size_t>(rows), static_cast<std::int32_t>(width));
-    kernels::softmax(exec, {.x = {buffers.logits.data(), {rows, width}},
-                            .lengths = {buffers.lengths.data(), {rows}}});
-    std::ranges::fill(received,
-                      static_cast<float>(width - count) / static_cast<float>(options_.block));
+  }
+
+  /// Keys that fill the last block; they are zero.
+  [[nodiscard]] std::int64_t num_padded(std::int64_t count) const {
+    return options_.padded ? options_.block - count : 0;
+  }
+
+  /// From what the slots of a KV head received to scores. The queries that fill a block are zero
+  /// too, and give each of its keys the same.
+  void finish(const View<const float, 2>& values, std::int64_t group,
+              std::vector<float>& scores) const {
+    const auto n = static_cast<std::int64_t>(scores.size());
     const float share = 1.0f / static_cast<float>(group);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const float* row = buffers.logits.data() + r * width;
-      for (std::size_t i = 0; i < received.size(); ++i) received[i] += row[i] * share;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t count = std::min(options_.block, n - i / options_.block * options_.block);
+      const float padding =
+          static_cast<float>(num_padded(count)) / static_cast<float>(options_.block);
+      scores[static_cast<std::size_t>(i)] = scores[static_cast<std::size_t>(i)] * share + padding;
     }
+    Eigen::Map<Eigen::VectorXf>(scores.data(), n).array() *=
+        Eigen::Map<const Matrix>(values.data, n, values.extent(1)).rowwise().norm().array();
+    smooth(scores, options_.kernel);
   }
 
   Options options_;

@@ -118,6 +118,17 @@ std::byte* AttentionCase::append_open_page(std::span<const Slot> slots) {
 }
 
 AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores) {
+  return run(exec, store_scores, std::nullopt);
+}
+
+AttentionCase::Result AttentionCase::run_with_columns(Exec& exec, float decay) {
+  const Result result = run(exec, true, decay);
+  lse_ = result.lse;
+  return result;
+}
+
+AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores,
+                                         std::optional<float> decay) {
   const auto rows = static_cast<std::int64_t>(positions_.size());
   const std::int64_t heads = std::int64_t{shape_.num_kv_heads} * shape_.group;
   views_.clear();
@@ -154,7 +165,9 @@ AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores) {
                       .scale = scale_,
                       .window = shape_.window,
                       .o = {result.o.data(), {rows, heads, shape_.head_dim}},
-                      .lse = {result.lse.data(), {rows, heads}}});
+                      .lse = {result.lse.data(), {rows, heads}},
+                      .adds_to_columns = decay.has_value(),
+                      .column_decay = decay.value_or(0)});
   return result;
 }
 

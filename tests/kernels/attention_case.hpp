@@ -52,6 +52,8 @@ class AttentionCase {
   };
   /// `store_scores`: for add_columns, of sequences that ask with one row.
   [[nodiscard]] Result run(Exec& exec, bool store_scores = false);
+  /// Attention that stores scores and adds them to the columns itself.
+  [[nodiscard]] Result run_with_columns(Exec& exec, float decay);
   /// Adds what run() found to the columns of the slots, which start at 0.
   void add_columns(Exec& exec, const Result& result, float decay);
 
@@ -67,6 +69,7 @@ class AttentionCase {
     std::byte* open = nullptr;
   };
 
+  [[nodiscard]] Result run(Exec& exec, bool store_scores, std::optional<float> decay);
   void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
   std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
   std::byte* append_open_page(std::span<const Slot> slots);

@@ -23,21 +23,30 @@ constexpr AttentionColumns kAll(AttentionColumn::kSum, AttentionColumn::kSquareS
                                 AttentionColumn::kDecayedSquareSum, AttentionColumn::kLargestFar,
                                 AttentionColumn::kLastUse, AttentionColumn::kNumUses);
 
+/// Who adds to the columns, and from what.
+enum class Account : std::uint8_t { kFromKeys, kFromScores, kByAttention };
+
 class AttentionColumnsTest : public testing::TestWithParam<int> {
  protected:
   void check(AttentionShape shape, const std::vector<AttentionSequence>& sequences,
-             bool store_scores = false) {
+             Account account = Account::kFromKeys) {
     if (shape.columns.empty()) shape.columns = kAll;
     SCOPED_TRACE(testing::Message()
                  << "D = " << shape.head_dim << ", G = " << shape.group
                  << ", P = " << shape.num_slots << ", " << name(shape.sealed.element)
                  << ", streams " << shape.num_streams << ", window " << shape.window.value_or(0)
-                 << (store_scores ? ", stored scores" : ""));
+                 << ", account " << static_cast<int>(account));
+    constexpr float kDecay = 0.9f;
     AttentionCase batch(random_, shape, sequences);
-    const AttentionCase::Result attended = batch.run(exec_, store_scores);
+    const AttentionCase::Result attended = account == Account::kByAttention
+                                               ? batch.run_with_columns(exec_, kDecay)
+                                               : batch.run(exec_, account == Account::kFromScores);
     batch.expect_correct(attended);
-    batch.add_columns(exec_, attended, 0.9f);
+    if (account != Account::kByAttention) batch.add_columns(exec_, attended, kDecay);
     batch.expect_columns(1, 0.9);
+    if (account != Account::kByAttention) return;
+    batch.add_columns(exec_, attended, kDecay);  // goes on from there
+    batch.expect_columns(2, 0.9);
   }
 
   Random random_{95};
@@ -71,32 +80,41 @@ TEST_P(AttentionColumnsTest, ManyPagesStreamsHolesAndWindows) {
   }
 }
 
-TEST_P(AttentionColumnsTest, ScoresThatAttentionStoredGiveTheSame) {
-  for (const std::int32_t num_streams : {1, 3}) {
-    for (const DType sealed : reference::kDTypes) {
-      check({.head_dim = 64, .group = 4, .num_streams = num_streams, .sealed = sealed},
-            {{1, 600}, {1, 1}, {1, 77}}, true);
+TEST_P(AttentionColumnsTest, ScoresOfSingleRowsGiveTheSame) {
+  for (const Account account : {Account::kFromScores, Account::kByAttention}) {
+    for (const std::int32_t num_streams : {1, 3}) {
+      for (const DType sealed : reference::kDTypes) {
+        check({.head_dim = 64, .group = 4, .num_streams = num_streams, .sealed = sealed},
+              {{1, 600}, {1, 1}, {1, 77}}, account);
+      }
     }
-  }
-  check({.num_slots = 32, .num_streams = 2, .window = 30, .evict_one_in = 2}, {{1, 2000}}, true);
-  const AttentionColumns sum(AttentionColumn::kSum);
-  for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {30}}) {
-    check({.num_slots = 32,
-           .group = 3,
-           .num_streams = 2,
-           .sealed = DType::kBf16,
-           .window = window,
-           .evict_one_in = 3,
-           .columns = sum},
-          {{1, 700}, {1, 1}, {1, 33}}, true);
+    // Of one sequence the context is split over threads.
+    check({.num_slots = 32, .num_streams = 2, .window = 30, .evict_one_in = 2}, {{1, 2000}},
+          account);
+    const AttentionColumns sum(AttentionColumn::kSum);
+    check({.num_streams = 3, .columns = sum}, {{1, 1500}}, account);
+    for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {30}}) {
+      check({.num_slots = 32,
+             .group = 3,
+             .num_streams = 2,
+             .sealed = DType::kBf16,
+             .window = window,
+             .evict_one_in = 3,
+             .columns = sum},
+            {{1, 700}, {1, 1}, {1, 33}}, account);
+    }
+    for (const std::int32_t length : {64, 65}) {  // the query is sampled, or is not
+      check({.columns = AttentionColumns(AttentionColumn::kLargestFar)}, {{1, length}}, account);
+    }
   }
 }
 
 TEST_P(AttentionColumnsTest, PackedKeysGiveTheColumnsOfWhatTheyDecodeTo) {
   for (const ElementForm& form : reference::packed_forms(32)) {
-    for (const bool store_scores : {false, true}) {
+    for (const Account account :
+         {Account::kFromKeys, Account::kFromScores, Account::kByAttention}) {
       check({.head_dim = 24, .num_slots = 32, .num_streams = 2, .sealed = form},
-            {{1, 300}, {1, 33}}, store_scores);
+            {{1, 300}, {1, 33}}, account);
     }
     check({.num_slots = 32, .sealed = form}, {{40, 170}});
   }
