@@ -59,7 +59,7 @@ struct ElementForm {
   [[nodiscard]] constexpr bool is_integer() const {
     return element == Element::kInt8 || element == Element::kInt4 || element == Element::kInt2;
   }
-  /// Codes of less than a byte lie side by side in words of 32 bits.
+  /// Integers lie side by side in words of 32 bits.
   [[nodiscard]] constexpr std::int32_t codes_per_word() const { return 32 / bits(); }
 
   [[nodiscard]] constexpr bool operator==(const ElementForm&) const = default;

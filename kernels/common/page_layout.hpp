@@ -14,9 +14,9 @@
 // slots: scores of a whole page come out of the product with no horizontal sum, and groups of a
 // channel lie side by side. Values lie slot by slot, P x Dp, padded to whole vectors with zeros.
 //
-// Codes of less than a byte fill words of 32 bits, n = 32 / bits in each, the first one lowest: of
-// keys, n channels of a slot, [ceil(D / n), P]; of values, n slots of a channel, [P / n, Dp]. So a
-// register of words is unpacked by shifts alone.
+// Integers fill words of 32 bits, n = 32 / bits in each, the first one lowest: of keys, n channels
+// of a slot, [ceil(D / n), P]; of values, n slots of a channel, [P / n, Dp]. So a register of words
+// is unpacked by shifts alone, and products of bytes add up what belongs together.
 //
 // Scales are float16, [P / group, Dp] along channels or [ceil(D / group), P] along slots; for
 // integers as many lows follow them.
@@ -79,8 +79,8 @@ struct PageLayout {
   }
   [[nodiscard]] constexpr std::size_t key_scales_offset() const {
     const std::int32_t n = keys.codes_per_word();
-    return n <= 4 ? slots_times(head_dim) * static_cast<std::size_t>(keys.bits()) / 8
-                  : slots_times((head_dim + n - 1) / n) * sizeof(std::uint32_t);
+    return keys.is_integer() ? slots_times((head_dim + n - 1) / n) * sizeof(std::uint32_t)
+                             : slots_times(head_dim) * static_cast<std::size_t>(keys.bits()) / 8;
   }
   /// Keys and their scales.
   [[nodiscard]] constexpr std::size_t key_bytes() const {

@@ -47,6 +47,10 @@ void value_block(const float* p, std::int64_t p_stride, const T* const* values,
   }
 }
 
+void prefetch_bytes(const std::byte* from, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 }  // namespace
 
 AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
@@ -63,9 +67,13 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
                                                   kMaxLanes * num_pairs * kLanes +
                                                   kMaxLanes * kLanes / 2 * value_stride_
                                             : 0;
-  const std::int64_t unpacked_floats = packed ? kMaxPackedLanes * kLanes * value_stride_ : 0;
-  scores_ =
-      exec.scratch(thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats));
+  const std::int64_t unpacked_floats = packed ? kMaxUnpackedLanes * kLanes * value_stride_ : 0;
+  const std::int64_t byte_rows = packed && num_rows <= kMaxByteRows ? num_rows : 0;
+  const std::int64_t scale_floats = byte_rows > 0 ? value_stride_ : 0;
+  const std::int64_t factor_words = std::max(value_stride_, kMaxLanes * kLanes) / 2;
+  const std::int64_t byte_floats = byte_rows * (value_stride_ + 3 + factor_words) + scale_floats;
+  scores_ = exec.scratch(
+      thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats + byte_floats));
   o_ = scores_ + score_floats;
   q_ = o_ + num_rows * value_stride_;
   largest_ = q_ + num_rows * head_dim;
@@ -76,6 +84,12 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
   key_pairs_ = weight_pairs_ + score_floats / 2;
   value_pairs_ = key_pairs_ + kMaxLanes * num_pairs * kLanes;
   unpacked_ = scores_ + floats + pair_floats;
+  q_units_ = unpacked_ + unpacked_floats;
+  q_steps_ = q_units_ + byte_rows * value_stride_;
+  steps_ = q_steps_ + byte_rows;
+  biases_ = steps_ + byte_rows;
+  unit_scales_ = biases_ + byte_rows;
+  factors_ = reinterpret_cast<std::uint32_t*>(unit_scales_ + scale_floats);
   std::fill_n(o_, num_rows * value_stride_, 0.0f);
   std::fill_n(largest_, num_rows, kMinusInfinity);
   std::fill_n(total_, num_rows, 0.0f);
@@ -90,58 +104,84 @@ void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
 
 void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                          bool masked, float* scores) {
-  if (num_lanes_ == (layout.packed() ? kMaxPackedLanes : kMaxLanes) ||
-      (num_lanes_ > 0 && (layout.keys != layout_->keys || layout.values != layout_->values))) {
+  if (num_queued_ > 0 && (layout.keys != layout_->keys || layout.values != layout_->values)) {
     flush();
   }
   layout_ = &layout;
+  if (num_queued_ == max_lanes(layout)) advance();
   const auto* positions =
       reinterpret_cast<const std::int32_t*>(page + layout.position_offset()) + lane;
   std::int64_t num_slots = kLanes;
   while (num_slots > 0 && positions[num_slots - 1] == kNoPosition) --num_slots;
-  lanes_[static_cast<std::size_t>(num_lanes_++)] = {.page = page,
-                                                    .lane = lane,
-                                                    .positions = positions,
-                                                    .num_slots = num_slots,
-                                                    .masked = masked,
-                                                    .scores = scores};
-  if (num_rows_ <= kPrefetchRows) prefetch(lanes_[static_cast<std::size_t>(num_lanes_ - 1)]);
-}
-
-// Pages lie anywhere in memory and are short, so the hardware's prefetcher restarts at each: asking
-// for a page when it is pushed, some pages before it is used, hides that.
-void AttentionTile::prefetch(const Lanes& lanes) const {
-  if (layout_->packed()) {
-    // All at the first lanes: what lanes share lies between them.
-    if (lanes.lane > 0) return;
-    const auto end = static_cast<std::ptrdiff_t>(layout_->position_offset());
-    for (std::ptrdiff_t i = 0; i < end; i += 64) __builtin_prefetch(lanes.page + i, 0, 2);
-    return;
-  }
-  const std::ptrdiff_t key_size = layout_->keys.bits() / 8;
-  const std::byte* keys = lanes.page + lanes.lane * key_size;
-  for (std::int64_t d = 0; d < head_dim_; ++d) {
-    __builtin_prefetch(keys + d * layout_->num_slots * key_size, 0, 2);
-  }
-  const std::ptrdiff_t slot_bytes = value_stride_ * layout_->values.bits() / 8;
-  const std::byte* values = lanes.page + layout_->value_offset() + lanes.lane * slot_bytes;
-  for (std::ptrdiff_t i = 0; i < lanes.num_slots * slot_bytes; i += 64) {
-    __builtin_prefetch(values + i, 0, 2);
-  }
+  queued_[static_cast<std::size_t>(num_queued_++)] = {.page = page,
+                                                      .lane = lane,
+                                                      .positions = positions,
+                                                      .num_slots = num_slots,
+                                                      .masked = masked,
+                                                      .scores = scores};
 }
 
 void AttentionTile::flush() {
-  if (num_lanes_ == 0) return;
-  with_keys([&](const auto& keys) { in_bf16_ ? score_bf16(keys) : score(keys); });
-  mask();
-  store_scores();
-  update_softmax();
-  with_values([&](const auto& values) { in_bf16_ ? accumulate_bf16(values) : accumulate(values); });
-  num_lanes_ = 0;
+  advance();
+  advance();
+}
+
+/// Works off the lanes at hand; those that are queued are at hand then.
+void AttentionTile::advance() {
+  if (num_lanes_ > 0) {
+    with_keys([&](const auto& keys) { in_bf16_ ? score_bf16(keys) : score(keys); });
+    mask();
+    store_scores();
+    update_softmax();
+    with_values(
+        [&](const auto& values) { in_bf16_ ? accumulate_bf16(values) : accumulate(values); });
+  } else if (num_queued_ > 0) {
+    prefetch_keys(0, num_queued_);
+    prefetch_values(0, num_queued_);
+  }
+  lanes_ = queued_;
+  num_lanes_ = num_queued_;
+  num_queued_ = 0;
+}
+
+// Pages lie anywhere in memory and are short, so the hardware's prefetcher restarts at each: asking
+// for lanes that are queued while others are worked off hides that.
+void AttentionTile::prefetch_keys(std::int64_t begin, std::int64_t end) const {
+  if (num_rows_ > kPrefetchRows) return;
+  const ElementForm& form = layout_->keys;
+  const std::int64_t num_words = form.is_integer() ? form.codes_per_word() : 1;
+  const std::ptrdiff_t word_bytes = form.is_integer() ? 4 : form.bits() / 8;
+  for (std::int64_t j = begin; j < std::min(end, num_queued_); ++j) {
+    const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
+    const std::byte* at = lanes.page + lanes.lane * word_bytes;
+    for (std::int64_t d = 0; d < head_dim_; d += num_words) {
+      __builtin_prefetch(at, 0, 2);
+      at += layout_->num_slots * word_bytes;
+    }
+    if (lanes.lane > 0 || !form.packed()) continue;
+    prefetch_bytes(lanes.page + layout_->key_scales_offset(),
+                   layout_->value_offset() - layout_->key_scales_offset());
+  }
+}
+
+void AttentionTile::prefetch_values(std::int64_t begin, std::int64_t end) const {
+  if (num_rows_ > kPrefetchRows) return;
+  const ElementForm& form = layout_->values;
+  const auto slot_bytes = static_cast<std::size_t>(value_stride_ * form.bits() / 8);
+  for (std::int64_t j = begin; j < std::min(end, num_queued_); ++j) {
+    const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
+    prefetch_bytes(
+        lanes.page + layout_->value_offset() + static_cast<std::size_t>(lanes.lane) * slot_bytes,
+        static_cast<std::size_t>(kLanes) * slot_bytes);
+    if (lanes.lane > 0 || !form.packed()) continue;
+    prefetch_bytes(lanes.page + layout_->value_scales_offset(),
+                   layout_->position_offset() - layout_->value_scales_offset());
+  }
 }
 
 template <class F>
 void AttentionTile::with_keys(const F& f) {
+  if (!in_bytes(layout_->keys)) prefetch_keys(0, kMaxLanes);
   const std::int64_t lane_floats = head_dim_ * kLanes;
   const auto plain = [&]<class T>() {
     Operand<T> keys(layout_->num_slots);
@@ -151,6 +191,9 @@ void AttentionTile::with_keys(const F& f) {
     f(keys);
   };
   dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
+    if constexpr (Code::kHasLow) {
+      if (in_bytes(layout_->keys)) return score_bytes<Code>();
+    }
     Operand<float> keys(kLanes);
     for (std::int64_t j = 0; j < num_lanes_; ++j) {
       const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
@@ -164,6 +207,7 @@ void AttentionTile::with_keys(const F& f) {
 
 template <class F>
 void AttentionTile::with_values(const F& f) {
+  if (!in_bytes(layout_->values)) prefetch_values(0, kMaxLanes);
   const auto plain = [&]<class T>() {
     Operand<T> values(value_stride_);
     for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
@@ -173,6 +217,9 @@ void AttentionTile::with_values(const F& f) {
     f(values);
   };
   dispatch_element(layout_->values.element, plain, [&]<class Code>() {
+    if constexpr (Code::kHasLow) {
+      if (in_bytes(layout_->values)) return accumulate_bytes<Code>();
+    }
     Operand<float> values(value_stride_);
     for (std::int64_t j = 0; j < num_lanes_; ++j) {
       const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];

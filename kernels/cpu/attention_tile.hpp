@@ -5,6 +5,8 @@
 // with a running softmax (Milakov and Gimelshein 2018, 1805.02867; Dao et al. 2022, 2205.14135).
 //
 // With products in bfloat16 (attention_tile_bf16.cpp) scores and sums are the same to its rounding.
+// Packed integers are multiplied as they are for few rows (attention_tile_bytes.cpp), to a rounding
+// of 2^-15, and other packed elements unpacked a few lanes at a time.
 //
 // Invariant after every flush, for each query row i: o[i] = sum_j exp(s_j - m[i]) v_j and
 // l[i] = sum_j exp(s_j - m[i]) over the slots seen, m[i] their largest score (-inf if none).
@@ -45,7 +47,9 @@ class AttentionTile {
   static constexpr std::int64_t kMaxLanes = 8;
 
   // Where they are unpacked first, so that they stay in that cache beside their packed form.
-  static constexpr std::int64_t kMaxPackedLanes = 4;
+  static constexpr std::int64_t kMaxUnpackedLanes = 4;
+  // With more rows, unpacking costs less than what rows need to be multiplied in bytes.
+  static constexpr std::int64_t kMaxByteRows = 16;
 
   struct Lanes {
     const std::byte* page;
@@ -67,8 +71,17 @@ class AttentionTile {
   void with_keys(const F& f);
   template <class F>
   void with_values(const F& f);
+  [[nodiscard]] bool in_bytes(const ElementForm& form) const {
+    return form.is_integer() && num_rows_ <= kMaxByteRows;
+  }
+  [[nodiscard]] std::int64_t max_lanes(const PageLayout& layout) const {
+    const auto unpacked = [&](const ElementForm& form) { return form.packed() && !in_bytes(form); };
+    return unpacked(layout.keys) || unpacked(layout.values) ? kMaxUnpackedLanes : kMaxLanes;
+  }
 
-  void prefetch(const Lanes& lanes) const;
+  void advance();
+  void prefetch_keys(std::int64_t begin, std::int64_t end) const;  // of queued lanes
+  void prefetch_values(std::int64_t begin, std::int64_t end) const;
   template <class T>
   void score(const Operand<T>& keys);
   void mask();
@@ -81,15 +94,33 @@ class AttentionTile {
   void score_bf16(const Operand<T>& keys);
   template <class T>
   void accumulate_bf16(const Operand<T>& values);
+  void prepare_units();
+  template <class Code>
+  void score_bytes();
+  template <class Code>
+  void fold_scales(const std::byte* page, std::int64_t group);
+  template <class Code>
+  void score_lanes(std::int64_t j);
+  template <class Code>
+  void score_lanes_of_slots(std::int64_t j);
+  template <class Code>
+  void accumulate_bytes();
+  template <class Code>
+  void fold_weights(std::int64_t begin, std::int64_t end, std::int64_t group);
+  template <class Code>
+  void add_values(std::int64_t begin, std::int64_t end, std::int64_t c, std::int64_t c_end,
+                  std::int64_t group);
 
   std::int64_t num_rows_;
   std::int64_t head_dim_;
   std::int64_t value_stride_;
   std::optional<std::int32_t> window_;
-  const PageLayout* layout_ = nullptr;  // of the lanes
+  const PageLayout* layout_ = nullptr;  // of all lanes
 
-  std::array<Lanes, kMaxLanes> lanes_{};
+  std::array<Lanes, kMaxLanes> lanes_{};  // at hand
   std::int64_t num_lanes_ = 0;
+  std::array<Lanes, kMaxLanes> queued_{};  // next
+  std::int64_t num_queued_ = 0;
 
   bool in_bf16_;  // products of rounded factors, see Exec::set_product_dtype
   // Pairs of bfloat16, where in_bf16_:
@@ -98,7 +129,16 @@ class AttentionTile {
   std::uint32_t* key_pairs_;     // [kMaxLanes, D / 2, kLanes]
   std::uint32_t* value_pairs_;   // [kMaxLanes * kLanes / 2, Dp]
 
-  float* unpacked_;              // keys [kMaxPackedLanes, D, kLanes], or values
+  float* unpacked_;  // keys [kMaxUnpackedLanes, D, kLanes], or values
+  // Where integers are multiplied in bytes:
+  bool units_ready_ = false;
+  float* q_units_;          // [rows, Dp], in units of q_steps_
+  float* q_steps_;          // [rows]
+  float* unit_scales_;      // [Dp], those of the group at hand
+  float* steps_;            // [rows]: what one of the factors stands for
+  float* biases_;           // [rows]: what lows add
+  std::uint32_t* factors_;  // [rows, 2, D or slots / 4]: high bytes, low bytes
+
   float* q_;                     // [rows, D]
   float* scores_;                // [rows, kMaxLanes * kLanes]
   float* o_;                     // [rows, Dp]

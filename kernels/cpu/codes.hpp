@@ -24,7 +24,11 @@ namespace pikv::kernels::cpu {
 using U8x16 = std::uint8_t __attribute__((vector_size(16)));
 
 inline U32x16 load_bytes(const std::byte* from) {
+#if defined(__AVX512F__)  // GCC 12 widens half a register at a time
+  return (U32x16)_mm512_maskz_cvtepu8_epi32(0xffff, (__m128i)load_as<U8x16>(from));
+#else
   return __builtin_convertvector(load_as<U8x16>(from), U32x16);
+#endif
 }
 inline void store_bytes(std::byte* to, U32x16 v) {
   store_as(to, __builtin_convertvector(v, U8x16));
@@ -60,21 +64,14 @@ U32x16 nearest_integers(F32x16 x) {
   return (U32x16)(clamped + kMagic) & ((1u << kBits) - 1);
 }
 
-struct Int8Code : ByteCode<Int8Code> {
-  static constexpr bool kHasLow = true;
-  static constexpr float kLargest = 255.0f;
-  static constexpr float kUnit = 1.0f;
-  static F32x16 widen(U32x16 codes) { return __builtin_convertvector((I32x16)codes, F32x16); }
-  static U32x16 encode(F32x16 x) { return nearest_integers<8>(x); }
-};
-
-/// kBits a code, 32 / kBits of them in a word: of keys channels of a slot, of values slots of a
-/// channel.
+/// Integers of kBits, 32 / kBits of them in a word: of keys channels of a slot, of values slots of
+/// a channel.
 template <int kBits>
 struct WordCode {
   static constexpr bool kHasLow = true;
   static constexpr float kLargest = static_cast<float>((1 << kBits) - 1);
   static constexpr float kUnit = 1.0f;
+  static constexpr int kNumBits = kBits;
   static constexpr std::ptrdiff_t kPerWord = 32 / kBits;
   static constexpr std::uint32_t kMask = (1u << kBits) - 1;
 
@@ -111,6 +108,7 @@ struct WordCode {
     store_as(words, before | codes << static_cast<std::uint32_t>(i * kBits));
   }
 };
+using Int8Code = WordCode<8>;
 using Int4Code = WordCode<4>;
 using Int2Code = WordCode<2>;
 

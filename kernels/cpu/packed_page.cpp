@@ -32,39 +32,59 @@ Scales<Byte> scales_at(const PageLayout& layout, const ElementForm& form, Byte* 
 
 // ---- Unpacking ---------------------------------------------------------------------------------
 
-/// x = low + scale * code with both broadcast, as along a channel of keys or a slot of values.
+/// Scales and lows of sixteen groups, as floats.
 template <class Code>
-F32x16 decode(F32x16 code, const Half* scale, const Half* low) {
-  const float s = to_float(*scale) * Code::kUnit;
-  if constexpr (Code::kHasLow) return code * s + to_float(*low);
-  return code * s;
-}
+struct Groups {
+  explicit Groups(const Scales<const std::byte>& from, std::ptrdiff_t i) {
+    scale = load(from.scale + i) * Code::kUnit;
+    if constexpr (Code::kHasLow) low = load(from.low + i);
+  }
+  /// With a group a lane.
+  [[nodiscard]] F32x16 decode(F32x16 code) const {
+    return Code::kHasLow ? code * scale + low : code * scale;
+  }
 
-/// The same with a scale a lane.
+  F32x16 scale;
+  F32x16 low{};
+};
+
+/// The same groups one by one.
 template <class Code>
-F32x16 decode_lanes(F32x16 code, const Half* scales, const Half* lows) {
-  const F32x16 s = load(scales) * Code::kUnit;
-  if constexpr (Code::kHasLow) return code * s + load(lows);
-  return code * s;
-}
+struct GroupList {
+  explicit GroupList(const Groups<Code>& groups) {
+    store(scale, groups.scale);
+    store(low, groups.low);
+  }
+  [[nodiscard]] F32x16 decode(std::ptrdiff_t i, F32x16 code) const {
+    return Code::kHasLow ? code * scale[i] + low[i] : code * scale[i];
+  }
+
+  float scale[kVecLanes];
+  float low[kVecLanes];
+};
 
 template <class Code>
 void unpack_packed_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                         float* out, std::ptrdiff_t stride) {
   const ElementForm& form = layout.keys;
-  const auto [scale, low] = scales_at(layout, form, page, layout.key_scales_offset());
+  const auto scales = scales_at(layout, form, page, layout.key_scales_offset());
   const std::ptrdiff_t num_slots = layout.num_slots;
-  for (std::ptrdiff_t d = 0; d < layout.head_dim; ++d) {
-    const F32x16 code = Code::load_slots(page, num_slots, d, lane);
-    F32x16 x;
+  const std::ptrdiff_t dim = layout.head_dim;
+  for (std::ptrdiff_t first = 0; first < dim; first += kVecLanes) {
+    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(first + kVecLanes, dim);
     if (form.axis == ScaleAxis::kPerChannel) {
-      const std::ptrdiff_t i = lane / form.group * layout.value_stride() + d;
-      x = decode<Code>(code, scale + i, low + i);
+      const GroupList<Code> groups(
+          Groups<Code>(scales, lane / form.group * layout.value_stride() + first));
+      for (std::ptrdiff_t d = first; d < end; ++d) {
+        const F32x16 code = Code::load_slots(page, num_slots, d, lane);
+        store(out + d * stride, groups.decode(d - first, code));
+      }
     } else {
-      const std::ptrdiff_t i = d / form.group * num_slots + lane;
-      x = decode_lanes<Code>(code, scale + i, low + i);
+      const Groups<Code> groups(scales, first / form.group * num_slots + lane);
+      for (std::ptrdiff_t d = first; d < end; ++d) {
+        store(out + d * stride, groups.decode(Code::load_slots(page, num_slots, d, lane)));
+      }
     }
-    store(out + d * stride, x);
   }
 }
 
@@ -72,22 +92,21 @@ template <class Code>
 void unpack_packed_values(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                           float* out) {
   const ElementForm& form = layout.values;
-  const auto [scale, low] = scales_at(layout, form, page, layout.value_scales_offset());
+  const auto scales = scales_at(layout, form, page, layout.value_scales_offset());
   const std::byte* codes = page + layout.value_offset();
   const std::ptrdiff_t stride = layout.value_stride();
-  for (std::ptrdiff_t slot = lane; slot < lane + kLanes; ++slot) {
-    for (std::ptrdiff_t c = 0; c < stride; c += kVecLanes) {
-      const F32x16 code = Code::load_channels(codes, stride, slot, c);
-      F32x16 x;
-      if (form.axis == ScaleAxis::kPerChannel) {
-        const std::ptrdiff_t i = slot / form.group * stride + c;
-        x = decode_lanes<Code>(code, scale + i, low + i);
-      } else {
-        const std::ptrdiff_t i = c / form.group * layout.num_slots + slot;
-        x = decode<Code>(code, scale + i, low + i);
+  for (std::ptrdiff_t c = 0; c < stride; c += kVecLanes) {
+    if (form.axis == ScaleAxis::kPerChannel) {
+      const Groups<Code> groups(scales, lane / form.group * stride + c);
+      for (std::ptrdiff_t j = 0; j < kLanes; ++j) {
+        store(out + j * stride + c, groups.decode(Code::load_channels(codes, stride, lane + j, c)));
       }
-      store(out, x);
-      out += kVecLanes;
+    } else {
+      const GroupList<Code> groups(Groups<Code>(scales, c / form.group * layout.num_slots + lane));
+      for (std::ptrdiff_t j = 0; j < kLanes; ++j) {
+        store(out + j * stride + c,
+              groups.decode(j, Code::load_channels(codes, stride, lane + j, c)));
+      }
     }
   }
 }

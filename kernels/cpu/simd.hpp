@@ -90,6 +90,31 @@ inline F32x16 dot_pairs(F32x16 sum, U32x16 a, U32x16 b) {
 #endif
 }
 
+/// sum_i + the products of four unsigned bytes in each lane with four signed ones, the same for all
+/// lanes: four multiplications in one of the machine's instructions, where it has it.
+inline I32x16 dot_bytes(I32x16 sum, U32x16 bytes, std::uint32_t factors) {
+#if defined(__AVX512VNNI__)
+  return (I32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)bytes,
+                                     _mm512_set1_epi32(static_cast<std::int32_t>(factors)));
+#else
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    const auto factor = static_cast<std::int8_t>(factors >> (8 * i));
+    sum += (I32x16)((bytes >> (8 * i)) & 0xffu) * std::int32_t{factor};
+  }
+  return sum;
+#endif
+}
+
+/// The low bytes of sixteen lanes, in order.
+inline void store_low_bytes(std::uint32_t* to, I32x16 v) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v));
+#else
+  using U8x16 = std::uint8_t __attribute__((vector_size(16)));
+  store_as(to, __builtin_convertvector((U32x16)v & 0xffu, U8x16));
+#endif
+}
+
 /// Holds v in a register: GCC would rather load it again for each use, and loads run out before
 /// multiplications do.
 inline void hold(F32x16& v) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "kernels/attention.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/simd.hpp"
 #include "kernels/kv_page.hpp"
 #include "kernels/linear.hpp"
 
@@ -48,78 +50,163 @@ void linear(benchmark::State& state) {
 }
 BENCHMARK(linear)->ArgsProduct({{1, 2, 4, 8, 12, 16, 17, 32, 128, 512}, {512}, {256, 2048}});
 
-/// One KV head of 4 query heads, D = 64: query rows, cached tokens, element type of sealed pages.
-void attention(benchmark::State& state) {
-  constexpr std::int32_t kHeads = 4;
-  constexpr std::int32_t kHeadDim = 64;
-  const auto rows = static_cast<std::int32_t>(state.range(0));
-  const auto tokens = static_cast<std::int32_t>(state.range(1));
-  const auto dtype = static_cast<DType>(state.range(2));
-  Exec exec = Exec::cpu(1);
-  const PageLayout open = make_page_layout(16, kHeadDim, DType::kF32);
-  const PageLayout sealed = make_page_layout(16, kHeadDim, dtype);
-  const auto num_pages = static_cast<std::size_t>(tokens / open.num_slots);
-  const std::vector<float> keys = normals(tokens * kHeadDim);
-  const std::vector<float> values = normals(tokens * kHeadDim);
-  std::vector<std::byte> from(num_pages * open.page_bytes());
-  std::vector<std::byte> to(num_pages * sealed.page_bytes());
-  std::vector<std::byte*> from_pages;
-  std::vector<std::byte*> to_pages;
-  for (std::size_t i = 0; i < num_pages; ++i) {
-    from_pages.push_back(from.data() + i * open.page_bytes());
-    to_pages.push_back(to.data() + i * sealed.page_bytes());
+/// Keys and values of some KV heads, all pages sealed.
+class SealedPages {
+ public:
+  SealedPages(Exec& exec, const PageLayout& sealed, std::int64_t num_streams, std::int32_t tokens)
+      : open_(make_page_layout(sealed.num_slots, sealed.head_dim, DType::kF32)),
+        page_bytes_(sealed.page_bytes()),
+        pages_per_stream_(tokens / sealed.num_slots),
+        memory_(static_cast<std::size_t>(num_streams * pages_per_stream_) * page_bytes_) {
+    const std::vector<float> keys = normals(std::int64_t{sealed.num_slots} * sealed.head_dim);
+    std::vector<std::byte> from(open_.page_bytes());
+    std::byte* open_page = from.data();
+    for (std::int64_t i = 0; i < num_streams * pages_per_stream_; ++i) {
+      std::vector<kernels::KvWrite> writes;
+      for (std::int32_t j = 0; j < sealed.num_slots; ++j) {
+        const float* key = keys.data() + std::ptrdiff_t{j} * sealed.head_dim;
+        writes.push_back(
+            {.key = key,
+             .value = key,
+             .page = open_page,
+             .slot = j,
+             .position = static_cast<std::int32_t>(i % pages_per_stream_) * sealed.num_slots + j});
+      }
+      kernels::write_slots(
+          exec,
+          {.layout = open_, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
+      const std::byte* source = open_page;
+      pages_.push_back(memory_.data() + static_cast<std::size_t>(i) * page_bytes_);
+      kernels::convert_pages(exec, {.from_layout = open_,
+                                    .to_layout = sealed,
+                                    .from = {&source, {1}},
+                                    .to = {&pages_.back(), {1}}});
+    }
+    for (std::int64_t s = 0; s < num_streams; ++s) {
+      streams_.push_back({.sealed_pages = pages_.data() + s * pages_per_stream_,
+                          .num_sealed_pages = static_cast<std::int32_t>(pages_per_stream_)});
+    }
   }
-  std::vector<kernels::KvWrite> writes;
-  for (std::int32_t j = 0; j < tokens; ++j) {
-    writes.push_back({.key = keys.data() + j * kHeadDim,
-                      .value = values.data() + j * kHeadDim,
-                      .page = from_pages[static_cast<std::size_t>(j / open.num_slots)],
-                      .slot = j % open.num_slots,
-                      .position = j});
-  }
-  kernels::write_slots(
-      exec,
-      {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
-  const std::vector<const std::byte*> sources(from_pages.begin(), from_pages.end());
-  const auto page_count = static_cast<std::int64_t>(num_pages);
-  kernels::convert_pages(exec, {.from_layout = open,
-                                .to_layout = sealed,
-                                .from = {sources.data(), {page_count}},
-                                .to = {to_pages.data(), {page_count}}});
 
-  const std::vector<float> q = normals(rows * kHeads * kHeadDim);
+  [[nodiscard]] const PageLayout& open() const { return open_; }
+  [[nodiscard]] std::size_t bytes() const { return memory_.size(); }
+  [[nodiscard]] const std::vector<kernels::StreamView>& streams() const { return streams_; }
+
+ private:
+  PageLayout open_;
+  std::size_t page_bytes_;
+  std::int64_t pages_per_stream_;
+  std::vector<std::byte> memory_;
+  std::vector<std::byte*> pages_;
+  std::vector<kernels::StreamView> streams_;
+};
+
+constexpr std::int32_t kHeadDim = 64;
+constexpr std::int32_t kGroup = 4;
+
+ElementForm key_form(Element element, std::int32_t page_slots) {
+  if (element == Element::kF32) return DType::kF32;
+  if (element == Element::kBf16) return DType::kBf16;
+  return {element, ScaleAxis::kPerChannel, page_slots};
+}
+
+ElementForm value_form(Element element) {
+  if (element == Element::kF32) return DType::kF32;
+  if (element == Element::kBf16) return DType::kBf16;
+  return {element, ScaleAxis::kPerSlot, kHeadDim};
+}
+
+void set_rate(benchmark::State& state, std::string_view counter, std::size_t bytes) {
+  state.counters[std::string(counter)] = benchmark::Counter(
+      1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+/// Two KV heads of 4 query heads, D = 64: query rows a sequence, sequences, cached tokens, element
+/// of sealed pages, slots a page, threads. As in a model, each call reads another layer of six.
+void attention(benchmark::State& state) {
+  constexpr std::int32_t kKvHeads = 2;
+  constexpr std::int32_t kNumLayers = 6;
+  const auto rows = static_cast<std::int32_t>(state.range(0));
+  const auto batch = static_cast<std::int32_t>(state.range(1));
+  const auto tokens = static_cast<std::int32_t>(state.range(2));
+  const auto element = static_cast<Element>(state.range(3));
+  const auto page_slots = static_cast<std::int32_t>(state.range(4));
+  Exec exec = Exec::cpu(static_cast<int>(state.range(5)));
+  const PageLayout sealed =
+      make_page_layout(page_slots, kHeadDim, key_form(element, page_slots), value_form(element));
+  const SealedPages pages(exec, sealed, std::int64_t{kNumLayers} * batch * kKvHeads, tokens);
+
+  const std::int64_t num_rows = std::int64_t{batch} * rows;
+  const std::vector<float> q = normals(num_rows * kKvHeads * kGroup * kHeadDim);
   std::vector<std::int32_t> positions;
-  for (std::int32_t r = 0; r < rows; ++r) positions.push_back(tokens - rows + r);
-  std::vector<float> o(q.size());
-  std::vector<float> lse(static_cast<std::size_t>(rows * kHeads));
-  const kernels::AttentionSegment segment{
-      .row_begin = 0, .row_end = rows, .first_stream = 0, .num_streams = 1};
-  const kernels::StreamView stream{.sealed_pages = to_pages.data(),
-                                   .num_sealed_pages = static_cast<std::int32_t>(num_pages)};
-  for (auto _ : state) {
-    kernels::attention(exec, {.q = {q.data(), {rows, kHeads, kHeadDim}},
-                              .positions = {positions.data(), {rows}},
-                              .segments = {&segment, {1}},
-                              .streams = {&stream, {1}},
-                              .num_kv_heads = 1,
-                              .sealed_layout = sealed,
-                              .open_layout = open,
-                              .scale = 0.125f,
-                              .window = {},
-                              .o = {o.data(), {rows, kHeads, kHeadDim}},
-                              .lse = {lse.data(), {rows, kHeads}}});
-    benchmark::DoNotOptimize(o.data());
+  std::vector<kernels::AttentionSegment> segments;
+  for (std::int32_t b = 0; b < batch; ++b) {
+    for (std::int32_t r = 0; r < rows; ++r) positions.push_back(tokens - rows + r);
+    segments.push_back({.row_begin = b * rows,
+                        .row_end = (b + 1) * rows,
+                        .first_stream = std::int64_t{b} * kKvHeads,
+                        .num_streams = 1});
   }
-  state.SetLabel(std::string(name(dtype)));
-  state.counters["KV GB/s"] = benchmark::Counter(1e-9 * static_cast<double>(to.size()),
-                                                 benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(4e-9 * static_cast<double>(rows) * tokens * kHeads * kHeadDim,
-                         benchmark::Counter::kIsIterationInvariantRate);
+  std::vector<float> o(q.size());
+  std::vector<float> lse(static_cast<std::size_t>(num_rows * kKvHeads * kGroup));
+  std::int64_t layer = 0;
+  for (auto _ : state) {
+    const std::int64_t num_streams = std::int64_t{batch} * kKvHeads;
+    kernels::attention(exec,
+                       {.q = {q.data(), {num_rows, kKvHeads * kGroup, kHeadDim}},
+                        .positions = {positions.data(), {num_rows}},
+                        .segments = {segments.data(), {batch}},
+                        .streams = {pages.streams().data() + layer * num_streams, {num_streams}},
+                        .num_kv_heads = kKvHeads,
+                        .sealed_layout = sealed,
+                        .open_layout = pages.open(),
+                        .scale = 0.125f,
+                        .window = {},
+                        .o = {o.data(), {num_rows, kKvHeads * kGroup, kHeadDim}},
+                        .lse = {lse.data(), {num_rows, kKvHeads * kGroup}}});
+    benchmark::DoNotOptimize(o.data());
+    layer = (layer + 1) % kNumLayers;
+  }
+  state.SetLabel(std::string(name(element)));
+  set_rate(state, "KV GB/s", pages.bytes() / kNumLayers);
+  state.counters["GFLOP/s"] = benchmark::Counter(
+      4e-9 * static_cast<double>(num_rows) * tokens * kKvHeads * kGroup * kHeadDim,
+      benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(attention)
-    ->ArgsProduct({{1}, {2048, 65536}, {0, 1, 2}})
-    ->ArgsProduct({{128}, {2048}, {0, 1, 2}});
+    ->ArgNames({"rows", "batch", "tokens", "element", "slots", "threads"})
+    ->ArgsProduct({{1}, {1, 8}, {4096, 16384}, {0, 1, 3, 5, 6, 7}, {16, 64}, {2}})
+    ->ArgsProduct({{1}, {1}, {65536}, {1, 5, 6}, {16, 64}, {2}})
+    ->ArgsProduct({{128}, {1}, {2048}, {0, 1, 5, 6}, {16}, {2}})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
+
+/// What the threads can read of as many bytes as bf16 pages of so many tokens take: the ceiling of
+/// decode. Megabytes, threads.
+void read_memory(benchmark::State& state) {
+  const auto count = static_cast<std::int64_t>(state.range(0)) << 18;  // of floats
+  Exec exec = Exec::cpu(static_cast<int>(state.range(1)));
+  const std::vector<float> memory(static_cast<std::size_t>(count), 1.0f);
+  std::vector<float> sums(static_cast<std::size_t>(exec.num_threads()));
+  for (auto _ : state) {
+    kernels::cpu::parallel_ranges(exec, count / 64, 1,
+                                  [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+                                    kernels::cpu::F32x16 sum[4] = {};
+                                    for (std::int64_t i = begin * 64; i < end * 64; i += 64) {
+                                      for (int j = 0; j < 4; ++j)
+                                        sum[j] += kernels::cpu::load(memory.data() + i + 16 * j);
+                                    }
+                                    sums[static_cast<std::size_t>(thread_idx)] =
+                                        kernels::cpu::sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+                                  });
+    benchmark::DoNotOptimize(sums.data());
+  }
+  set_rate(state, "GB/s", memory.size() * sizeof(float));
+}
+BENCHMARK(read_memory)
+    ->ArgNames({"MiB", "threads"})
+    ->ArgsProduct({{12, 48, 96, 384}, {2}})
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace pikv

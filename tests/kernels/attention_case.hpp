@@ -58,8 +58,8 @@ class AttentionCase {
   void add_columns(Exec& exec, const Result& result, float decay);
 
   /// Fails unless every row and head is what the reference says. `epsilon`: of the arithmetic under
-  /// test.
-  void expect_correct(const Result& result, double epsilon = kEpsilon) const;
+  /// test, if it is neither float32 nor that of packed integers.
+  void expect_correct(const Result& result, std::optional<double> epsilon = std::nullopt) const;
   /// Fails unless the columns are those of `rounds` times the same queries.
   void expect_columns(int rounds, double decay) const;
 

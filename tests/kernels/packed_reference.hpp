@@ -71,16 +71,12 @@ class PageReader {
       return {scale * fp8_to_float(code, form.element == Element::kE4m3 ? 3 : 2), scale};
     }
     const float low = to_float(read<Half>(scales, layout_.num_scales(form) + at));
-    std::uint32_t code = 0;
-    if (form.bits() == 8) {
-      code = read<std::uint8_t>(offset, i);
-    } else {
-      const auto n = static_cast<std::size_t>(form.codes_per_word());
-      const std::size_t word = is_key ? c / n * p + s : s / n * stride + c;
-      const std::size_t place = (is_key ? c : s) % n;
-      const auto bits = static_cast<std::size_t>(form.bits());
-      code = read<std::uint32_t>(offset, word) >> (place * bits) & ((1u << bits) - 1);
-    }
+    const auto n = static_cast<std::size_t>(form.codes_per_word());
+    const std::size_t word = is_key ? c / n * p + s : s / n * stride + c;
+    const std::size_t place = (is_key ? c : s) % n;
+    const auto bits = static_cast<std::size_t>(form.bits());
+    const std::uint32_t code =
+        read<std::uint32_t>(offset, word) >> (place * bits) & ((1u << bits) - 1);
     return {low + scale * static_cast<float>(code), scale};
   }
 
