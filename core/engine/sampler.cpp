@@ -36,6 +36,9 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
     candidates_.push_back({logits_[i] / options.temperature, static_cast<TokenId>(i)});
   }
   keep_most_probable(options);
+  // In an order that does not depend on the weights: two of nearly equal weight would change places
+  // by a rounding, and with them what lies between.
+  std::ranges::sort(candidates_, {}, &Candidate::token);
 
   const double target = random_uniform(options.seed, stream, counter);
   double total = 0.0;

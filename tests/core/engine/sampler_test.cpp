@@ -116,6 +116,21 @@ TEST(Sampler, ADrawIsAFunctionOfSeedStreamAndCounter) {
   EXPECT_NE(text(1, 2), text(1, 3));
 }
 
+TEST(Sampler, ARoundingChangesNoDraw) {
+  testing_support::Random random(92);
+  std::vector<float> logits(500);
+  std::vector<float> rounded(500);
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    logits[i] = 1.0f + 1e-6f * random.normal();
+    rounded[i] = 1.0f + 1e-6f * random.normal();
+  }
+  Sampler sampler;
+  for (std::uint64_t counter = 0; counter < 200; ++counter) {
+    EXPECT_EQ(sampler.sample(logits, {}, {.temperature = 1.0f}, 0, counter),
+              sampler.sample(rounded, {}, {.temperature = 1.0f}, 0, counter));
+  }
+}
+
 TEST(Sampler, LargeLogitsDoNotOverflow) {
   const std::vector<float> logits = {1e4f, 1e4f - 1.0f, -1e4f};
   auto counts = draws(logits, {.temperature = 1.0f}, kDraws);
