@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/codecs/codec_error.hpp"
+
+#include <cmath>
+#include <span>
+
+#include "kernels/attention.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/kv_page.hpp"
+
+namespace pikv::launch {
+namespace {
+
+/// Pages of one stream, end to end.
+class Pages {
+ public:
+  Pages(const PageLayout& layout, std::int64_t count)
+      : layout_(layout),
+        memory_(Device::kCpu, static_cast<std::size_t>(count) * layout.page_bytes()) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      pages_.push_back(memory_.data() + static_cast<std::size_t>(i) * layout.page_bytes());
+    }
+  }
+
+  [[nodiscard]] const PageLayout& layout() const { return layout_; }
+  [[nodiscard]] std::size_t bytes() const { return memory_.size(); }
+  [[nodiscard]] std::byte* page(std::int64_t i) const {
+    return pages_[static_cast<std::size_t>(i)];
+  }
+  [[nodiscard]] View<std::byte* const, 1> view() const {
+    return {pages_.data(), {static_cast<std::int64_t>(pages_.size())}};
+  }
+  [[nodiscard]] kernels::StreamView stream() const {
+    return {.sealed_pages = pages_.data(),
+            .num_sealed_pages = static_cast<std::int32_t>(pages_.size())};
+  }
+
+  void convert_to(Exec& exec, const Pages& to) const {
+    const std::vector<const std::byte*> from(pages_.begin(), pages_.end());
+    kernels::convert_pages(exec, {.from_layout = layout_,
+                                  .to_layout = to.layout_,
+                                  .from = {from.data(), {static_cast<std::int64_t>(from.size())}},
+                                  .to = to.view()});
+  }
+
+ private:
+  PageLayout layout_;
+  DeviceBuffer<std::byte> memory_;
+  std::vector<std::byte*> pages_;
+};
+
+/// |a - b| / |b|, and 0 for 0 / 0.
+class RelativeError {
+ public:
+  void add(float a, float b) {
+    const double difference = static_cast<double>(a) - static_cast<double>(b);
+    error_ += difference * difference;
+    size_ += static_cast<double>(b) * static_cast<double>(b);
+  }
+  [[nodiscard]] double value() const { return error_ > 0 ? std::sqrt(error_ / size_) : 0.0; }
+
+ private:
+  double error_ = 0;
+  double size_ = 0;
+};
+
+std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open,
+                          const HeadSample& head) {
+  const auto num_rows = static_cast<std::int64_t>(head.positions.size());
+  std::vector<float> o(head.queries.size());
+  std::vector<float> lse(static_cast<std::size_t>(num_rows * head.group));
+  // Each row by itself, as in decode.
+  std::vector<kernels::AttentionSegment> segments;
+  for (std::int32_t r = 0; r < num_rows; ++r) {
+    segments.push_back({.row_begin = r, .row_end = r + 1, .first_stream = 0, .num_streams = 1});
+  }
+  const kernels::StreamView stream = pages.stream();
+  kernels::attention(
+      exec, {.q = {head.queries.data(), {num_rows, head.group, head.head_dim}},
+             .positions = {head.positions.data(), {num_rows}},
+             .segments = {segments.data(), {num_rows}},
+             .streams = {&stream, {1}},
+             .num_kv_heads = 1,
+             .sealed_layout = pages.layout(),
+             .open_layout = open,
+             .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim))),
+             .window = {},
+             .o = {o.data(), {num_rows, head.group, head.head_dim}},
+             .lse = {lse.data(), {num_rows, head.group}}});
+  return o;
+}
+
+}  // namespace
+
+CodecError measure_codec(Exec& exec, const Codec& codec, std::int32_t page_slots,
+                         const HeadSample& head) {
+  const auto dim = static_cast<std::int32_t>(head.head_dim);
+  const auto num_slots = static_cast<std::int64_t>(head.keys.size()) / head.head_dim;
+  const std::int64_t num_pages = num_slots / page_slots;
+  require(num_pages > 0, "codecs", num_slots, " tokens do not fill a page of ", page_slots);
+  const PageLayout open = make_page_layout(page_slots, dim, DType::kF32);
+  const Pages exact(open, num_pages);
+  kernels::clear_pages(exec, {.layout = open, .pages = exact.view()});
+  std::vector<kernels::KvWrite> writes;
+  for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
+    writes.push_back({.key = head.keys.data() + i * dim,
+                      .value = head.values.data() + i * dim,
+                      .page = exact.page(i / page_slots),
+                      .slot = static_cast<std::int32_t>(i % page_slots),
+                      .position = static_cast<std::int32_t>(i)});
+  }
+  kernels::write_slots(
+      exec,
+      {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
+  const Pages sealed(codec.sealed_layout(open), num_pages);
+  exact.convert_to(exec, sealed);
+  const Pages decoded(open, num_pages);
+  sealed.convert_to(exec, decoded);
+
+  RelativeError key;
+  RelativeError value;
+  for (const kernels::KvWrite& write : writes) {
+    const std::byte* page = decoded.page(write.position / page_slots);
+    const auto* keys = reinterpret_cast<const float*>(page) + write.slot;
+    const auto* values = reinterpret_cast<const float*>(page + open.value_offset()) +
+                         std::ptrdiff_t{write.slot} * open.value_stride();
+    for (std::ptrdiff_t d = 0; d < dim; ++d) {
+      key.add(keys[d * page_slots], write.key[d]);
+      value.add(values[d], write.value[d]);
+    }
+  }
+  RelativeError output;
+  const std::vector<float> expected = attend(exec, exact, open, head);
+  const std::vector<float> found = attend(exec, sealed, open, head);
+  for (std::size_t i = 0; i < found.size(); ++i) output.add(found[i], expected[i]);
+  return {.num_slots = num_pages * page_slots,
+          .page_bytes = sealed.bytes(),
+          .key = key.value(),
+          .value = value.value(),
+          .output = output.value()};
+}
+
+}  // namespace pikv::launch

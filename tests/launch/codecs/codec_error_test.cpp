@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/codecs/codec_error.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <string_view>
+
+#include "compression/tables.hpp"
+#include "kernels/common/error.hpp"
+#include "tests/support/random.hpp"
+
+namespace pikv::launch {
+namespace {
+
+using testing_support::Random;
+
+HeadSample normal_head(std::int64_t num_slots, std::int64_t head_dim) {
+  Random random(411);
+  HeadSample head{.head_dim = head_dim, .group = 2};
+  head.keys = random.normals(num_slots * head_dim);
+  head.values = random.normals(num_slots * head_dim);
+  head.queries = random.normals(5 * head.group * head_dim);
+  head.positions.resize(5);
+  std::iota(head.positions.begin(), head.positions.end(), static_cast<std::int32_t>(num_slots) - 5);
+  return head;
+}
+
+CodecError measure(std::string_view spec, const HeadSample& head, std::int32_t page_slots = 16) {
+  Exec exec = Exec::cpu(1);
+  const auto codec = make_policy("codec", compression::codecs(), spec);
+  return measure_codec(exec, *codec, page_slots, head);
+}
+
+TEST(CodecError, OfNoCodecIsNone) {
+  const CodecError error = measure("none", normal_head(100, 24));
+  EXPECT_EQ(error.num_slots, 96) << "what fills no page is left out";
+  EXPECT_EQ(error.key, 0.0);
+  EXPECT_EQ(error.value, 0.0);
+  EXPECT_EQ(error.output, 0.0);
+  EXPECT_EQ(error.page_bytes, 6 * make_page_layout(16, 24, DType::kF32).page_bytes());
+}
+
+TEST(CodecError, FallsWithTheBits) {
+  const HeadSample head = normal_head(320, 64);
+  CodecError before{.key = 1, .value = 1, .output = 1};
+  for (const std::string_view spec : {"int2", "int4", "int8", "none:dtype=f16"}) {
+    SCOPED_TRACE(spec);
+    const CodecError error = measure(spec, head, 32);
+    EXPECT_LT(error.key, before.key / 2);
+    EXPECT_LT(error.value, before.value / 2);
+    EXPECT_LT(error.output, before.output / 1.4);
+    EXPECT_GT(error.key, 0);
+    EXPECT_GT(error.output, 0);
+    before = error;
+  }
+}
+
+TEST(CodecError, IsThatOfUniformSteps) {
+  // A step is the range of 64 normal numbers, about 4.7, over 2^bits - 1; its error step / sqrt 12.
+  const HeadSample head = normal_head(640, 64);
+  EXPECT_NEAR(measure("int8", head, 64).key, 4.7 / 255 / std::sqrt(12.0), 5e-4);
+  EXPECT_NEAR(measure("int4", head, 64).key, 4.7 / 15 / std::sqrt(12.0), 8e-3);
+  EXPECT_NEAR(measure("int4", head, 64).value, 4.7 / 15 / std::sqrt(12.0), 8e-3);
+}
+
+TEST(CodecError, TheRatioIsOfBytes) {
+  const CodecError error = measure("int4", normal_head(128, 64), 32);
+  // Codes of half a byte, a scale and a low for each channel of 32 slots and for each slot.
+  const std::size_t page = 2 * (32 * 64 / 2) + 64 * 4 + 32 * 4 + 32 * 4;
+  EXPECT_EQ(error.page_bytes, 4 * page);
+  EXPECT_DOUBLE_EQ(error.ratio(64), 32.0 * 64 * 4 / static_cast<double>(page));
+}
+
+TEST(CodecError, AHeadThatFillsNoPageIsRefused) {
+  EXPECT_THROW((void)measure("int8", normal_head(15, 8)), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace pikv::launch
