@@ -17,9 +17,9 @@
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/codec_error.hpp"
-#include "launch/eval/text_file.hpp"
 #include "launch/options.hpp"
 #include "launch/runtime.hpp"
+#include "launch/text_file.hpp"
 
 namespace pikv::launch {
 namespace {

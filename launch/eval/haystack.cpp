@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "kernels/common/error.hpp"
-#include "launch/eval/text_file.hpp"
+#include "launch/text_file.hpp"
 
 namespace pikv::launch {
 namespace {

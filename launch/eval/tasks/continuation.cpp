@@ -12,7 +12,7 @@
 #include "kernels/common/error.hpp"
 #include "launch/eval/cells.hpp"
 #include "launch/eval/tasks/makers.hpp"
-#include "launch/eval/text_file.hpp"
+#include "launch/text_file.hpp"
 
 namespace pikv::launch {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "launch/eval/text_file.hpp"
+#include "launch/text_file.hpp"
 
 #include <fmt/format.h>
 
