@@ -36,9 +36,6 @@ TokenId Sampler::sample(std::span<const float> logits, std::span<const TokenId> 
     candidates_.push_back({logits_[i] / options.temperature, static_cast<TokenId>(i)});
   }
   keep_most_probable(options);
-  // In an order that does not depend on the weights: two of nearly equal weight would change places
-  // by a rounding, and with them what lies between.
-  std::ranges::sort(candidates_, {}, &Candidate::token);
 
   const double target = random_uniform(options.seed, stream, counter);
   double total = 0.0;
@@ -61,20 +58,22 @@ void Sampler::penalize(std::span<const TokenId> history, float penalty) {
 }
 
 void Sampler::keep_most_probable(const SamplingOptions& options) {
+  const float largest = std::ranges::max_element(candidates_, {}, &Candidate::weight)->weight;
+  for (Candidate& candidate : candidates_) {
+    candidate.weight = std::exp(candidate.weight - largest);
+  }
+  const std::size_t num_top =
+      options.top_k > 0 ? static_cast<std::size_t>(options.top_k) : candidates_.size();
+  if (num_top >= candidates_.size() && options.top_p == 1.0f && options.min_p == 0.0f) return;
+
   std::ranges::sort(candidates_, [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
   });
-  if (options.top_k > 0 && static_cast<std::size_t>(options.top_k) < candidates_.size()) {
-    candidates_.resize(static_cast<std::size_t>(options.top_k));
-  }
-  const float largest = candidates_.front().weight;
-  double total = 0.0;
-  for (Candidate& candidate : candidates_) {
-    candidate.weight = std::exp(candidate.weight - largest);
-    total += static_cast<double>(candidate.weight);
-  }
+  candidates_.resize(std::min(num_top, candidates_.size()));
   std::size_t kept = candidates_.size();
   if (options.top_p < 1.0f) {
+    double total = 0.0;
+    for (const Candidate& candidate : candidates_) total += static_cast<double>(candidate.weight);
     double reached = 0.0;
     kept = 0;
     while (kept < candidates_.size() && reached < static_cast<double>(options.top_p) * total) {
@@ -84,6 +83,9 @@ void Sampler::keep_most_probable(const SamplingOptions& options) {
   // The largest weight is 1, so a share of it is a bound on the weight itself.
   while (kept > 1 && candidates_[kept - 1].weight < options.min_p) --kept;
   candidates_.resize(std::max<std::size_t>(kept, 1));
+  // Drawn in an order that does not depend on the weights: two of nearly equal weight would change
+  // places by a rounding, and with them what lies between.
+  std::ranges::sort(candidates_, {}, &Candidate::token);
 }
 
 }  // namespace pikv
