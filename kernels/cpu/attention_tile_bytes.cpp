@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/attention_tile.hpp"
 #include "kernels/cpu/codes.hpp"
+#include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/simd.hpp"
 
 namespace pikv::kernels::cpu {
@@ -36,9 +37,7 @@ I32x16 in_byte_order(I32x16 v) {
 /// Sixteen factors in units of the step, as two runs of bytes.
 template <class Code>
 void store_factors(F32x16 factors, std::uint32_t* high, std::uint32_t* low) {
-  // Adding 1.5 * 2^23 rounds to the nearest integer.
-  const F32x16 magic = broadcast(12582912.0f);
-  const I32x16 x = in_byte_order<Code>((I32x16)(factors + magic) - (I32x16)magic);
+  const I32x16 x = in_byte_order<Code>(nearest(factors));
   const I32x16 h = (x + 64) >> 7;
   store_low_bytes(high, h);
   store_low_bytes(low, x - (h << 7));
@@ -145,9 +144,9 @@ void AttentionTile::score_bytes() {
 /// Queries times the scales of a group of slots, as bytes, and what their lows add to each score.
 template <class Code>
 void AttentionTile::fold_scales(const std::byte* page, std::int64_t group) {
-  const auto* scales =
-      reinterpret_cast<const Half*>(page + layout_->key_scales_offset()) + group * value_stride_;
-  const Half* lows = scales + layout_->num_scales(layout_->keys);
+  const auto [scales_of_page, lows_of_page] = key_scales(*layout_, page);
+  const Half* scales = scales_of_page + group * value_stride_;
+  const Half* lows = lows_of_page + group * value_stride_;
   F32x16 largest{};
   for (std::int64_t d = 0; d < value_stride_; d += kVecLanes) {
     // What pads the channels has no scale.
@@ -196,16 +195,14 @@ template <class Code>
 void AttentionTile::score_lanes_of_slots(std::int64_t j) {
   const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
   const std::int64_t group = layout_->keys.group;
-  const auto* scales =
-      reinterpret_cast<const Half*>(lanes.page + layout_->key_scales_offset()) + lanes.lane;
-  const Half* lows = scales + layout_->num_scales(layout_->keys);
+  const auto [scales, lows] = key_scales(*layout_, lanes.page);
   for (std::int64_t row = 0; row < num_rows_; ++row) {
     store(scores_ + (row * kMaxLanes + j) * kLanes, F32x16{});
   }
   for (std::int64_t begin = 0; begin < head_dim_; begin += group) {
     const std::int64_t end = std::min(begin + group, head_dim_);
     const std::ptrdiff_t num_words = (end - begin + Code::kPerWord - 1) / Code::kPerWord;
-    const std::int64_t g = begin / group * layout_->num_slots;
+    const std::int64_t g = begin / group * layout_->num_slots + lanes.lane;
     const F32x16 scale = load(scales + g);
     const F32x16 low_of_group = load(lows + g);
     in_row_blocks(num_rows_, [&]<int kRows>(std::int64_t row) {
@@ -263,11 +260,9 @@ void AttentionTile::fold_weights(std::int64_t begin, std::int64_t end, std::int6
     scale[j] = low[j] = broadcast(1.0f);
     if (group < 0) continue;
     const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
-    const auto* scales =
-        reinterpret_cast<const Half*>(lanes.page + layout_->value_scales_offset()) +
-        group * layout_->num_slots + lanes.lane;
-    scale[j] = load(scales);
-    low[j] = load(scales + layout_->num_scales(layout_->values));
+    const auto [scales, lows] = value_scales(*layout_, lanes.page);
+    scale[j] = load(scales + group * layout_->num_slots + lanes.lane);
+    low[j] = load(lows + group * layout_->num_slots + lanes.lane);
   }
   for (std::int64_t row = 0; row < num_rows_; ++row) {
     F32x16 folded[std::size_t{kMaxLanes}];
@@ -312,12 +307,10 @@ void AttentionTile::add_values(std::int64_t begin, std::int64_t end, std::int64_
       F32x16 scale{};
       F32x16 low_of_channel{};
       if (group >= 0) {
-        const auto* scales =
-            reinterpret_cast<const Half*>(lanes_[static_cast<std::size_t>(begin)].page +
-                                          layout_->value_scales_offset()) +
-            group * value_stride_ + c;
-        scale = load(scales);
-        low_of_channel = load(scales + layout_->num_scales(layout_->values));
+        const auto [scales, lows] =
+            value_scales(*layout_, lanes_[static_cast<std::size_t>(begin)].page);
+        scale = load(scales + group * value_stride_ + c);
+        low_of_channel = load(lows + group * value_stride_ + c);
       }
       for (int r = 0; r < kRows; ++r) {
         float* o = o_ + (row + r) * value_stride_ + c;

@@ -57,11 +57,8 @@ struct ByteCode {
 
 template <int kBits>
 U32x16 nearest_integers(F32x16 x) {
-  // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even.
-  constexpr float kMagic = 12582912.0f;
   constexpr auto kMax = static_cast<float>((1 << kBits) - 1);
-  const F32x16 clamped = min(max(x, F32x16{}), broadcast(kMax));
-  return (U32x16)(clamped + kMagic) & ((1u << kBits) - 1);
+  return (U32x16)nearest(min(max(x, F32x16{}), broadcast(kMax)));
 }
 
 /// Integers of kBits, 32 / kBits of them in a word: of keys channels of a slot, of values slots of

@@ -14,22 +14,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// Scales and lows of keys or of values, in a page.
-template <class Byte>
-struct Scales {
-  using Number = std::conditional_t<std::is_const_v<Byte>, const Half, Half>;
-  Number* scale;
-  Number* low;  // null without lows
-};
-
-template <class Byte>
-Scales<Byte> scales_at(const PageLayout& layout, const ElementForm& form, Byte* page,
-                       std::size_t offset) {
-  using Number = typename Scales<Byte>::Number;
-  auto* scale = reinterpret_cast<Number*>(page + offset);
-  return {scale, form.is_integer() ? scale + layout.num_scales(form) : nullptr};
-}
-
 // ---- Unpacking ---------------------------------------------------------------------------------
 
 /// Scales and lows of sixteen groups, as floats.
@@ -67,7 +51,7 @@ template <class Code>
 void unpack_packed_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                         float* out, std::ptrdiff_t stride) {
   const ElementForm& form = layout.keys;
-  const auto scales = scales_at(layout, form, page, layout.key_scales_offset());
+  const auto scales = key_scales(layout, page);
   const std::ptrdiff_t num_slots = layout.num_slots;
   const std::ptrdiff_t dim = layout.head_dim;
   for (std::ptrdiff_t first = 0; first < dim; first += kVecLanes) {
@@ -92,7 +76,7 @@ template <class Code>
 void unpack_packed_values(const PageLayout& layout, const std::byte* page, std::int32_t lane,
                           float* out) {
   const ElementForm& form = layout.values;
-  const auto scales = scales_at(layout, form, page, layout.value_scales_offset());
+  const auto scales = value_scales(layout, page);
   const std::byte* codes = page + layout.value_offset();
   const std::ptrdiff_t stride = layout.value_stride();
   for (std::ptrdiff_t c = 0; c < stride; c += kVecLanes) {
@@ -244,8 +228,7 @@ bool pack_keys(const PageLayout& layout, const float* keys, bool repack, std::by
   const bool per_channel = form.axis == ScaleAxis::kPerChannel;
   return pack_operand<Code>(
       {layout.head_dim, num_slots, num_slots}, keys, form.group, /*along_minors=*/per_channel,
-      per_channel ? layout.value_stride() : num_slots, repack,
-      scales_at(layout, form, page, layout.key_scales_offset()),
+      per_channel ? layout.value_stride() : num_slots, repack, key_scales(layout, page),
       [&](std::ptrdiff_t, std::ptrdiff_t slot) {
         return load_as<I32x16>(positions + slot) != kNoPosition;
       },
@@ -263,8 +246,7 @@ bool pack_values(const PageLayout& layout, const float* values, bool repack, std
   constexpr I32x16 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return pack_operand<Code>(
       {layout.num_slots, stride, stride}, values, form.group, /*along_minors=*/!per_channel,
-      per_channel ? stride : layout.num_slots, repack,
-      scales_at(layout, form, page, layout.value_scales_offset()),
+      per_channel ? stride : layout.num_slots, repack, value_scales(layout, page),
       [&](std::ptrdiff_t slot, std::ptrdiff_t c) {
         const std::int32_t held = positions[slot] != kNoPosition ? -1 : 0;
         return (kLane + static_cast<std::int32_t>(c) < layout.head_dim) & (I32x16{} + held);

@@ -6,10 +6,37 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/common/page_layout.hpp"
 
 namespace pikv::kernels::cpu {
+
+/// Scales and lows of keys or of values, in a page.
+template <class Byte>
+struct Scales {
+  using Number = std::conditional_t<std::is_const_v<Byte>, const Half, Half>;
+  Number* scale;
+  Number* low;  // of integers; null of others
+};
+
+template <class Byte>
+Scales<Byte> scales_at(const PageLayout& layout, const ElementForm& form, Byte* page,
+                       std::size_t offset) {
+  using Number = typename Scales<Byte>::Number;
+  auto* scale = reinterpret_cast<Number*>(page + offset);
+  return {scale, form.is_integer() ? scale + layout.num_scales(form) : nullptr};
+}
+
+template <class Byte>
+Scales<Byte> key_scales(const PageLayout& layout, Byte* page) {
+  return scales_at(layout, layout.keys, page, layout.key_scales_offset());
+}
+
+template <class Byte>
+Scales<Byte> value_scales(const PageLayout& layout, Byte* page) {
+  return scales_at(layout, layout.values, page, layout.value_scales_offset());
+}
 
 /// The keys of kLanes slots, starting at `lane`: out[d * stride + j], [D, kLanes].
 void unpack_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,

@@ -222,6 +222,13 @@ inline std::int32_t min(I32x16 v) {
   return detail::fold(v, [](I32x16 a, I32x16 b) { return min(a, b); })[0];
 }
 
+/// The nearest integers, ties to even, for |x| < 2^22.
+inline I32x16 nearest(F32x16 x) {
+  // Adding 1.5 * 2^23 rounds to the nearest integer.
+  const F32x16 magic = broadcast(12582912.0f);
+  return (I32x16)(x + magic) - (I32x16)magic;
+}
+
 /// exp(x) to about 2 ulp; exactly 0 for x = -inf and below the smallest normal result. Range
 /// reduction by ln 2 in two parts, then the degree-6 polynomial of Cephes' expf (Moshier 1992).
 inline F32x16 exp(F32x16 x) {
