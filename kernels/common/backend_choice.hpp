@@ -20,10 +20,10 @@ void run_on(Exec& exec, const Args& args, void (*cpu)(Exec&, const Args&),
 
 inline void require_plain_on_cuda(const Exec& exec, std::string_view operation,
                                   const PageLayout& layout) {
-  if (exec.device() == Device::kCuda && (layout.packed() || layout.keys != layout.values)) {
-    throw NotBuilt(concat(operation, ": there is no CUDA kernel for keys in ",
-                          name(layout.keys.element), " and values in ",
-                          name(layout.values.element)));
+  if (exec.device() == Device::kCuda && !layout.plain()) {
+    throw NotBuilt(concat(operation, ": there is no CUDA kernel for ", layout.key_channels(),
+                          " channels of keys in ", name(layout.keys.element), " and ",
+                          layout.value_channels(), " of values in ", name(layout.values.element)));
   }
 }
 

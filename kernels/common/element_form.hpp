@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How the elements of keys, or of values, are stored in a page: as they are, or as codes of 8, 4 or
-// 2 bits that share a scale with their neighbours.
+// 2 bits that share a scale with their neighbours; and how many of the channels are.
 //
 //   integers   x = low + scale * code,   code in [0, 2^bits - 1]
 //   fp8        x = scale * code,         code a number in e4m3 or e5m2 (2209.05433)
@@ -10,6 +10,9 @@
 // Scale and low are float16. They belong to a group: consecutive slots of one channel (kPerChannel)
 // or consecutive channels of one slot (kPerSlot). Keys have channels of their own size, so groups
 // along a channel lose least; values do not (Liu et al. 2024, KIVI, 2402.02750).
+//
+// Channels from `channels` on are not stored and count as zero: what a basis that puts the channels
+// with most in them first makes cheap (core/policy/basis.hpp).
 #pragma once
 
 #include <cstddef>
@@ -27,7 +30,8 @@ enum class ScaleAxis : std::uint8_t { kNone, kPerChannel, kPerSlot };
 struct ElementForm {
   Element element = Element::kF32;
   ScaleAxis axis = ScaleAxis::kNone;
-  std::int32_t group = 0;  // slots (kPerChannel) or channels (kPerSlot) that share a scale
+  std::int32_t group = 0;     // slots (kPerChannel) or channels (kPerSlot) that share a scale
+  std::int32_t channels = 0;  // that are stored, the first ones; 0: all
 
   constexpr ElementForm() = default;
   constexpr ElementForm(DType dtype)  // NOLINT: a type is a form
@@ -36,6 +40,13 @@ struct ElementForm {
                                         : Element::kF16) {}
   constexpr ElementForm(Element code, ScaleAxis scale_axis, std::int32_t group_size)
       : element(code), axis(scale_axis), group(group_size) {}
+
+  /// The same with fewer channels.
+  [[nodiscard]] constexpr ElementForm with_channels(std::int32_t count) const {
+    ElementForm form = *this;
+    form.channels = count;
+    return form;
+  }
 
   [[nodiscard]] constexpr bool packed() const { return axis != ScaleAxis::kNone; }
   [[nodiscard]] constexpr std::int32_t bits() const {

@@ -5,20 +5,22 @@
 // head:
 //
 //   [ K | scales of K | V | scales of V | position: P x int32 | columns: C x P x float |
-//     bounds: 2 x Dp x float ]
+//     bounds: 2 x Dk x float ]
 //
-// with Dp = D rounded up to kLanes, C columns of what the slots were used for, if any, and, if
-// asked for, the smallest and the largest key of each channel (kernels/page_bounds.hpp).
+// with C columns of what the slots were used for, if any, and, if asked for, the smallest and the
+// largest key of each channel (kernels/page_bounds.hpp). Heads have D channels; a form may store
+// the first ones only. Dk and Dv are the stored channels of keys and of values, rounded up to
+// kLanes.
 //
 // Keys lie channel by channel, D x P, so that one vector register holds one channel of kLanes
 // slots: scores of a whole page come out of the product with no horizontal sum, and groups of a
-// channel lie side by side. Values lie slot by slot, P x Dp, padded to whole vectors with zeros.
+// channel lie side by side. Values lie slot by slot, P x Dv, padded to whole vectors with zeros.
 //
 // Integers fill words of 32 bits, n = 32 / bits in each, the first one lowest: of keys, n channels
-// of a slot, [ceil(D / n), P]; of values, n slots of a channel, [P / n, Dp]. So a register of words
+// of a slot, [ceil(D / n), P]; of values, n slots of a channel, [P / n, Dv]. So a register of words
 // is unpacked by shifts alone, and products of bytes add up what belongs together.
 //
-// Scales are float16, [P / group, Dp] along channels or [ceil(D / group), P] along slots; for
+// Scales are float16, [P / group, Dk or Dv] along channels or [ceil(D / group), P] along slots; for
 // integers as many lows follow them.
 //
 // Slots are in any order. Invariants: P is a multiple of kLanes; a slot that holds nothing has
@@ -52,35 +54,47 @@ struct PageLayout {
   bool key_bounds = false;
 
   [[nodiscard]] constexpr bool packed() const { return keys.packed() || values.packed(); }
-  /// The type of all elements. Throws InvalidArgument where they are packed, or differ.
+  [[nodiscard]] constexpr std::int32_t key_channels() const { return channels_of(keys); }
+  [[nodiscard]] constexpr std::int32_t value_channels() const { return channels_of(values); }
+  /// Whether all channels are stored, in one type.
+  [[nodiscard]] constexpr bool plain() const {
+    return !packed() && keys.element == values.element && key_channels() == head_dim &&
+           value_channels() == head_dim;
+  }
+  /// The type of all elements. Throws InvalidArgument unless plain().
   [[nodiscard]] DType dtype() const {
-    require(!packed() && keys == values, "page_layout", "keys in ", name(keys.element),
-            " and values in ", name(values.element), " have no one element type");
+    require(plain(), "page_layout", key_channels(), " channels of keys in ", name(keys.element),
+            " and ", value_channels(), " of values in ", name(values.element),
+            " are not whole rows of one element type");
     return keys.element == Element::kF32    ? DType::kF32
            : keys.element == Element::kBf16 ? DType::kBf16
                                             : DType::kF16;
   }
 
-  /// Dp.
-  [[nodiscard]] constexpr std::int32_t value_stride() const {
-    return (head_dim + kLanes - 1) / kLanes * kLanes;
-  }
+  /// All channels, rounded up to kLanes.
+  [[nodiscard]] constexpr std::int32_t full_stride() const { return padded(head_dim); }
+  /// Dk.
+  [[nodiscard]] constexpr std::int32_t key_stride() const { return padded(key_channels()); }
+  /// Dv.
+  [[nodiscard]] constexpr std::int32_t value_stride() const { return padded(value_channels()); }
   /// Numbers in one table of scales.
   [[nodiscard]] constexpr std::size_t num_scales(const ElementForm& form) const {
+    const std::int32_t count = channels_of(form);
     switch (form.axis) {
       case ScaleAxis::kNone:
         return 0;
       case ScaleAxis::kPerChannel:
-        return slots_times(value_stride()) / static_cast<std::size_t>(form.group);
+        return slots_times(padded(count)) / static_cast<std::size_t>(form.group);
       case ScaleAxis::kPerSlot:
-        return slots_times((head_dim + form.group - 1) / form.group);
+        return slots_times((count + form.group - 1) / form.group);
     }
     return 0;
   }
   [[nodiscard]] constexpr std::size_t key_scales_offset() const {
     const std::int32_t n = keys.codes_per_word();
-    return keys.is_integer() ? slots_times((head_dim + n - 1) / n) * sizeof(std::uint32_t)
-                             : slots_times(head_dim) * static_cast<std::size_t>(keys.bits()) / 8;
+    return keys.is_integer()
+               ? slots_times((key_channels() + n - 1) / n) * sizeof(std::uint32_t)
+               : slots_times(key_channels()) * static_cast<std::size_t>(keys.bits()) / 8;
   }
   /// Keys and their scales.
   [[nodiscard]] constexpr std::size_t key_bytes() const {
@@ -107,7 +121,7 @@ struct PageLayout {
                                   static_cast<std::size_t>(columns.count());
   }
   [[nodiscard]] constexpr std::size_t bounds_bytes() const {
-    return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(value_stride()) : 0;
+    return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(key_stride()) : 0;
   }
   /// A multiple of 64, so that consecutive pages stay aligned to cache lines.
   [[nodiscard]] constexpr std::size_t page_bytes() const {
@@ -117,6 +131,12 @@ struct PageLayout {
   [[nodiscard]] constexpr bool operator==(const PageLayout&) const = default;
 
  private:
+  [[nodiscard]] constexpr std::int32_t channels_of(const ElementForm& form) const {
+    return form.channels > 0 ? form.channels : head_dim;
+  }
+  [[nodiscard]] static constexpr std::int32_t padded(std::int32_t count) {
+    return (count + kLanes - 1) / kLanes * kLanes;
+  }
   [[nodiscard]] constexpr std::size_t slots_times(std::int32_t n) const {
     return static_cast<std::size_t>(num_slots) * static_cast<std::size_t>(n);
   }
@@ -126,7 +146,8 @@ struct PageLayout {
 };
 
 /// Throws InvalidArgument unless P is a positive multiple of kLanes and D is positive, and groups
-/// are multiples of kLanes, those along channels dividing P.
+/// are multiples of kLanes, those along channels dividing P, and channels that are stored all, or
+/// fewer and a multiple of kLanes.
 [[nodiscard]] inline PageLayout make_page_layout(std::int32_t num_slots, std::int32_t head_dim,
                                                  ElementForm keys, ElementForm values,
                                                  AttentionColumns columns = {},
@@ -134,6 +155,13 @@ struct PageLayout {
   require(num_slots > 0 && num_slots % kLanes == 0, "page_layout", "page size = ", num_slots,
           " slots is not a positive multiple of ", kLanes);
   require(head_dim > 0, "page_layout", "head_dim = ", head_dim, " is not positive");
+  for (ElementForm* form : {&keys, &values}) {
+    require(form->channels >= 0 && form->channels <= head_dim &&
+                (form->channels % kLanes == 0 || form->channels == head_dim),
+            "page_layout", form->channels, " channels of ", head_dim,
+            " are neither all nor a multiple of ", kLanes);
+    if (form->channels == head_dim) form->channels = 0;
+  }
   for (const ElementForm& form : {keys, values}) {
     if (!form.packed()) continue;
     require(form.group > 0 && form.group % kLanes == 0, "page_layout", "a group of ", form.group,

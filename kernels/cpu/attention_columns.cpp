@@ -252,16 +252,16 @@ class Columns {
       for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
         keys[j] = reinterpret_cast<const T*>(lanes_[j].page) + lanes_[j].lane;
       }
-      score_rows(q_, num_rows, head_dim, keys.data(), num_lanes_, args_.open_layout.num_slots,
-                 scores_, kMaxLanes * kLanes);
+      score_rows(q_, num_rows, head_dim, layout_->key_channels(), keys.data(), num_lanes_,
+                 args_.open_layout.num_slots, scores_, kMaxLanes * kLanes);
     };
     dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
       std::array<const float*, kMaxLanes> keys{};
       for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
         keys[j] = unpacked_ + static_cast<std::int64_t>(j) * kLanes * head_dim;
       }
-      score_rows(q_, num_rows, head_dim, keys.data(), num_lanes_, kLanes, scores_,
-                 kMaxLanes * kLanes);
+      score_rows(q_, num_rows, head_dim, layout_->key_channels(), keys.data(), num_lanes_, kLanes,
+                 scores_, kMaxLanes * kLanes);
     });
   }
 

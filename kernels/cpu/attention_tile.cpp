@@ -154,7 +154,7 @@ void AttentionTile::prefetch_keys(std::int64_t begin, std::int64_t end) const {
   for (std::int64_t j = begin; j < std::min(end, num_queued_); ++j) {
     const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
     const std::byte* at = lanes.page + lanes.lane * word_bytes;
-    for (std::int64_t d = 0; d < head_dim_; d += num_words) {
+    for (std::int64_t d = 0; d < layout_->key_channels(); d += num_words) {
       __builtin_prefetch(at, 0, 2);
       at += layout_->num_slots * word_bytes;
     }
@@ -167,7 +167,7 @@ void AttentionTile::prefetch_keys(std::int64_t begin, std::int64_t end) const {
 void AttentionTile::prefetch_values(std::int64_t begin, std::int64_t end) const {
   if (num_rows_ > kPrefetchRows) return;
   const ElementForm& form = layout_->values;
-  const auto slot_bytes = static_cast<std::size_t>(value_stride_ * form.bits() / 8);
+  const auto slot_bytes = static_cast<std::size_t>(layout_->value_stride() * form.bits() / 8);
   for (std::int64_t j = begin; j < std::min(end, num_queued_); ++j) {
     const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
     prefetch_bytes(
@@ -209,10 +209,11 @@ template <class F>
 void AttentionTile::with_values(const F& f) {
   if (!in_bytes(layout_->values)) prefetch_values(0, kMaxLanes);
   const auto plain = [&]<class T>() {
-    Operand<T> values(value_stride_);
+    const std::int64_t stride = layout_->value_stride();
+    Operand<T> values(stride);
     for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
       values.lanes[j] = reinterpret_cast<const T*>(lanes_[j].page + layout_->value_offset()) +
-                        lanes_[j].lane * value_stride_;
+                        lanes_[j].lane * stride;
     }
     f(values);
   };
@@ -220,11 +221,12 @@ void AttentionTile::with_values(const F& f) {
     if constexpr (Code::kHasLow) {
       if (in_bytes(layout_->values)) return accumulate_bytes<Code>();
     }
-    Operand<float> values(value_stride_);
+    const std::int64_t stride = layout_->value_stride();
+    Operand<float> values(stride);
     for (std::int64_t j = 0; j < num_lanes_; ++j) {
       const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
-      float* to = unpacked_ + j * kLanes * value_stride_;
-      unpack_values(*layout_, lanes.page, lanes.lane, to);
+      float* to = unpacked_ + j * kLanes * stride;
+      unpack_values(*layout_, lanes.page, lanes.lane, to, stride);
       values.lanes[static_cast<std::size_t>(j)] = to;
     }
     f(values);
@@ -234,8 +236,8 @@ void AttentionTile::with_values(const F& f) {
 template <class T>
 void AttentionTile::score(const Operand<T>& keys) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
-  score_rows(q_, num_rows_, head_dim_, keys.lanes.data(), num_lanes_, keys.stride, scores_,
-             kStride);
+  score_rows(q_, num_rows_, head_dim_, layout_->key_channels(), keys.lanes.data(), num_lanes_,
+             keys.stride, scores_, kStride);
 }
 
 void AttentionTile::mask() {
@@ -305,7 +307,7 @@ void AttentionTile::accumulate(const Operand<T>& operand) {
     std::int64_t row = 0;
     const auto rows_of = [&]<int kRows>() {
       value_block<kRows, kVectors>(scores_ + row * kStride, kStride, values.data(),
-                                   num_slots.data(), num_lanes_, value_stride_,
+                                   num_slots.data(), num_lanes_, operand.stride,
                                    o_ + row * value_stride_ + channel, value_stride_);
       row += kRows;
     };
@@ -314,8 +316,8 @@ void AttentionTile::accumulate(const Operand<T>& operand) {
     while (row < num_rows_) rows_of.template operator()<1>();
     channel += kVectors * kVecLanes;
   };
-  while (channel + 4 * kVecLanes <= value_stride_) channels_of.template operator()<4>();
-  while (channel < value_stride_) channels_of.template operator()<1>();
+  while (channel + 4 * kVecLanes <= operand.stride) channels_of.template operator()<4>();
+  while (channel < operand.stride) channels_of.template operator()<1>();
 }
 
 float AttentionTile::finish(std::int64_t row, float* o) const {

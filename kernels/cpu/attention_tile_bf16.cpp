@@ -76,33 +76,35 @@ void AttentionTile::round_query(std::int64_t row) {
 
 template <class T>
 void AttentionTile::score_bf16(const Operand<T>& operand) {
-  const std::int64_t num_pairs = (head_dim_ + 1) / 2;
+  const std::int64_t channels = layout_->key_channels();
+  const std::int64_t num_pairs = (channels + 1) / 2;
   const auto panel = [&](std::int64_t j) { return key_pairs_ + j * num_pairs * kLanes; };
   for (std::int64_t j = 0; j < num_lanes_; ++j) {
     const T* keys = operand.lanes[static_cast<std::size_t>(j)];
-    for (std::int64_t d = 0; d < head_dim_; d += 2) {
-      const F32x16 odd = d + 1 < head_dim_ ? load(keys + (d + 1) * operand.stride) : F32x16{};
+    for (std::int64_t d = 0; d < channels; d += 2) {
+      const F32x16 odd = d + 1 < channels ? load(keys + (d + 1) * operand.stride) : F32x16{};
       store_as(panel(j) + d / 2 * kLanes, round_pairs(load(keys + d * operand.stride), odd));
     }
   }
-  pair_product(q_pairs_, num_pairs, num_rows_, panel, kLanes, num_lanes_, num_pairs, scores_,
-               kMaxLanes * kLanes, /*adds=*/false);
+  pair_product(q_pairs_, (head_dim_ + 1) / 2, num_rows_, panel, kLanes, num_lanes_, num_pairs,
+               scores_, kMaxLanes * kLanes, /*adds=*/false);
 }
 
 template <class T>
 void AttentionTile::accumulate_bf16(const Operand<T>& operand) {
   constexpr std::int64_t kPairs = kLanes / 2;  // of slots, in one lane group
+  const std::int64_t stride = operand.stride;
   for (std::int64_t j = 0; j < num_lanes_; ++j) {
     const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
     const T* values = operand.lanes[static_cast<std::size_t>(j)];
-    std::uint32_t* pairs = value_pairs_ + j * kPairs * value_stride_;
-    for (std::int64_t c = 0; c < value_stride_; c += kVecLanes) {
+    std::uint32_t* pairs = value_pairs_ + j * kPairs * stride;
+    for (std::int64_t c = 0; c < stride; c += kVecLanes) {
       for (std::int64_t slot = 0; slot < kLanes; slot += 2) {
         // What was never written may be anything, and zero times anything is not always zero.
         const auto value = [&](std::int64_t s) {
-          return s < lanes.num_slots ? load(values + s * value_stride_ + c) : F32x16{};
+          return s < lanes.num_slots ? load(values + s * stride + c) : F32x16{};
         };
-        store_as(pairs + slot / 2 * value_stride_ + c, round_pairs(value(slot), value(slot + 1)));
+        store_as(pairs + slot / 2 * stride + c, round_pairs(value(slot), value(slot + 1)));
       }
     }
   }
@@ -115,8 +117,8 @@ void AttentionTile::accumulate_bf16(const Operand<T>& operand) {
   }
   pair_product(
       weight_pairs_, kStride, num_rows_,
-      [&](std::int64_t c) { return value_pairs_ + c * kVecLanes; }, value_stride_,
-      value_stride_ / kVecLanes, num_lanes_ * kPairs, o_, value_stride_, /*adds=*/true);
+      [&](std::int64_t c) { return value_pairs_ + c * kVecLanes; }, stride, stride / kVecLanes,
+      num_lanes_ * kPairs, o_, value_stride_, /*adds=*/true);
 }
 
 template void AttentionTile::score_bf16(const Operand<float>&);

@@ -145,13 +145,15 @@ void AttentionTile::score_bytes() {
 template <class Code>
 void AttentionTile::fold_scales(const std::byte* page, std::int64_t group) {
   const auto [scales_of_page, lows_of_page] = key_scales(*layout_, page);
-  const Half* scales = scales_of_page + group * value_stride_;
-  const Half* lows = lows_of_page + group * value_stride_;
+  const std::int64_t channels = layout_->key_channels();
+  const std::int64_t stride = layout_->key_stride();
+  const Half* scales = scales_of_page + group * stride;
+  const Half* lows = lows_of_page + group * stride;
   F32x16 largest{};
-  for (std::int64_t d = 0; d < value_stride_; d += kVecLanes) {
+  for (std::int64_t d = 0; d < stride; d += kVecLanes) {
     // What pads the channels has no scale.
     const F32x16 scale =
-        d + kVecLanes <= head_dim_ ? load(scales + d) : load_first(scales + d, head_dim_ - d);
+        d + kVecLanes <= channels ? load(scales + d) : load_first(scales + d, channels - d);
     store(unit_scales_ + d, scale);
     largest = max(largest, scale);
   }
@@ -161,12 +163,12 @@ void AttentionTile::fold_scales(const std::byte* page, std::int64_t group) {
     const float* unit = q_units_ + row * value_stride_;
     std::uint32_t* bytes = factors_ + row * value_stride_ / 2;
     F32x16 sum_of_lows{};
-    for (std::int64_t d = 0; d < value_stride_; d += kVecLanes) {
+    for (std::int64_t d = 0; d < stride; d += kVecLanes) {
       const F32x16 q = load(unit + d);
       store_factors<Code>(q * (load(unit_scales_ + d) * inverse), bytes + d / 4,
                           bytes + (value_stride_ + d) / 4);
       const F32x16 low =
-          d + kVecLanes <= head_dim_ ? load(lows + d) : load_first(lows + d, head_dim_ - d);
+          d + kVecLanes <= channels ? load(lows + d) : load_first(lows + d, channels - d);
       sum_of_lows += q * low;
     }
     steps_[row] = q_steps_[row] * widest;
@@ -177,7 +179,7 @@ void AttentionTile::fold_scales(const std::byte* page, std::int64_t group) {
 template <class Code>
 void AttentionTile::score_lanes(std::int64_t j) {
   const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
-  const std::ptrdiff_t num_words = (head_dim_ + Code::kPerWord - 1) / Code::kPerWord;
+  const std::ptrdiff_t num_words = (layout_->key_channels() + Code::kPerWord - 1) / Code::kPerWord;
   in_row_blocks(num_rows_, [&]<int kRows>(std::int64_t row) {
     Products<kRows> products;
     dot_words<Code, kRows>(lanes.page + lanes.lane * 4, layout_->num_slots, num_words,
@@ -199,8 +201,9 @@ void AttentionTile::score_lanes_of_slots(std::int64_t j) {
   for (std::int64_t row = 0; row < num_rows_; ++row) {
     store(scores_ + (row * kMaxLanes + j) * kLanes, F32x16{});
   }
-  for (std::int64_t begin = 0; begin < head_dim_; begin += group) {
-    const std::int64_t end = std::min(begin + group, head_dim_);
+  const std::int64_t channels = layout_->key_channels();
+  for (std::int64_t begin = 0; begin < channels; begin += group) {
+    const std::int64_t end = std::min(begin + group, channels);
     const std::ptrdiff_t num_words = (end - begin + Code::kPerWord - 1) / Code::kPerWord;
     const std::int64_t g = begin / group * layout_->num_slots + lanes.lane;
     const F32x16 scale = load(scales + g);
@@ -226,10 +229,11 @@ void AttentionTile::score_lanes_of_slots(std::int64_t j) {
 template <class Code>
 void AttentionTile::accumulate_bytes() {
   const ElementForm& form = layout_->values;
+  const std::int64_t stride = layout_->value_stride();
   if (form.axis == ScaleAxis::kPerSlot) {
-    for (std::int64_t c = 0; c < value_stride_; c += form.group) {
+    for (std::int64_t c = 0; c < stride; c += form.group) {
       fold_weights<Code>(0, num_lanes_, c / form.group);
-      const std::int64_t end = std::min<std::int64_t>(c + form.group, value_stride_);
+      const std::int64_t end = std::min<std::int64_t>(c + form.group, stride);
       add_values<Code>(0, num_lanes_, c, end, /*group=*/-1);
     }
     return;
@@ -244,7 +248,7 @@ void AttentionTile::accumulate_bytes() {
       if (lanes.page != first.page || lanes.lane / form.group != group) break;
     }
     fold_weights<Code>(begin, end, /*group=*/-1);
-    add_values<Code>(begin, end, 0, value_stride_, group);
+    add_values<Code>(begin, end, 0, stride, group);
     begin = end;
   }
 }
@@ -292,25 +296,25 @@ template <class Code>
 void AttentionTile::add_values(std::int64_t begin, std::int64_t end, std::int64_t c,
                                std::int64_t c_end, std::int64_t group) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
+  const std::int64_t stride = layout_->value_stride();
   for (; c < c_end; c += kVecLanes) {
-    prefetch_values(kMaxLanes * c / value_stride_, kMaxLanes * (c + kVecLanes) / value_stride_);
+    prefetch_values(kMaxLanes * c / stride, kMaxLanes * (c + kVecLanes) / stride);
     in_row_blocks(num_rows_, [&]<int kRows>(std::int64_t row) {
       Products<kRows> products;
       for (std::int64_t j = begin; j < end; ++j) {
         const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
-        dot_words<Code, kRows>(lanes.page + layout_->value_offset() +
-                                   (lanes.lane / Code::kPerWord * value_stride_ + c) * 4,
-                               value_stride_, kLanes / Code::kPerWord,
-                               factors_ + row * (kStride / 2) + j * kLanes / 4, kStride / 2,
-                               kStride / 4, products);
+        dot_words<Code, kRows>(
+            lanes.page + layout_->value_offset() + (lanes.lane / Code::kPerWord * stride + c) * 4,
+            stride, kLanes / Code::kPerWord, factors_ + row * (kStride / 2) + j * kLanes / 4,
+            kStride / 2, kStride / 4, products);
       }
       F32x16 scale{};
       F32x16 low_of_channel{};
       if (group >= 0) {
         const auto [scales, lows] =
             value_scales(*layout_, lanes_[static_cast<std::size_t>(begin)].page);
-        scale = load(scales + group * value_stride_ + c);
-        low_of_channel = load(lows + group * value_stride_ + c);
+        scale = load(scales + group * stride + c);
+        low_of_channel = load(lows + group * stride + c);
       }
       for (int r = 0; r < kRows; ++r) {
         float* o = o_ + (row + r) * value_stride_ + c;

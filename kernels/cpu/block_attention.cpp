@@ -85,8 +85,8 @@ class Block {
       const float* strip = keys_ + lane * kVecLanes * dim_;
       const float* keys[kStripLanes];
       for (std::int64_t j = 0; j < kStripLanes; ++j) keys[j] = strip + j * kVecLanes;
-      score_rows(q_, num_rows, dim_, keys, std::min(kStripLanes, num_lanes_ - lane), kStripKeys,
-                 weights_ + lane * kVecLanes, stride_);
+      score_rows(q_, num_rows, dim_, dim_, keys, std::min(kStripLanes, num_lanes_ - lane),
+                 kStripKeys, weights_ + lane * kVecLanes, stride_);
     }
     for (std::int64_t i = num_keys_; i < stride_; ++i) {
       for (std::int64_t r = 0; r < num_rows; ++r) weights_[r * stride_ + i] = kMinusInfinity;

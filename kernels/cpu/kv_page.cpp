@@ -91,19 +91,21 @@ void convert(const std::byte* from, std::byte* to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) target[i] = from_float<To>(to_float(source[i]));
 }
 
-bool is_f32(const PageLayout& layout) {
-  return layout.keys == DType::kF32 && layout.values == DType::kF32;
-}
+bool is_f32(const PageLayout& layout) { return layout.plain() && layout.keys == DType::kF32; }
 
-/// The elements of a page in float32: keys [D, P] and values [P, Dp], padded with zeros.
-void unpack(const PageLayout& layout, const std::byte* page, float* keys, float* values) {
-  const std::ptrdiff_t stride = layout.value_stride();
+/// The elements of a page in float32: keys [D, P] and values [P, stride], with zeros for what is
+/// not stored.
+void unpack(const PageLayout& layout, const std::byte* page, float* keys, float* values,
+            std::ptrdiff_t stride) {
   for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
     unpack_keys(layout, page, lane, keys + lane, layout.num_slots);
-    unpack_values(layout, page, lane, values + lane * stride);
+    unpack_values(layout, page, lane, values + lane * stride, stride);
   }
-  for (std::int32_t slot = 0; slot < layout.num_slots; ++slot) {
-    std::fill(values + slot * stride + layout.head_dim, values + (slot + 1) * stride, 0.0f);
+  const std::ptrdiff_t num_slots = layout.num_slots;
+  std::fill(keys + layout.key_channels() * num_slots, keys + layout.head_dim * num_slots, 0.0f);
+  for (std::ptrdiff_t slot = 0; slot < num_slots; ++slot) {
+    float* row = values + slot * stride;
+    std::fill(row + layout.value_channels(), row + stride, 0.0f);
   }
 }
 
@@ -184,10 +186,7 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
                       }
                     });
   };
-  const auto is_plain = [](const PageLayout& layout) {
-    return !layout.packed() && layout.keys == layout.values;
-  };
-  if (is_plain(from_layout) && is_plain(to_layout)) {
+  if (from_layout.plain() && to_layout.plain()) {
     const std::size_t count = from_layout.position_offset() / size_bytes(from_layout.dtype());
     dispatch_dtype(from_layout.dtype(), [&]<class From>() {
       dispatch_dtype(to_layout.dtype(), [&]<class To>() {
@@ -204,22 +203,24 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
     return std::pair{reinterpret_cast<Float*>(page),
                      reinterpret_cast<Float*>(page + layout.value_offset())};
   };
+  // Rows of values with all channels, whatever is stored of them.
+  const std::ptrdiff_t stride = from_layout.full_stride();
   each_page([&](std::int64_t i, int thread_idx) {
     if (is_f32(to_layout)) {
       const auto [keys, values] = elements_at(to_layout, args.to.data[i]);
-      unpack(from_layout, args.from.data[i], keys, values);
+      unpack(from_layout, args.from.data[i], keys, values, stride);
       return;
     }
     auto [keys, values] = elements_at(from_layout, args.from.data[i]);
     if (!is_f32(from_layout)) {
       const std::ptrdiff_t num_keys = from_layout.head_dim * from_layout.num_slots;
-      const std::ptrdiff_t num_values = from_layout.value_stride() * from_layout.num_slots;
+      const std::ptrdiff_t num_values = stride * from_layout.num_slots;
       float* scratch = exec.scratch(thread_idx, static_cast<std::size_t>(num_keys + num_values));
-      unpack(from_layout, args.from.data[i], scratch, scratch + num_keys);
+      unpack(from_layout, args.from.data[i], scratch, scratch + num_keys, stride);
       keys = scratch;
       values = scratch + num_keys;
     }
-    const PackStatus status = pack(to_layout, keys, values, args.repack, args.to.data[i]);
+    const PackStatus status = pack(to_layout, keys, values, stride, args.repack, args.to.data[i]);
     if (status != PackStatus::kPacked) throw NotPackable(i, status == PackStatus::kKeyRefused);
   });
 }

@@ -53,12 +53,12 @@ void unpack_packed_keys(const PageLayout& layout, const std::byte* page, std::in
   const ElementForm& form = layout.keys;
   const auto scales = key_scales(layout, page);
   const std::ptrdiff_t num_slots = layout.num_slots;
-  const std::ptrdiff_t dim = layout.head_dim;
+  const std::ptrdiff_t dim = layout.key_channels();
   for (std::ptrdiff_t first = 0; first < dim; first += kVecLanes) {
     const std::ptrdiff_t end = std::min<std::ptrdiff_t>(first + kVecLanes, dim);
     if (form.axis == ScaleAxis::kPerChannel) {
       const GroupList<Code> groups(
-          Groups<Code>(scales, lane / form.group * layout.value_stride() + first));
+          Groups<Code>(scales, lane / form.group * layout.key_stride() + first));
       for (std::ptrdiff_t d = first; d < end; ++d) {
         const F32x16 code = Code::load_slots(page, num_slots, d, lane);
         store(out + d * stride, groups.decode(d - first, code));
@@ -74,7 +74,7 @@ void unpack_packed_keys(const PageLayout& layout, const std::byte* page, std::in
 
 template <class Code>
 void unpack_packed_values(const PageLayout& layout, const std::byte* page, std::int32_t lane,
-                          float* out) {
+                          float* out, std::ptrdiff_t out_stride) {
   const ElementForm& form = layout.values;
   const auto scales = value_scales(layout, page);
   const std::byte* codes = page + layout.value_offset();
@@ -83,12 +83,13 @@ void unpack_packed_values(const PageLayout& layout, const std::byte* page, std::
     if (form.axis == ScaleAxis::kPerChannel) {
       const Groups<Code> groups(scales, lane / form.group * stride + c);
       for (std::ptrdiff_t j = 0; j < kLanes; ++j) {
-        store(out + j * stride + c, groups.decode(Code::load_channels(codes, stride, lane + j, c)));
+        store(out + j * out_stride + c,
+              groups.decode(Code::load_channels(codes, stride, lane + j, c)));
       }
     } else {
       const GroupList<Code> groups(Groups<Code>(scales, c / form.group * layout.num_slots + lane));
       for (std::ptrdiff_t j = 0; j < kLanes; ++j) {
-        store(out + j * stride + c,
+        store(out + j * out_stride + c,
               groups.decode(j, Code::load_channels(codes, stride, lane + j, c)));
       }
     }
@@ -227,8 +228,9 @@ bool pack_keys(const PageLayout& layout, const float* keys, bool repack, std::by
   const std::ptrdiff_t num_slots = layout.num_slots;
   const bool per_channel = form.axis == ScaleAxis::kPerChannel;
   return pack_operand<Code>(
-      {layout.head_dim, num_slots, num_slots}, keys, form.group, /*along_minors=*/per_channel,
-      per_channel ? layout.value_stride() : num_slots, repack, key_scales(layout, page),
+      {layout.key_channels(), num_slots, num_slots}, keys, form.group,
+      /*along_minors=*/per_channel, per_channel ? layout.key_stride() : num_slots, repack,
+      key_scales(layout, page),
       [&](std::ptrdiff_t, std::ptrdiff_t slot) {
         return load_as<I32x16>(positions + slot) != kNoPosition;
       },
@@ -238,18 +240,19 @@ bool pack_keys(const PageLayout& layout, const float* keys, bool repack, std::by
 }
 
 template <class Code>
-bool pack_values(const PageLayout& layout, const float* values, bool repack, std::byte* page) {
+bool pack_values(const PageLayout& layout, const float* values, std::ptrdiff_t row_stride,
+                 bool repack, std::byte* page) {
   const ElementForm& form = layout.values;
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   const std::ptrdiff_t stride = layout.value_stride();
   const bool per_channel = form.axis == ScaleAxis::kPerChannel;
   constexpr I32x16 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return pack_operand<Code>(
-      {layout.num_slots, stride, stride}, values, form.group, /*along_minors=*/!per_channel,
+      {layout.num_slots, stride, row_stride}, values, form.group, /*along_minors=*/!per_channel,
       per_channel ? stride : layout.num_slots, repack, value_scales(layout, page),
       [&](std::ptrdiff_t slot, std::ptrdiff_t c) {
         const std::int32_t held = positions[slot] != kNoPosition ? -1 : 0;
-        return (kLane + static_cast<std::int32_t>(c) < layout.head_dim) & (I32x16{} + held);
+        return (kLane + static_cast<std::int32_t>(c) < layout.value_channels()) & (I32x16{} + held);
       },
       [&](std::ptrdiff_t slot, std::ptrdiff_t c, U32x16 codes) {
         Code::store_channels(page + layout.value_offset(), stride, slot, c, codes);
@@ -260,17 +263,20 @@ template <class T>
 void widen_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
                 std::ptrdiff_t stride) {
   const auto* keys = reinterpret_cast<const T*>(page) + lane;
-  for (std::ptrdiff_t d = 0; d < layout.head_dim; ++d) {
+  for (std::ptrdiff_t d = 0; d < layout.key_channels(); ++d) {
     store(out + d * stride, load(keys + d * layout.num_slots));
   }
 }
 
 template <class T>
-void widen_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out) {
+void widen_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
+                  std::ptrdiff_t out_stride) {
   const std::ptrdiff_t stride = layout.value_stride();
   const auto* values = reinterpret_cast<const T*>(page + layout.value_offset()) + lane * stride;
-  for (std::ptrdiff_t i = 0; i < kLanes * stride; i += kVecLanes) {
-    store(out + i, load(values + i));
+  for (std::ptrdiff_t j = 0; j < kLanes; ++j) {
+    for (std::ptrdiff_t c = 0; c < stride; c += kVecLanes) {
+      store(out + j * out_stride + c, load(values + j * stride + c));
+    }
   }
 }
 
@@ -289,26 +295,35 @@ void unpack_keys(const PageLayout& layout, const std::byte* page, std::int32_t l
       [&]<class Code>() { unpack_packed_keys<Code>(layout, page, lane, out, stride); });
 }
 
-void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out) {
+void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
+                   std::ptrdiff_t stride) {
   dispatch_element(
-      layout.values.element, [&]<class T>() { widen_values<T>(layout, page, lane, out); },
-      [&]<class Code>() { unpack_packed_values<Code>(layout, page, lane, out); });
+      layout.values.element, [&]<class T>() { widen_values<T>(layout, page, lane, out, stride); },
+      [&]<class Code>() { unpack_packed_values<Code>(layout, page, lane, out, stride); });
 }
 
-PackStatus pack(const PageLayout& layout, const float* keys, const float* values, bool repack,
-                std::byte* page) {
+PackStatus pack(const PageLayout& layout, const float* keys, const float* values,
+                std::ptrdiff_t value_stride, bool repack, std::byte* page) {
   bool packed = true;
   const std::ptrdiff_t num_slots = layout.num_slots;
   dispatch_element(
-      layout.keys.element, [&]<class T>() { narrow<T>(keys, page, layout.head_dim * num_slots); },
+      layout.keys.element,
+      [&]<class T>() { narrow<T>(keys, page, layout.key_channels() * num_slots); },
       [&]<class Code>() { packed = pack_keys<Code>(layout, keys, repack, page); });
   if (!packed) return PackStatus::kKeyRefused;
   dispatch_element(
       layout.values.element,
       [&]<class T>() {
-        narrow<T>(values, page + layout.value_offset(), layout.value_stride() * num_slots);
+        const std::ptrdiff_t stride = layout.value_stride();
+        std::byte* to = page + layout.value_offset();
+        for (std::ptrdiff_t slot = 0; slot < num_slots; ++slot) {
+          const auto row_bytes = static_cast<std::ptrdiff_t>(sizeof(T)) * stride;
+          narrow<T>(values + slot * value_stride, to + slot * row_bytes, stride);
+        }
       },
-      [&]<class Code>() { packed = pack_values<Code>(layout, values, repack, page); });
+      [&]<class Code>() {
+        packed = pack_values<Code>(layout, values, value_stride, repack, page);
+      });
   return packed ? PackStatus::kPacked : PackStatus::kValueRefused;
 }
 

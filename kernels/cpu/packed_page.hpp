@@ -38,21 +38,22 @@ Scales<Byte> value_scales(const PageLayout& layout, Byte* page) {
   return scales_at(layout, layout.values, page, layout.value_scales_offset());
 }
 
-/// The keys of kLanes slots, starting at `lane`: out[d * stride + j], [D, kLanes].
+/// The stored channels of the keys of kLanes slots, starting at `lane`: out[d * stride + j].
 void unpack_keys(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
                  std::ptrdiff_t stride = kLanes);
 
-/// The values of kLanes slots, starting at `lane`: out[j * Dp + c], [kLanes, Dp]. Channels from D
-/// on are finite.
-void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out);
+/// The values of kLanes slots, starting at `lane`: out[j * stride + c] for all Dv channels, padding
+/// included, which is finite.
+void unpack_values(const PageLayout& layout, const std::byte* page, std::int32_t lane, float* out,
+                   std::ptrdiff_t stride);
 
 /// Why a page cannot be packed.
 enum class PackStatus : std::uint8_t { kPacked, kKeyRefused, kValueRefused };
 
-/// Packs keys [D, P] and values [P, Dp] into a page whose positions are written already; slots
-/// that hold nothing do not count for scales. Refuses numbers that are not finite and those whose
-/// group needs a scale or a low beyond float16. `repack`: as in ConvertPagesArgs.
-PackStatus pack(const PageLayout& layout, const float* keys, const float* values, bool repack,
-                std::byte* page);
+/// Packs keys [D, P] and values [P, value_stride] into a page whose positions are written already;
+/// slots that hold nothing do not count for scales. Refuses numbers that are not finite and those
+/// whose group needs a scale or a low beyond float16. `repack`: as in ConvertPagesArgs.
+PackStatus pack(const PageLayout& layout, const float* keys, const float* values,
+                std::ptrdiff_t value_stride, bool repack, std::byte* page);
 
 }  // namespace pikv::kernels::cpu

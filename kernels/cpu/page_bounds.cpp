@@ -23,18 +23,18 @@ void summarize(const PageLayout& layout, std::byte* page, float* lanes) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   auto* lowest = reinterpret_cast<float*>(page + layout.bounds_offset());
-  float* highest = lowest + layout.value_stride();
-  std::fill_n(lowest, 2 * layout.value_stride(), 0.0f);
+  float* highest = lowest + layout.key_stride();
+  std::fill_n(lowest, 2 * layout.key_stride(), 0.0f);
   if (std::all_of(positions, positions + layout.num_slots,
                   [](std::int32_t p) { return p == kNoPosition; })) {
     return;
   }
-  std::fill_n(lowest, layout.head_dim, kInfinity);
-  std::fill_n(highest, layout.head_dim, -kInfinity);
+  std::fill_n(lowest, layout.key_channels(), kInfinity);
+  std::fill_n(highest, layout.key_channels(), -kInfinity);
   for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
     const I32x16 held = load_as<I32x16>(positions + lane) != kNoPosition;
     unpack_keys(layout, page, lane, lanes);
-    for (std::int32_t d = 0; d < layout.head_dim; ++d) {
+    for (std::int32_t d = 0; d < layout.key_channels(); ++d) {
       const F32x16 key = load(lanes + static_cast<std::ptrdiff_t>(d) * kLanes);
       lowest[d] = std::min(lowest[d], smallest(held ? key : broadcast(kInfinity)));
       highest[d] = std::max(highest[d], max(held ? key : broadcast(-kInfinity)));
@@ -67,7 +67,7 @@ class Scorer {
 
  private:
   [[nodiscard]] float bound(const PageLayout& layout, const std::byte* page, const float* q) const {
-    const std::int64_t stride = layout.value_stride();
+    const std::int64_t stride = layout.key_stride();
     const auto* lowest = reinterpret_cast<const float*>(page + layout.bounds_offset());
     const float* highest = lowest + stride;
     float largest = -std::numeric_limits<float>::infinity();
@@ -117,7 +117,7 @@ void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
 
 void page_bounds(Exec& exec, const PageBoundsArgs& args) {
   const std::int64_t head_dim = args.q.extent(2);
-  const std::int64_t stride = args.open_layout.value_stride();
+  const std::int64_t stride = args.open_layout.key_stride();
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t num_heads = args.q.extent(1);
   std::vector<float> padded(static_cast<std::size_t>(args.segments.extent(0) * num_heads * stride));

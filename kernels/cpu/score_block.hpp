@@ -11,21 +11,22 @@
 
 namespace pikv::kernels::cpu {
 
-/// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes; D > 0.
+/// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes, over
+/// `channels` > 0 of both.
 template <int kRows, int kLaneVectors, class T>
-void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
+void score_block(const float* q, std::int64_t q_stride, std::int64_t channels, const T* const* keys,
                  std::int64_t key_stride, float* scores, std::int64_t score_stride) {
   F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}];
   // The first channel sets the sums: GCC would clear them in memory, and load them from there.
   for (int r = 0; r < kRows; ++r) {
-    const F32x16 qv = broadcast(q[r * head_dim]);
+    const F32x16 qv = broadcast(q[r * q_stride]);
     for (int j = 0; j < kLaneVectors; ++j) acc[r][j] = qv * load(keys[j]);
   }
-  for (std::int64_t d = 1; d < head_dim; ++d) {
+  for (std::int64_t d = 1; d < channels; ++d) {
     F32x16 k[std::size_t{kLaneVectors}];
     for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
     for (int r = 0; r < kRows; ++r) {
-      const F32x16 qv = broadcast(q[r * head_dim + d]);
+      const F32x16 qv = broadcast(q[r * q_stride + d]);
       for (int j = 0; j < kLaneVectors; ++j) acc[r][j] += qv * k[j];
     }
   }
@@ -36,17 +37,17 @@ void score_block(const float* q, std::int64_t head_dim, const T* const* keys,
   }
 }
 
-/// scores[r, lane] = q[r, :] . k[:, lane] for any number of rows [num_rows, D] and of vectors of
-/// lanes; channel d of vector j at keys[j] + d * key_stride.
+/// scores[r, lane] = q[r, :] . k[:, lane] for any number of rows [num_rows, q_stride] and of
+/// vectors of lanes, over the first `channels`; channel d of vector j at keys[j] + d * key_stride.
 template <class T>
-void score_rows(const float* q, std::int64_t num_rows, std::int64_t head_dim, const T* const* keys,
-                std::int64_t num_lanes, std::int64_t key_stride, float* scores,
-                std::int64_t score_stride) {
+void score_rows(const float* q, std::int64_t num_rows, std::int64_t q_stride, std::int64_t channels,
+                const T* const* keys, std::int64_t num_lanes, std::int64_t key_stride,
+                float* scores, std::int64_t score_stride) {
   std::int64_t row = 0;
   const auto rows_of = [&]<int kRows>() {
     std::int64_t j = 0;
     const auto lanes_of = [&]<int kLaneVectors>() {
-      score_block<kRows, kLaneVectors>(q + row * head_dim, head_dim, keys + j, key_stride,
+      score_block<kRows, kLaneVectors>(q + row * q_stride, q_stride, channels, keys + j, key_stride,
                                        scores + row * score_stride + j * kLanes, score_stride);
       j += kLaneVectors;
     };

@@ -120,6 +120,17 @@ TEST_P(AttentionColumnsTest, PackedKeysGiveTheColumnsOfWhatTheyDecodeTo) {
   }
 }
 
+TEST_P(AttentionColumnsTest, KeysOfFewerChannelsToo) {
+  for (const ElementForm& form : reference::narrow_forms()) {
+    for (const Account account :
+         {Account::kFromKeys, Account::kFromScores, Account::kByAttention}) {
+      check({.head_dim = 80, .num_slots = 32, .num_streams = 2, .sealed = form},
+            {{1, 100}, {1, 33}}, account);
+    }
+    check({.head_dim = 80, .num_slots = 32, .sealed = form}, {{40, 70}});
+  }
+}
+
 TEST_P(AttentionColumnsTest, AnySetOfColumns) {
   for (int bits = 1; bits < 256; bits += 3) {
     AttentionColumns columns;

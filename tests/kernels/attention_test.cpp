@@ -122,6 +122,18 @@ TEST_P(Attention, KeysAndValuesHaveFormsOfTheirOwn) {
   }
 }
 
+TEST_P(Attention, ChannelsThatAreNotStoredAreNotRead) {
+  for (const ElementForm& form : reference::narrow_forms()) {
+    const ElementForm other = form.with_channels(form.channels == 48 ? 0 : 80 - form.channels);
+    for (const std::int32_t group : {1, 4}) {
+      SCOPED_TRACE(testing::Message() << name(form.element) << ", " << form.channels);
+      check(
+          {.head_dim = 80, .num_slots = 32, .group = group, .sealed = form, .sealed_values = other},
+          {{1, 3 * 32 + 5}, {30, 32 + 30}});
+    }
+  }
+}
+
 TEST_P(Attention, LargeLogitsNeitherOverflowNorVanish) {
   for (const float logit : {20.0f, 80.0f, 300.0f}) {
     for (const DType sealed : reference::kDTypes) {

@@ -82,8 +82,12 @@ class PackedPage {
     for (std::int32_t slot = 0; slot < open_.num_slots; ++slot) {
       if (position(slot) == kNoPosition) continue;
       for (std::int32_t d = 0; d < open_.head_dim; ++d) {
-        expect_near(packed_.keys, key(slot, d), reader.key(slot, d));
-        expect_near(packed_.values, value(slot, d), reader.value(slot, d));
+        if (d < packed_.key_channels()) {
+          expect_near(packed_.keys, key(slot, d), reader.key(slot, d));
+        }
+        if (d < packed_.value_channels()) {
+          expect_near(packed_.values, value(slot, d), reader.value(slot, d));
+        }
       }
     }
   }
@@ -202,6 +206,21 @@ TEST(PackedPage, WhatIsNoNumberIsRefused) {
   }
 }
 
+TEST(PackedPage, ChannelsThatAreNotStoredCountAsZero) {
+  Random random(314);
+  for (const ElementForm& keys : reference::narrow_forms()) {
+    const ElementForm values = keys.with_channels(keys.channels == 48 ? 80 : 96 - keys.channels);
+    SCOPED_TRACE(testing::Message() << name(keys.element) << ", " << keys.channels << " channels");
+    PackedPage page(32, 80, keys, values.channels == 80 ? values.with_channels(0) : values);
+    page.fill([&] { return random.normal(); });
+    for (std::int32_t slot = 0; slot < 32; ++slot) page.key(slot, 79) = 1e30f;  // does not count
+    page.pack();
+    page.expect_decoded();
+    if (keys.packed()) page.expect_near();
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST(PackedPage, BytesAreWhatTheFormsSay) {
   const auto page_of = [](const ElementForm& keys, const ElementForm& values) {
     return make_page_layout(64, 128, keys, values).position_offset();
@@ -213,6 +232,8 @@ TEST(PackedPage, BytesAreWhatTheFormsSay) {
   EXPECT_EQ(page_of(int4_channel, int4_channel), 2u * (64 * 128 / 2 + 128 * 4));
   EXPECT_EQ(page_of(int2_slot, DType::kBf16), 64u * 128 / 4 + 128 * 4 + 64 * 128 * 2);
   EXPECT_EQ(page_of(DType::kBf16, fp8), 64u * 128 * 2 + 64 * 128 + 64 * 2);
+  EXPECT_EQ(page_of(int4_channel.with_channels(48), ElementForm(DType::kBf16).with_channels(32)),
+            64u * 48 / 2 + 48 * 4 + 64 * 32 * 2);
 }
 
 TEST(PackedPage, GroupsThatDoNotFitAreRefused) {
@@ -224,6 +245,18 @@ TEST(PackedPage, GroupsThatDoNotFitAreRefused) {
   EXPECT_THROW((void)make(ScaleAxis::kPerSlot, 0), InvalidArgument);
   EXPECT_THROW((void)make(ScaleAxis::kPerSlot, 24), InvalidArgument);
   EXPECT_THROW((void)make(ScaleAxis::kPerSlot, 16).dtype(), InvalidArgument);
+}
+
+TEST(PackedPage, ChannelsThatDoNotFitAreRefused) {
+  const auto make = [](std::int32_t channels) {
+    return make_page_layout(32, 24, ElementForm(DType::kBf16).with_channels(channels),
+                            DType::kBf16);
+  };
+  EXPECT_THROW((void)make(-16), InvalidArgument);
+  EXPECT_THROW((void)make(8), InvalidArgument);
+  EXPECT_THROW((void)make(32), InvalidArgument);
+  EXPECT_THROW((void)make(16).dtype(), InvalidArgument);
+  EXPECT_EQ(make(24), make(0));
 }
 
 }  // namespace

@@ -54,7 +54,9 @@ class PageReader {
   [[nodiscard]] Number number(const ElementForm& form, std::size_t offset, std::size_t scales,
                               std::int32_t slot, std::int32_t channel, bool is_key) const {
     const auto p = static_cast<std::size_t>(layout_.num_slots);
-    const auto stride = static_cast<std::size_t>(layout_.value_stride());
+    if (form.channels > 0 && channel >= form.channels) return {};
+    const auto stride =
+        static_cast<std::size_t>(is_key ? layout_.key_stride() : layout_.value_stride());
     const auto s = static_cast<std::size_t>(slot);
     const auto c = static_cast<std::size_t>(channel);
     const std::size_t i = is_key ? c * p + s : s * stride + c;
@@ -95,6 +97,18 @@ inline std::vector<ElementForm> packed_forms(std::int32_t num_slots) {
     for (const std::int32_t group : {16, 64}) {
       forms.emplace_back(element, ScaleAxis::kPerSlot, group);
     }
+  }
+  return forms;
+}
+
+/// Forms that store some of 80 channels: every element, plain ones too.
+inline std::vector<ElementForm> narrow_forms() {
+  std::vector<ElementForm> forms;
+  for (const std::int32_t channels : {16, 48, 64}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+      forms.push_back(ElementForm(dtype).with_channels(channels));
+    }
+    for (const ElementForm& form : packed_forms(32)) forms.push_back(form.with_channels(channels));
   }
   return forms;
 }
