@@ -71,6 +71,7 @@ int run_command_line(int argc, const char* const* argv, Communicator& comm) {
   programs.push_back(make_eval_program());
   programs.push_back(make_bench_program());
   programs.push_back(make_codecs_program());
+  programs.push_back(make_calibrate_program());
   programs.push_back(make_info_program());
   std::vector<CLI::App*> commands;
   for (const auto& program : programs) {

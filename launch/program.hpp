@@ -30,6 +30,7 @@ class Program {
 [[nodiscard]] std::unique_ptr<Program> make_eval_program();
 [[nodiscard]] std::unique_ptr<Program> make_bench_program();
 [[nodiscard]] std::unique_ptr<Program> make_codecs_program();
+[[nodiscard]] std::unique_ptr<Program> make_calibrate_program();
 [[nodiscard]] std::unique_ptr<Program> make_info_program();
 
 /// Parses the command line and runs the program it names. Returns the exit code: 0, 2 for bad

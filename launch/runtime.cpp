@@ -14,9 +14,9 @@
 #include <limits>
 #include <thread>
 
-#include "compression/split.hpp"
-#include "compression/tables.hpp"
+#include "compression/compose.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
+#include "core/model/fingerprint.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
 #include "routing/tables.hpp"
@@ -38,14 +38,12 @@ std::string codec_spec(const RuntimeOptions& options) {
   return "none:dtype=" + options.kv_dtype;
 }
 
-std::unique_ptr<const Codec> make_codec(const RuntimeOptions& options) {
-  const auto make = [](const std::string& spec) {
-    return make_policy("codec", compression::codecs(), spec);
-  };
+std::unique_ptr<const Codec> codec_of(const RuntimeOptions& options) {
+  using compression::make_codec;
   const std::string both = codec_spec(options);
-  if (!options.codec_k && !options.codec_v) return make(both);
-  return std::make_unique<compression::SplitCodec>(make(options.codec_k.value_or(both)),
-                                                   make(options.codec_v.value_or(both)));
+  if (!options.codec_k && !options.codec_v) return make_codec(both);
+  return compression::split_codec(make_codec(options.codec_k.value_or(both)),
+                                  make_codec(options.codec_v.value_or(both)));
 }
 
 template <class Number>
@@ -134,7 +132,7 @@ void Runtime::load(const RuntimeOptions& options) {
   gate_ = make_policy("gate", routing::gates(), options.gate);
   kv_router_ = make_policy("kv-owner", routing::kv_routers(), options.kv_owner);
   const auto placement = make_policy("placement", routing::placements(), options.placement);
-  codec_ = make_codec(options);
+  codec_ = codec_of(options);
   scheduler_ = make_policy("scheduler", scheduling::schedulers(), options.scheduler);
 
   config_ = std::make_unique<const ModelConfig>(read_model_config(options.model));
@@ -154,12 +152,17 @@ void Runtime::load(const RuntimeOptions& options) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
   needs.query_rows = std::max(needs.query_rows, options.observed_queries);
+  basis_ = codec_->make_basis({.num_layers = config_->num_layers,
+                               .num_kv_heads = config_->num_kv_heads,
+                               .head_dim = config_->head_dim,
+                               .fingerprint = fingerprint(*config_, *weights_)});
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,
                                                    .page_slots = options.page_slots,
                                                    .columns = needs.columns,
                                                    .key_bounds = needs.key_bounds,
+                                                   .basis = basis_.get(),
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
   const KvBudget budget = parse_budget(options.budget_text);

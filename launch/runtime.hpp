@@ -91,6 +91,7 @@ class Runtime {
   std::unique_ptr<const Gate> gate_;
   std::unique_ptr<const KvRouter> kv_router_;
   std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<const Basis> basis_;  // of the codec, or null
   std::unique_ptr<const Scheduler> scheduler_;
   std::unique_ptr<const ShardMap> expert_map_;
   std::unique_ptr<const ShardMap> kv_map_;

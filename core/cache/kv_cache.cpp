@@ -136,16 +136,17 @@ bool KvCache::make_room_for(const Entries& entries) {
                         {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
 }
 
-AppendResult KvCache::append(const Entries& entries) {
-  const auto count = static_cast<std::int64_t>(entries.sequences.size());
+AppendResult KvCache::append(const Entries& given) {
+  const auto count = static_cast<std::int64_t>(given.sequences.size());
   const std::array shape{count, config_.num_kv_heads, config_.head_dim};
-  require(entries.positions.size() == entries.sequences.size() &&
-              entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
-              entries.values.extents == shape,
+  require(given.positions.size() == given.sequences.size() &&
+              given.shards.size() == given.sequences.size() && given.keys.extents == shape &&
+              given.values.extents == shape,
           "kv_cache", "sequences, positions, shards, keys and values do not fit together");
-  check_entries(entries);
-  if (!make_room_for(entries)) return AppendResult::kPoolFull;
+  check_entries(given);
+  if (!make_room_for(given)) return AppendResult::kPoolFull;
 
+  const Entries entries = in_basis(given);
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
     Streams& streams = streams_of(entries.sequences[i]);

@@ -5,8 +5,9 @@
 // shard map gives to this rank.
 //
 // Entries are appended in ascending position within a stream, to places that evicted slots left or
-// to the end, and read by attention through stream views. A full page is sealed by the codec. Not
-// thread-safe.
+// to the end, and read by attention through stream views. A full page is sealed by the codec. What
+// goes in and comes out by the functions below is in the model's coordinates; pages are in those of
+// the codec's basis, if it has one. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,8 @@ struct KvCacheConfig {
   std::int32_t page_slots = 16;   // a multiple of kLanes
   AttentionColumns columns = {};  // what the slots keep account of
   bool key_bounds = false;        // pages know the smallest and largest key of each channel
-  std::optional<std::size_t> budget_bytes;
+  const Basis* basis = nullptr;   // the codec's, if it has one; must outlive the cache
+  std::optional<std::size_t> budget_bytes = std::nullopt;
 };
 
 enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
@@ -140,6 +142,8 @@ class KvCache {
   /// rounded once more by the codec where the page is sealed.
   void update_values(const StreamId& stream, std::span<const ValueUpdate> updates);
 
+  /// The coordinates of the pages; null: the model's.
+  [[nodiscard]] const Basis* basis() const { return config_.basis; }
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
   [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
@@ -181,7 +185,13 @@ class KvCache {
   void hide(const Stream& stream, std::span<const std::int32_t> places);
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
-  [[nodiscard]] std::vector<float> key_at(const Stream& stream, std::int32_t place) const;
+  [[nodiscard]] std::vector<float> key_at(const StreamId& id, std::int32_t place) const;
+  [[nodiscard]] Entries in_basis(const Entries& entries);
+  [[nodiscard]] std::vector<float> addends_in_basis(const StreamId& id,
+                                                    std::span<const ValueUpdate> updates) const;
+  void map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const;
+  void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
+                         View<const float, 1> inverse_frequencies);
   void edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit);
   void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
@@ -205,6 +215,8 @@ class KvCache {
   std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
   std::unordered_map<SequenceId, Streams> sequences_;
+
+  std::vector<float> keys_in_basis_, values_in_basis_;  // of an append
 
   // Work of the change in progress.
   std::vector<kernels::KvWrite> writes_;

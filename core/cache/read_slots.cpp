@@ -148,6 +148,9 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
     }
     if (stream.open_page != nullptr) read_page(open_layout_, stream.open_page, stream.open_slots);
   }
+  if (config_.basis == nullptr) return;
+  map_rows(config_.basis->back_to_keys(layer), kv_head, contents.keys);
+  map_rows(config_.basis->back_to_values(layer), kv_head, contents.values);
 }
 
 void KvCache::read_slots(SequenceId sequence, std::int64_t first, std::int64_t last, bool with_keys,
@@ -164,7 +167,8 @@ void KvCache::read_slots(SequenceId sequence, std::int64_t first, std::int64_t l
     }
   };
   const std::int64_t count = num_layers * num_heads;
-  if ((with_keys || with_values) && !seals_in_place()) {  // the codec uses the threads itself
+  const bool decodes = !seals_in_place() || config_.basis != nullptr;
+  if ((with_keys || with_values) && decodes) {  // uses the threads itself
     read(0, count, 0);
   } else {
     kernels::cpu::parallel_ranges(exec_, count, 1, read);

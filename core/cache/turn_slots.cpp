@@ -20,9 +20,8 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
   for (std::size_t i = 0; i < turns.size(); ++i) {
     auto found = std::ranges::find(stream.turned, turns[i].from, &TurnedSlot::position);
     if (found == stream.turned.end()) {
-      stream.turned.push_back({.position = turns[i].from,
-                               .appended_at = turns[i].from,
-                               .key = key_at(stream, places[i])});
+      stream.turned.push_back(
+          {.position = turns[i].from, .appended_at = turns[i].from, .key = key_at(id, places[i])});
       found = stream.turned.end() - 1;
     }
     copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
@@ -45,14 +44,9 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
   }
   const View<const float, 1> frequencies{inverse_frequencies.data(),
                                          {static_cast<std::int64_t>(inverse_frequencies.size())}};
-  const auto turn_keys = [&](const PageLayout& layout, std::span<const kernels::KeyTurn> turned) {
-    kernels::turn_keys(exec_,
-                       {.layout = layout,
-                        .inverse_frequencies = frequencies,
-                        .turns = {turned.data(), {static_cast<std::int64_t>(turned.size())}}});
-  };
-  turn_keys(open_layout_, open);
-  if (sealed_layout_.keys.packed()) {
+  turn_in_open_page(id, open, frequencies);
+  const bool in_place = sealed_layout_.plain() && config_.basis == nullptr;
+  if (!in_place) {
     std::ranges::stable_sort(sealed, std::less<>{}, &kernels::KeyTurn::page);
     for (auto begin = sealed.begin(); begin != sealed.end();) {
       std::byte* page = begin->page;
@@ -60,12 +54,14 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                                     [&](const kernels::KeyTurn& t) { return t.page != page; });
       edit_sealed(page, [&](std::byte* open_page) {
         for (auto turn = begin; turn != end; ++turn) turn->page = open_page;
-        turn_keys(open_layout_, {begin, end});
+        turn_in_open_page(id, {begin, end}, frequencies);
       });
       begin = end;
     }
   } else {
-    turn_keys(sealed_layout_, sealed);
+    kernels::turn_keys(exec_, {.layout = sealed_layout_,
+                               .inverse_frequencies = frequencies,
+                               .turns = view_of<const kernels::KeyTurn>(sealed)});
   }
   if (!open_layout_.key_bounds) return;
   const auto summarize_pages_of = [&](const PageLayout& layout,
@@ -74,7 +70,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     for (const kernels::KeyTurn& turn : turned) pages.push_back(turn.page);
     summarize(layout, std::move(pages));
   };
-  if (!sealed_layout_.keys.packed()) summarize_pages_of(sealed_layout_, sealed);
+  if (in_place) summarize_pages_of(sealed_layout_, sealed);
   summarize_pages_of(open_layout_, open);
 }
 
@@ -111,7 +107,8 @@ Position KvCache::position_at(const Stream& stream, std::int32_t place) const {
   return positions_in(layout, ref.page)[ref.slot];
 }
 
-std::vector<float> KvCache::key_at(const Stream& stream, std::int32_t place) const {
+std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const {
+  const Stream& stream = stream_of(id);
   const kernels::SlotRef ref = slot_at(stream, place);
   const std::byte* page = ref.page;
   DeviceBuffer<std::byte> decoded(exec_.device());
@@ -125,7 +122,28 @@ std::vector<float> KvCache::key_at(const Stream& stream, std::int32_t place) con
   for (std::int32_t d = 0; d < open_layout_.head_dim; ++d) {
     key.push_back(reinterpret_cast<const float*>(page)[d * open_layout_.num_slots + ref.slot]);
   }
+  if (config_.basis != nullptr) map_rows(config_.basis->back_to_keys(id.layer), id.kv_head, key);
   return key;
+}
+
+/// Pages laid out as open ones are; keys are turned in the model's coordinates.
+void KvCache::turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
+                                View<const float, 1> inverse_frequencies) {
+  kernels::turn_keys(exec_, {.layout = open_layout_,
+                             .inverse_frequencies = inverse_frequencies,
+                             .turns = {turns.data(), {static_cast<std::int64_t>(turns.size())}}});
+  if (config_.basis == nullptr) return;
+  std::vector<float> key(static_cast<std::size_t>(config_.head_dim));
+  for (const kernels::KeyTurn& turn : turns) {
+    float* channels = reinterpret_cast<float*>(turn.page) + turn.slot;
+    for (std::size_t d = 0; d < key.size(); ++d) {
+      key[d] = channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots];
+    }
+    map_rows(config_.basis->of_keys(id.layer), id.kv_head, key);
+    for (std::size_t d = 0; d < key.size(); ++d) {
+      channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots] = key[d];
+    }
+  }
 }
 
 /// Slots that go take their copies along.

@@ -15,6 +15,7 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
                           std::vector<float>& values) const {
   const Stream& stream = stream_of(id);
   check_subscripts(subscripts, stream.num_slots(config_.page_slots));
+  const std::size_t num_before = values.size();
   DeviceBuffer<std::byte> decoded(exec_.device());
   const std::byte* in_buffer = nullptr;  // the page that was decoded last
   for (const std::int32_t place : places_of(stream, subscripts)) {
@@ -31,6 +32,9 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
                        static_cast<std::ptrdiff_t>(ref.slot) * open_layout_.value_stride();
     values.insert(values.end(), row, row + open_layout_.head_dim);
   }
+  if (config_.basis == nullptr) return;
+  map_rows(config_.basis->back_to_values(id.layer), id.kv_head,
+           std::span(values).subspan(num_before));
 }
 
 void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> updates) {
@@ -39,10 +43,12 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
   for (const ValueUpdate& update : updates) subscripts.push_back(update.slot);
   check_subscripts(subscripts, stream.num_slots(config_.page_slots));
   const std::vector<std::int32_t> places = places_of(stream, subscripts);
+  const std::vector<float> addends = addends_in_basis(id, updates);
   std::vector<kernels::ValueUpdate> named;
   for (std::size_t i = 0; i < updates.size(); ++i) {
     const kernels::SlotRef ref = slot_at(stream, places[i]);
-    named.push_back({.addend = updates[i].addend,
+    const auto row = i * static_cast<std::size_t>(config_.head_dim);
+    named.push_back({.addend = addends.empty() ? updates[i].addend : addends.data() + row,
                      .page = ref.page,
                      .slot = ref.slot,
                      .scale = updates[i].scale});

@@ -9,6 +9,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -169,7 +170,13 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   const Json header = parse_header(path, {text, header_bytes});
   const auto buffer = bytes.subspan(sizeof header_bytes + header_bytes);
   for (const auto& [name, entry] : header.items()) {
-    if (name != "__metadata__") tensors_.emplace(name, read_entry(path, name, entry, buffer));
+    if (name != "__metadata__") {
+      tensors_.emplace(name, read_entry(path, name, entry, buffer));
+    } else if (entry.is_object()) {
+      for (const auto& [key, value] : entry.items()) {
+        if (value.is_string()) metadata_.emplace(key, value.get<std::string>());
+      }
+    }
   }
   check_coverage(path, tensors_, buffer);
   for (auto& [name, tensor] : tensors_) {
@@ -209,6 +216,40 @@ std::vector<std::int64_t> to_integers(const StoredTensor& tensor) {
   std::vector<std::int64_t> values(static_cast<std::size_t>(tensor.size()));
   if (!values.empty()) std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
   return values;
+}
+
+void write_safetensors(const std::filesystem::path& path,
+                       const std::map<std::string, std::string, std::less<>>& metadata,
+                       std::span<const FloatTensor> tensors) {
+  Json header = Json::object();
+  header["__metadata__"] = metadata;
+  std::size_t offset = 0;
+  for (const FloatTensor& tensor : tensors) {
+    const std::size_t end = offset + tensor.values.size_bytes();
+    header[tensor.name] = {
+        {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that tensors are aligned
+  const std::uint64_t header_bytes = text.size();
+  std::filesystem::path unfinished = path;
+  unfinished += ".unfinished";
+  std::ofstream file(unfinished, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(&header_bytes), sizeof header_bytes);
+  file << text;
+  for (const FloatTensor& tensor : tensors) {
+    file.write(reinterpret_cast<const char*>(tensor.values.data()),
+               static_cast<std::streamsize>(tensor.values.size_bytes()));
+  }
+  file.close();
+  std::error_code failure;
+  if (file) std::filesystem::rename(unfinished, path, failure);
+  if (!file || failure) {
+    std::error_code ignored;
+    std::filesystem::remove(unfinished, ignored);
+    fail(path, "cannot be written");
+  }
 }
 
 WeightView to_weight(const StoredTensor& tensor) {

@@ -46,13 +46,30 @@ class SafetensorsFile {
   }
   /// Throws BadFile if there is no such tensor.
   [[nodiscard]] const StoredTensor& tensor(std::string_view name) const;
+  /// Of __metadata__, what is text.
+  [[nodiscard]] const std::map<std::string, std::string, std::less<>>& metadata() const {
+    return metadata_;
+  }
 
  private:
   std::filesystem::path path_;
   MappedFile file_;
   std::list<std::vector<std::byte>> realigned_;  // copies of tensors that lie at odd addresses
   std::map<std::string, StoredTensor, std::less<>> tensors_;
+  std::map<std::string, std::string, std::less<>> metadata_;
 };
+
+struct FloatTensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::span<const float> values;
+};
+
+/// Writes a file of F32 tensors, all of it or none: under another name first. Throws BadFile when
+/// it cannot be written.
+void write_safetensors(const std::filesystem::path& path,
+                       const std::map<std::string, std::string, std::less<>>& metadata,
+                       std::span<const FloatTensor> tensors);
 
 /// Copies a tensor of F32, BF16 or F16 to float32. Throws BadFile for other types.
 [[nodiscard]] std::vector<float> to_floats(const StoredTensor& tensor);

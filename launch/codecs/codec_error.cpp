@@ -8,6 +8,7 @@
 #include "kernels/attention.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
+#include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
 
 namespace pikv::launch {
@@ -66,6 +67,35 @@ class RelativeError {
   double size_ = 0;
 };
 
+/// Rows [n, D] of the head in other coordinates.
+std::vector<float> mapped(Exec& exec, const HeadSample& head, const Basis::Map& map,
+                          std::vector<float> rows) {
+  if (map.maps.extent(0) == 0) return rows;
+  const auto h = static_cast<std::int64_t>(index(head.kv_head));
+  const std::int64_t dim = head.head_dim;
+  const auto of_head = [&](const Basis::Means& means) -> Basis::Means {
+    if (means.extent(0) == 0) return means;
+    return {means.row(h), {1, dim}};
+  };
+  const std::array<std::int64_t, 3> shape{static_cast<std::int64_t>(rows.size()) / dim, 1, dim};
+  kernels::head_maps(exec, {.x = {rows.data(), shape},
+                            .maps = {map.maps.row(h), {1, dim, dim}},
+                            .before = of_head(map.before),
+                            .after = of_head(map.after),
+                            .y = {rows.data(), shape}});
+  return rows;
+}
+
+/// The head as a cache with this basis has it; the outputs of attention go back by back_to_values.
+HeadSample in_basis(Exec& exec, const HeadSample& head, const Basis* basis) {
+  if (basis == nullptr) return head;
+  HeadSample result = head;
+  result.keys = mapped(exec, head, basis->of_keys(head.layer), head.keys);
+  result.values = mapped(exec, head, basis->of_values(head.layer), head.values);
+  result.queries = mapped(exec, head, basis->of_queries(head.layer), head.queries);
+  return result;
+}
+
 std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open,
                           const HeadSample& head) {
   const auto num_rows = static_cast<std::int64_t>(head.positions.size());
@@ -94,52 +124,62 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
 
 }  // namespace
 
-CodecError measure_codec(Exec& exec, const Codec& codec, std::int32_t page_slots,
+CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t page_slots,
                          const HeadSample& head) {
   const auto dim = static_cast<std::int32_t>(head.head_dim);
   const auto num_slots = static_cast<std::int64_t>(head.keys.size()) / head.head_dim;
   const std::int64_t num_pages = num_slots / page_slots;
   require(num_pages > 0, "codecs", num_slots, " tokens do not fill a page of ", page_slots);
   const PageLayout open = make_page_layout(page_slots, dim, DType::kF32);
-  const Pages exact(open, num_pages);
-  kernels::clear_pages(exec, {.layout = open, .pages = exact.view()});
-  std::vector<kernels::KvWrite> writes;
-  for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
-    writes.push_back({.key = head.keys.data() + i * dim,
-                      .value = head.values.data() + i * dim,
-                      .page = exact.page(i / page_slots),
-                      .slot = static_cast<std::int32_t>(i % page_slots),
-                      .position = static_cast<std::int32_t>(i)});
-  }
-  kernels::write_slots(
-      exec,
-      {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
-  const Pages sealed(codec.sealed_layout(open), num_pages);
+  const auto paged = [&](const HeadSample& rows) {
+    Pages pages(open, num_pages);
+    kernels::clear_pages(exec, {.layout = open, .pages = pages.view()});
+    std::vector<kernels::KvWrite> writes;
+    for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
+      writes.push_back({.key = rows.keys.data() + i * dim,
+                        .value = rows.values.data() + i * dim,
+                        .page = pages.page(i / page_slots),
+                        .slot = static_cast<std::int32_t>(i % page_slots),
+                        .position = static_cast<std::int32_t>(i)});
+    }
+    kernels::write_slots(
+        exec,
+        {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
+    return pages;
+  };
+  const HeadSample cached = in_basis(exec, head, tested.basis);
+  const Pages exact = paged(cached);
+  const Pages sealed(tested.codec.sealed_layout(open), num_pages);
   exact.convert_to(exec, sealed);
   const Pages decoded(open, num_pages);
   sealed.convert_to(exec, decoded);
 
-  RelativeError key;
-  RelativeError value;
-  for (const kernels::KvWrite& write : writes) {
-    const std::byte* page = decoded.page(write.position / page_slots);
-    const auto* keys = reinterpret_cast<const float*>(page) + write.slot;
-    const auto* values = reinterpret_cast<const float*>(page + open.value_offset()) +
-                         std::ptrdiff_t{write.slot} * open.value_stride();
-    for (std::ptrdiff_t d = 0; d < dim; ++d) {
-      key.add(keys[d * page_slots], write.key[d]);
-      value.add(values[d], write.value[d]);
-    }
+  std::vector<float> keys;
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
+    const std::byte* page = decoded.page(i / page_slots);
+    const auto* key = reinterpret_cast<const float*>(page) + i % page_slots;
+    const auto* value = reinterpret_cast<const float*>(page + open.value_offset()) +
+                        i % page_slots * open.value_stride();
+    for (std::ptrdiff_t d = 0; d < dim; ++d) keys.push_back(key[d * page_slots]);
+    values.insert(values.end(), value, value + dim);
   }
-  RelativeError output;
-  const std::vector<float> expected = attend(exec, exact, open, head);
-  const std::vector<float> found = attend(exec, sealed, open, head);
-  for (std::size_t i = 0; i < found.size(); ++i) output.add(found[i], expected[i]);
+  std::vector<float> found = attend(exec, sealed, open, cached);
+  if (tested.basis != nullptr) {
+    keys = mapped(exec, head, tested.basis->back_to_keys(head.layer), std::move(keys));
+    values = mapped(exec, head, tested.basis->back_to_values(head.layer), std::move(values));
+    found = mapped(exec, head, tested.basis->back_to_values(head.layer), std::move(found));
+  }
+  const auto error_of = [](const std::vector<float>& is, const std::vector<float>& was) {
+    RelativeError error;
+    for (std::size_t i = 0; i < is.size(); ++i) error.add(is[i], was[i]);
+    return error.value();
+  };
   return {.num_slots = num_pages * page_slots,
           .page_bytes = sealed.bytes(),
-          .key = key.value(),
-          .value = value.value(),
-          .output = output.value()};
+          .key = error_of(keys, head.keys),
+          .value = error_of(values, head.values),
+          .output = error_of(found, attend(exec, paged(head), open, head))};
 }
 
 }  // namespace pikv::launch

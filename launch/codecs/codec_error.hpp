@@ -14,6 +14,8 @@ namespace pikv::launch {
 
 /// One KV head of one layer, as it was computed.
 struct HeadSample {
+  LayerId layer{};
+  HeadId kv_head{};
   std::int64_t head_dim = 0;              // D
   std::vector<float> keys{};              // [n, D]; slot i is at position i
   std::vector<float> values{};            // [n, D]
@@ -36,9 +38,14 @@ struct CodecError {
   }
 };
 
+struct CodecUnderTest {
+  const Codec& codec;
+  const Basis* basis = nullptr;  // that it made for the model, if it has one
+};
+
 /// Seals the full pages of `page_slots` slots that the head has, one at least, and attends to them.
 /// Throws InvalidArgument where the codec has no form for such pages, and NotPackable.
-[[nodiscard]] CodecError measure_codec(Exec& exec, const Codec& codec, std::int32_t page_slots,
-                                       const HeadSample& head);
+[[nodiscard]] CodecError measure_codec(Exec& exec, const CodecUnderTest& tested,
+                                       std::int32_t page_slots, const HeadSample& head);
 
 }  // namespace pikv::launch

@@ -12,77 +12,17 @@
 #include <numeric>
 #include <random>
 
-#include "compression/split.hpp"
-#include "compression/tables.hpp"
-#include "core/io/tokenizer/tokenizer.hpp"
+#include "compression/compose.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/codec_error.hpp"
+#include "launch/codecs/read_heads.hpp"
 #include "launch/options.hpp"
 #include "launch/runtime.hpp"
-#include "launch/text_file.hpp"
 
 namespace pikv::launch {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// Takes the keys, values and newest queries of all heads when the context has been computed.
-class HeadTaker final : public ContextObserver {
- public:
-  HeadTaker(Runtime& runtime, std::int64_t num_queries)
-      : runtime_(runtime), num_queries_(num_queries) {}
-
-  void on_computed(const ScheduledSequence& sequence) override {
-    const ModelConfig& model = runtime_.model();
-    const auto next = static_cast<Position>(sequence.num_computed);
-    for (std::int64_t l = 0; l < model.num_layers; ++l) {
-      const auto layer = id_from<LayerId>(l);
-      AttentionTap::Rows rows;
-      runtime_.tap().read_rows(sequence.id, layer,
-                               std::max<Position>(next - static_cast<Position>(num_queries_), 0),
-                               rows);
-      for (std::int64_t h = 0; h < model.num_kv_heads; ++h) {
-        heads_.push_back(take(sequence.id, layer, h, rows));
-      }
-    }
-  }
-  void on_scheduled(const ScheduledSequence& /*sequence*/) override {}
-
-  [[nodiscard]] const std::vector<HeadSample>& heads() const { return heads_; }  // [L, Hkv]
-
- private:
-  [[nodiscard]] HeadSample take(SequenceId sequence, LayerId layer, std::int64_t kv_head,
-                                const AttentionTap::Rows& rows) const {
-    const ModelConfig& model = runtime_.model();
-    const std::int64_t dim = model.head_dim;
-    const std::int64_t group = model.num_heads / model.num_kv_heads;
-    HeadSample head{.head_dim = dim, .group = group};
-    KvCache::HeadContents contents;
-    runtime_.cache().read_slots(sequence, layer, id_from<HeadId>(kv_head), true, true, contents);
-    head.keys.resize(contents.keys.size());
-    head.values.resize(contents.values.size());
-    for (std::size_t i = 0; i < contents.positions.size(); ++i) {
-      const auto from = static_cast<std::ptrdiff_t>(i) * dim;
-      const std::ptrdiff_t to = contents.positions[i] * dim;
-      std::copy_n(contents.keys.begin() + from, dim, head.keys.begin() + to);
-      std::copy_n(contents.values.begin() + from, dim, head.values.begin() + to);
-    }
-    std::vector<std::size_t> order(rows.positions.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::ranges::sort(order, {}, [&](std::size_t i) { return rows.positions[i]; });
-    for (const std::size_t i : order) {
-      head.positions.push_back(rows.positions[i]);
-      const auto first = rows.queries.begin() +
-                         (static_cast<std::ptrdiff_t>(i) * model.num_heads + kv_head * group) * dim;
-      head.queries.insert(head.queries.end(), first, first + group * dim);
-    }
-    return head;
-  }
-
-  Runtime& runtime_;
-  std::int64_t num_queries_;
-  std::vector<HeadSample> heads_;
-};
 
 /// Of all heads: errors as means and as those of the worst head.
 struct Summary {
@@ -127,55 +67,30 @@ class Codecs final : public Program {
     const std::vector<std::string> specs =
         codecs_.empty() ? default_specs() : split_policies(codecs_);
     std::vector<std::unique_ptr<const Codec>> codecs;
-    for (const std::string& spec : specs) codecs.push_back(make(spec));
+    for (const std::string& spec : specs) codecs.push_back(compression::make_codec(spec));
 
     options_.observed_queries = num_queries_;
     Runtime runtime(comm, options_);
-    HeadTaker taker(runtime, num_queries_);
-    read_text(runtime, taker);
+    std::vector<HeadSample> heads;
+    read_heads(runtime, options_.model, text_file_, {.length = length_, .queries = num_queries_},
+               [&](const std::vector<HeadSample>& taken) { heads = taken; });
     const std::vector<HeadSample> normal = {normal_head(runtime.model())};
+    const CachedModel model = cached_model(runtime.model(), runtime.weights());
 
     std::vector<Summary> of_text;
     std::vector<Summary> of_normal;
     for (const auto& codec : codecs) {
-      of_text.push_back(measure(runtime.exec(), *codec, taker.heads()));
-      of_normal.push_back(measure(runtime.exec(), *codec, normal));
+      const auto basis = codec->make_basis(model);
+      const CodecUnderTest tested{.codec = *codec, .basis = basis.get()};
+      of_text.push_back(measure(runtime.exec(), tested, heads));
+      of_normal.push_back(measure(runtime.exec(), tested, normal));
     }
     json_ ? print_json(specs, of_text, of_normal) : print(specs, of_text, of_normal);
   }
 
  private:
   static std::vector<std::string> default_specs() {
-    std::vector<std::string> specs = {"none:dtype=bf16"};
-    for (const auto& row : compression::codecs()) {
-      if (row.name != "none") specs.emplace_back(row.name);
-    }
-    return specs;
-  }
-
-  static std::unique_ptr<const Codec> make(std::string_view spec) {
-    const auto make_one = [](std::string_view text) {
-      return make_policy("codec", compression::codecs(), text);
-    };
-    const std::size_t slash = spec.find('/');
-    if (slash == std::string_view::npos) return make_one(spec);
-    return std::make_unique<compression::SplitCodec>(make_one(spec.substr(0, slash)),
-                                                     make_one(spec.substr(slash + 1)));
-  }
-
-  void read_text(Runtime& runtime, HeadTaker& taker) const {
-    const Tokenizer tokenizer = Tokenizer::from_file(options_.model / "tokenizer.json");
-    std::vector<TokenId> tokens = tokenizer.encode(read_text_file(text_file_));
-    const auto needed = static_cast<std::size_t>(length_) + 1;
-    require(tokens.size() >= needed, "codecs", "the text has ", tokens.size(), " tokens, ", needed,
-            " are needed");
-    tokens.resize(needed);
-    Engine& engine = runtime.engine();
-    engine.observe_contexts(&taker);
-    const std::vector<Request> requests = {
-        {.prompt = std::move(tokens), .context_tokens = length_, .max_tokens = 1}};
-    (void)engine.run(requests);
-    engine.observe_contexts(nullptr);
+    return {"none:dtype=bf16", "fp8", "int8", "int4", "hadamard+int4:axis=token", "int2"};
   }
 
   /// As many slots of independent normal numbers.
@@ -197,7 +112,7 @@ class Codecs final : public Program {
     return head;
   }
 
-  [[nodiscard]] Summary measure(Exec& exec, const Codec& codec,
+  [[nodiscard]] Summary measure(Exec& exec, const CodecUnderTest& codec,
                                 const std::vector<HeadSample>& heads) const {
     Summary sum;
     for (const HeadSample& head : heads) {

@@ -232,7 +232,7 @@ INSTANTIATE_TEST_SUITE_P(
         testing::Values(
             BadInput{"NoProgram",
                      {},
-                     "a program is missing (known: generate, eval, bench, codecs, info"},
+                     "a program is missing (known: generate, eval, bench, codecs, calibrate, info"},
             BadInput{"UnknownProgram", {"frobnicate"}, "'frobnicate' is not a program (known: "},
             BadInput{"UnknownFlag", with({"--frobnicate"}), "--frobnicate"},
             BadInput{"NoModel", {"generate", "--prompt", "x"}, "--model is required"},
@@ -266,6 +266,22 @@ INSTANTIATE_TEST_SUITE_P(
     name_of);
 
 INSTANTIATE_TEST_SUITE_P(
+    OfOneRank, BadInputs,
+    testing::Combine(testing::Values(BadInput{"CalibrateOnAShortText",
+                                              {"calibrate", "--model", std::string(kModel),
+                                               "--text-file", "{here}/text", "--output",
+                                               "{here}/basis"},
+                                              "text-file: the text has ",
+                                              file("text", "a few words")},
+                                     BadInput{"CodecsOfAShortText",
+                                              {"codecs", "--model", std::string(kModel),
+                                               "--text-file", "{here}/text"},
+                                              "text-file: the text has ",
+                                              file("text", "a few words")}),
+                     testing::Values(1)),
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(
     Policies, BadInputs,
     testing::Combine(
         testing::Values(
@@ -278,13 +294,18 @@ INSTANTIATE_TEST_SUITE_P(
                      "int4: a group of 24 is not a multiple of 16"},
             BadInput{"CodecGroupBeyondThePage", with({"--codec", "int4:slots=32"}),
                      "a group of 32 slots does not divide a page of 16 (--page-slots)"},
+            BadInput{"CodecWithoutItsFile", with({"--codec", "lora:rank=16"}),
+                     "lora: file=... names the basis"},
+            BadInput{"CodecOfAnotherFormat", with({"--codec", "lora:file={here}/basis,rank=16"}),
+                     "basis: ", file("basis", "no tensors")},
+            BadInput{"CodecsInTheWrongOrder", with({"--codec", "int4+hadamard"}),
+                     "coordinates come first"},
+            BadInput{"CalibrateWithoutOutput",
+                     {"calibrate", "--model", std::string(kModel), "--text-file", "{here}/text"},
+                     "--output is required"},
             BadInput{"CodecsWithoutText",
                      {"codecs", "--model", std::string(kModel)},
                      "--text-file is required"},
-            BadInput{"CodecsOfAShortText",
-                     {"codecs", "--model", std::string(kModel), "--text-file", "{here}/text"},
-                     "codecs: ",
-                     file("text", "a few words")},
             BadInput{"UnknownScheduler", with({"--scheduler", ""}), "'' (known: full"},
             BadInput{"UnknownPolicyOption", with({"--codec", "none:bits=4"}),
                      "none: unknown option 'bits' (known: dtype)"},

@@ -14,6 +14,7 @@
 #include "tests/kernels/reference.hpp"
 #include "tests/support/mpi_main.hpp"
 #include "tests/support/random.hpp"
+#include "tests/support/random_basis.hpp"
 
 namespace pikv {
 namespace {
@@ -50,16 +51,20 @@ struct Row {
 class ShardedAttentionTest : public testing::Test {
  protected:
   void start(std::vector<std::int32_t> owners, std::int64_t num_sequences,
-             const std::string& codec = "none") {
+             const std::string& codec = "none", bool has_basis = false) {
     const auto num_shards = static_cast<std::int64_t>(owners.size());
     std::vector<std::int32_t> two_layers(owners.size(), 0);  // a layer before that is not used
     two_layers.insert(two_layers.end(), owners.begin(), owners.end());
     map_.emplace(2, num_shards, world().size(), two_layers);
     codec_ = make_policy("codec", compression::codecs(), codec);
-    cache_.emplace(
-        exec_,
-        KvCacheConfig{.num_kv_heads = kKvHeads, .head_dim = kD, .budget_bytes = std::nullopt},
-        *map_, world().rank(), *codec_);
+    if (has_basis) {
+      Random same_on_all(911);
+      basis_ = testing_support::random_basis(
+          same_on_all, {.num_layers = 2, .num_kv_heads = kKvHeads, .head_dim = kD});
+    }
+    cache_.emplace(exec_,
+                   KvCacheConfig{.num_kv_heads = kKvHeads, .head_dim = kD, .basis = basis_.get()},
+                   *map_, world().rank(), *codec_);
     attention_.emplace(
         exec_, world(), *cache_, *map_, router_,
         ShardedAttention::Config{.num_heads = kHeads, .num_kv_heads = kKvHeads, .head_dim = kD});
@@ -167,6 +172,7 @@ class ShardedAttentionTest : public testing::Test {
   ScatterRouter router_;
   std::optional<ShardMap> map_;
   std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<const Basis> basis_;
   std::optional<KvCache> cache_;
   std::optional<ShardedAttention> attention_;
   std::vector<std::vector<reference::Slot>> slots_;  // [sequences, Hkv]
@@ -211,6 +217,14 @@ TEST_F(ShardedAttentionTest, SixteenBitPagesCostTheirRoundingOnly) {
   start(random_owners(4), 3, "none:dtype=bf16");
   tolerance_ = 0.04;  // keys and values of up to 4, rounded to 8 bits
   run_steps();
+}
+
+TEST_F(ShardedAttentionTest, CoordinatesOfTheCacheDoNotShow) {
+  start(random_owners(4), 3, "none", /*has_basis=*/true);
+  tolerance_ *= 10;  // products of rows with two matrices
+  run_steps();
+  step({});
+  run_steps(19);
 }
 
 TEST_F(ShardedAttentionTest, AStepWithoutRowsIsLegal) {

@@ -25,6 +25,7 @@ struct CacheShape {
   std::int64_t num_kv_heads = 2;
   std::int64_t head_dim = 5;
   bool key_bounds = false;
+  bool has_basis = false;  // a random one
   std::optional<std::size_t> budget_bytes = std::nullopt;
 };
 
@@ -70,9 +71,13 @@ class CacheModel {
 
   [[nodiscard]] bool is_sealed(const std::vector<float>& read,
                                const std::vector<float>& written) const;
+  [[nodiscard]] bool is_open(const std::vector<float>& read,
+                             const std::vector<float>& written) const;
+  void leave_basis(LayerId layer, HeadId kv_head, std::vector<Slot>& slots) const;
   void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
   void expect_bounds(const PageLayout& layout, const std::byte* page) const;
-  void expect_slots(const kernels::StreamView& view, const std::vector<Slot>& expected) const;
+  void expect_slots(LayerId layer, HeadId kv_head, const kernels::StreamView& view,
+                    const std::vector<Slot>& expected) const;
   void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;
   [[nodiscard]] std::size_t bytes_of(const kernels::StreamView& view) const;
   void expect_equal_contents(Account& account) const;
@@ -83,6 +88,7 @@ class CacheModel {
   Exec exec_ = Exec::cpu(1);
   ShardMap map_;
   std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<const Basis> basis_;
   std::unique_ptr<KvCache> cache_;
   std::map<SequenceId, bool> sequences_;
   std::map<Key, std::vector<Slot>> streams_;  // those that hold a slot

@@ -33,12 +33,15 @@ std::size_t open_page_bytes(const CacheShape& shape) {
       .page_bytes();
 }
 
-/// The codec, with "_bounds" where pages know the bounds of their keys.
+/// The codec, with "_bounds" where pages know the bounds of their keys, and "_basis" where they are
+/// in other coordinates.
 class KvCacheCodecs : public testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] static CacheShape shape() {
-    const std::size_t end = GetParam().find("_bounds");
-    return {.codec = GetParam().substr(0, end), .key_bounds = end != std::string::npos};
+    const std::size_t end = GetParam().find('_');
+    return {.codec = GetParam().substr(0, end),
+            .key_bounds = GetParam().ends_with("_bounds"),
+            .has_basis = GetParam().ends_with("_basis")};
   }
 };
 
@@ -287,7 +290,8 @@ TEST_P(KvCacheCodecs, AForkThatDoesNotFitChangesNothing) {
 INSTANTIATE_TEST_SUITE_P(Codecs, KvCacheCodecs,
                          testing::Values("none", "none:dtype=bf16", "none:dtype=f16", "int8",
                                          "none_bounds", "none:dtype=bf16_bounds",
-                                         "int8:axis=token_bounds"),
+                                         "int8:axis=token_bounds", "none_basis",
+                                         "none:dtype=f16_basis", "int8_basis"),
                          testing_support::LabelOfParam{});
 
 TEST(KvCache, WhatCannotBePackedIsNamed) {

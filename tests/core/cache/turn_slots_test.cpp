@@ -11,6 +11,7 @@
 #include "kernels/common/error.hpp"
 #include "tests/support/label.hpp"
 #include "tests/support/random.hpp"
+#include "tests/support/random_basis.hpp"
 
 namespace pikv {
 namespace {
@@ -39,8 +40,13 @@ std::vector<double> at(const float* key, Position position) {
 class TurnSlots : public testing::TestWithParam<std::string> {
  protected:
   TurnSlots() {
-    codec_ = make_policy("codec", compression::codecs(), GetParam());
-    cache_.emplace(exec_, KvCacheConfig{.num_kv_heads = 1, .head_dim = kDim, .budget_bytes = {}},
+    const std::string& name = GetParam();
+    codec_ = make_policy("codec", compression::codecs(), name.substr(0, name.find('_')));
+    if (name.ends_with("_basis")) {
+      basis_ = testing_support::random_basis(
+          random_, {.num_layers = 1, .num_kv_heads = 1, .head_dim = kDim});
+    }
+    cache_.emplace(exec_, KvCacheConfig{.num_kv_heads = 1, .head_dim = kDim, .basis = basis_.get()},
                    map_, 0, *codec_);
     cache_->add_sequence(kSequence);
   }
@@ -83,9 +89,11 @@ class TurnSlots : public testing::TestWithParam<std::string> {
     }
   }
 
+  [[nodiscard]] double exact() const { return basis_ ? 2e-5 : 1e-6; }
   [[nodiscard]] static double rounding() {  // of one number below 4
     return GetParam() == "none"              ? 1e-6
            : GetParam() == "none:dtype=f16"  ? 0x1p-9
+           : GetParam() == "none_basis"      ? 2e-5
            : GetParam() == "none:dtype=bf16" ? 0x1p-6
                                              : 0.05;
   }
@@ -94,6 +102,7 @@ class TurnSlots : public testing::TestWithParam<std::string> {
   Exec exec_ = Exec::cpu(1);
   ShardMap map_{1, 1, 1, std::vector<std::int32_t>{0}};
   std::unique_ptr<const Codec> codec_;
+  std::unique_ptr<const Basis> basis_;
   std::optional<KvCache> cache_;
   std::vector<float> raw_;
 };
@@ -111,21 +120,21 @@ TEST_P(TurnSlots, AThousandTurnsAreAsExactAsOne) {
   cache_->read_slots(kSequence, LayerId{0}, HeadId{0}, true, true, once);
   for (Position step = 0; step < 1000; ++step) there_and_back(4 + step % 9);
   cache_->read_slots(kSequence, LayerId{0}, HeadId{0}, true, true, often);
-  if (GetParam().starts_with("none")) {
+  if (GetParam().starts_with("none") && basis_ == nullptr) {
     EXPECT_EQ(often.keys, once.keys) << "nothing adds up";
   }
   // Once rounded when it was sealed and once when it was turned.
   expect_slot(0, 0, 2 * rounding());
   expect_slot(1, 1, 2 * rounding());
   expect_slot(2, 2, rounding());
-  expect_slot(22, 22, 1e-6);
+  expect_slot(22, 22, exact());
 }
 
 TEST_P(TurnSlots, SlotsOfOpenPagesTurnAndAreSealedTurned) {
   append(7);
   turn({{2, 1 + 5}, {6, 2}});  // one takes the place of the other
-  expect_slot(6, 2, 1e-6);
-  expect_slot(2, 6, 1e-6);
+  expect_slot(6, 2, exact());
+  expect_slot(2, 6, exact());
   append(9);
   expect_slot(6, 2, rounding());
   expect_slot(2, 6, rounding());
@@ -146,7 +155,7 @@ TEST_P(TurnSlots, AForkTurnsItsSlotsByItself) {
   cache_->remove_sequence(kSequence);
   ASSERT_EQ(cache_->fork_sequence(fork, kSequence), AppendResult::kAppended);
   expect_slot(0, 0, 2 * rounding());
-  expect_slot(17, 17, 1e-6);
+  expect_slot(17, 17, exact());
 }
 
 TEST_P(TurnSlots, CopiesAreCountedAndGoWithTheirSlots) {
@@ -160,7 +169,7 @@ TEST_P(TurnSlots, CopiesAreCountedAndGoWithTheirSlots) {
   cache_->evict_slots(kStream, first);
   cache_->check_integrity();
   turn({{2, 0}});
-  expect_slot(0, 2, 1e-6);
+  expect_slot(0, 2, exact());
   cache_->remove_sequence(kSequence);
   EXPECT_EQ(cache_->stats().table_bytes, 0u);
 }
@@ -168,7 +177,7 @@ TEST_P(TurnSlots, CopiesAreCountedAndGoWithTheirSlots) {
 TEST_P(TurnSlots, ASlotMayBecomeTheNewestOfItsStream) {
   append(3);
   turn({{0, 50}});
-  expect_slot(50, 0, 1e-6);
+  expect_slot(50, 0, exact());
   const Position position = 50;
   const ShardId shard{0};
   const std::vector<float> key(kDim, 1.0f);
@@ -187,7 +196,7 @@ TEST_P(TurnSlots, ImpossibleTurnsAreRefusedAndChangeNothing) {
   const auto refused = [&](const std::vector<KvCache::Turn>& turns) {
     EXPECT_THROW(turn(turns), InvalidArgument);
     cache_->check_integrity();
-    for (Position p = 0; p < 4; ++p) expect_slot(p, p, 1e-6);
+    for (Position p = 0; p < 4; ++p) expect_slot(p, p, exact());
   };
   refused({{4, 0}});          // no such slot
   refused({{0, 1}});          // taken
@@ -197,7 +206,8 @@ TEST_P(TurnSlots, ImpossibleTurnsAreRefusedAndChangeNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, TurnSlots,
-                         testing::Values("none", "none:dtype=f16", "none:dtype=bf16", "int8"),
+                         testing::Values("none", "none:dtype=f16", "none:dtype=bf16", "int8",
+                                         "none_basis", "int8_basis"),
                          testing_support::LabelOfParam{});
 
 }  // namespace

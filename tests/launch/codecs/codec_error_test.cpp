@@ -8,7 +8,7 @@
 #include <numeric>
 #include <string_view>
 
-#include "compression/tables.hpp"
+#include "compression/compose.hpp"
 #include "kernels/common/error.hpp"
 #include "tests/support/random.hpp"
 
@@ -30,8 +30,10 @@ HeadSample normal_head(std::int64_t num_slots, std::int64_t head_dim) {
 
 CodecError measure(std::string_view spec, const HeadSample& head, std::int32_t page_slots = 16) {
   Exec exec = Exec::cpu(1);
-  const auto codec = make_policy("codec", compression::codecs(), spec);
-  return measure_codec(exec, *codec, page_slots, head);
+  const auto codec = compression::make_codec(spec);
+  const auto basis =
+      codec->make_basis({.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim});
+  return measure_codec(exec, {.codec = *codec, .basis = basis.get()}, page_slots, head);
 }
 
 TEST(CodecError, OfNoCodecIsNone) {
@@ -64,6 +66,22 @@ TEST(CodecError, IsThatOfUniformSteps) {
   EXPECT_NEAR(measure("int8", head, 64).key, 4.7 / 255 / std::sqrt(12.0), 5e-4);
   EXPECT_NEAR(measure("int4", head, 64).key, 4.7 / 15 / std::sqrt(12.0), 8e-3);
   EXPECT_NEAR(measure("int4", head, 64).value, 4.7 / 15 / std::sqrt(12.0), 8e-3);
+}
+
+TEST(CodecError, OfABasisAloneIsRounding) {
+  for (const std::int64_t dim : {16, 24, 64}) {
+    const CodecError error = measure("hadamard", normal_head(100, dim));
+    EXPECT_LT(error.key, 1e-6);
+    EXPECT_LT(error.value, 1e-6);
+    EXPECT_LT(error.output, 1e-5);
+  }
+}
+
+TEST(CodecError, ALargeChannelCostsLessWhenItIsSpread) {
+  HeadSample head = normal_head(320, 64);
+  for (std::size_t i = 0; i < head.keys.size(); i += 64) head.keys[i] += 20.0f;
+  EXPECT_LT(measure("hadamard+int4:axis=token", head).output,
+            measure("int4:axis=token", head).output * 0.7);
 }
 
 TEST(CodecError, TheRatioIsOfBytes) {

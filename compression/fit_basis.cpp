@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "compression/fit_basis.hpp"
+
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
+
+#include "kernels/common/error.hpp"
+
+namespace pikv::compression {
+namespace {
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using ConstMap = Eigen::Map<const Matrix>;
+
+constexpr double kRidge = 1e-3;  // of the mean of a diagonal
+
+std::vector<float> to_floats(const Matrix& m) { return {m.data(), m.data() + m.size()}; }
+
+/// L with W = L L^T, after the ridge.
+Matrix root_of(std::span<const double> weights, std::int64_t dim) {
+  if (weights.empty()) return Matrix::Identity(dim, dim);
+  Matrix w = ConstMap(weights.data(), dim, dim);
+  w.diagonal().array() += kRidge * w.trace() / static_cast<double>(dim) + 1e-30;
+  const Eigen::LLT<Matrix> decomposition(w);
+  require(decomposition.info() == Eigen::Success, "fit_basis", "the weights are not positive");
+  return decomposition.matrixL();
+}
+
+}  // namespace
+
+RowMoments::RowMoments(std::int64_t head_dim)
+    : dim(head_dim),
+      sum(static_cast<std::size_t>(head_dim), 0.0),
+      products(static_cast<std::size_t>(head_dim * head_dim), 0.0) {}
+
+void RowMoments::add(std::span<const float> rows) {
+  const auto n = static_cast<std::int64_t>(rows.size()) / dim;
+  using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Matrix x = Eigen::Map<const Floats>(rows.data(), n, dim).cast<double>();
+  Eigen::Map<Matrix>(products.data(), dim, dim).noalias() += x.transpose() * x;
+  Eigen::Map<Eigen::RowVectorXd>(sum.data(), dim) += x.colwise().sum();
+  count += n;
+}
+
+FittedBasis fit_basis(const RowMoments& rows, std::span<const double> weights, bool centred) {
+  require(rows.count > 0, "fit_basis", "no rows");
+  const std::int64_t dim = rows.dim;
+  const auto n = static_cast<double>(rows.count);
+  Eigen::RowVectorXd mean = Eigen::RowVectorXd::Zero(dim);
+  if (centred) mean = Eigen::Map<const Eigen::RowVectorXd>(rows.sum.data(), dim) / n;
+  const Matrix second = ConstMap(rows.products.data(), dim, dim) / n - mean.transpose() * mean;
+  require(second.allFinite(), "fit_basis", "rows have numbers that are not finite");
+  const Matrix root = root_of(weights, dim);
+  const Eigen::SelfAdjointEigenSolver<Matrix> solver(root.transpose() * second * root);
+  require(solver.info() == Eigen::Success, "fit_basis", "the eigenvalues did not converge");
+  const Matrix axes = solver.eigenvectors().rowwise().reverse();  // largest first
+
+  FittedBasis basis;
+  basis.in = to_floats(root * axes);
+  basis.out = to_floats(axes.transpose() *
+                        root.triangularView<Eigen::Lower>().solve(Matrix::Identity(dim, dim)));
+  if (centred) basis.mean = to_floats(mean);
+  basis.energy = to_floats(solver.eigenvalues().reverse().cwiseMax(0.0));
+  return basis;
+}
+
+}  // namespace pikv::compression

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The basis in which the first coordinates of rows keep most, for every rank at once.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace pikv::compression {
+
+/// Sums over the rows of one head that were seen.
+struct RowMoments {
+  explicit RowMoments(std::int64_t head_dim);
+
+  /// rows [n, D].
+  void add(std::span<const float> rows);
+
+  std::int64_t dim;
+  std::int64_t count = 0;
+  std::vector<double> sum;       // [D]
+  std::vector<double> products;  // [D, D]
+};
+
+struct FittedBasis {
+  std::vector<float> in, out;  // [D, D], see core/policy/basis.hpp
+  std::vector<float> mean;     // [D]; empty unless centred
+  std::vector<float> energy;   // [D], mean squares of the coordinates, descending
+};
+
+/// Minimises, for every r, the mean over rows x of (x - x') W (x - x')^T, x' being x with its
+/// coordinates from r on set to zero, over all linear (centred: affine) maps of rank r (Eckart and
+/// Young 1936). W [D, D] is positive definite: the second moments of what meets the rows - of the
+/// queries for keys, so that scores are kept; of the output projection for values - or empty: the
+/// identity. A thousandth of W's mean is added along its diagonal. Throws InvalidArgument where no
+/// row was seen or numbers are not finite.
+[[nodiscard]] FittedBasis fit_basis(const RowMoments& rows, std::span<const double> weights,
+                                    bool centred);
+
+}  // namespace pikv::compression
