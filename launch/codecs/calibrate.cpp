@@ -58,10 +58,11 @@ class Calibrate final : public Program {
     app.add_option("--text-file", text_file_, "UTF-8 text that the model reads")->required();
     app.add_option("--output", output_, "File for the basis")->required();
     app.add_flag("--centred", centred_, "Less the mean of the rows: for lora_plus_plus");
-    app.add_option("--weight", weight_,
-                   "What counts as an error: attention (of scores, and of what leaves the output "
-                   "projection) or none (of keys and values)")
-        ->check(CLI::IsMember({"attention", "none"}))
+    app.add_option(
+           "--weight", weight_,
+           "What counts as an error: none (of keys and values) or attention (of scores, and "
+           "of what leaves the output projection)")
+        ->check(CLI::IsMember({"none", "attention"}))
         ->capture_default_str();
     app.add_option("--length", reading_.length, "Tokens of a context")
         ->check(CLI::Range(1, 1 << 30))
@@ -154,7 +155,7 @@ class Calibrate final : public Program {
   HeadReading reading_{.length = 1024, .samples = 8};
   std::string text_file_;
   std::string output_;
-  std::string weight_ = "attention";
+  std::string weight_ = "none";
   bool centred_ = false;
 };
 

@@ -97,6 +97,9 @@ RuntimeOptions CellRunner::full_cache_options() const {
   RuntimeOptions options = options_;
   options.scheduler = "full";
   options.budget_text = "1.0";
+  options.codec = "none";
+  options.codec_k = options.codec_v = std::nullopt;
+  options.kv_dtype = "f32";
   return options;
 }
 
@@ -156,6 +159,7 @@ CellRunner::Run CellRunner::run_questions(const SweepCell& cell, const ProgressC
   RuntimeOptions options = options_;
   options.scheduler = cell.scheduler;
   options.budget_text = cell.budget;
+  options.codec = cell.codec;
   if (setting_.draws_maps) options.observed_queries = ContextWatch::kNumQueries;
   Runtime runtime(comm_, options);
   Run run{.result = {}, .requests = requests_of(runtime, cell.mode), .completions = {}};

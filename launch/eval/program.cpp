@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "compression/compose.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
@@ -36,6 +37,7 @@ class Eval final : public Program {
     add_runtime_options(app, options_);
     app.get_option("--scheduler")->description("Schedulers to compare, a list");
     app.get_option("--budget")->description("Budgets: fractions kept or slots a head, a list");
+    app.get_option("--codec")->description("Forms of full pages, a list (pikv info)");
     app.add_option("--task", task_, "What is asked: a name of the task table, with options")
         ->capture_default_str();
     app.add_option("--ids-file,--task-file", file_, "The file of the tasks that read one");
@@ -243,7 +245,10 @@ class Eval final : public Program {
     for (const std::string& text : schedulers) {
       static_cast<void>(make_policy("scheduler", scheduling::schedulers(), text));
     }
-    return make_cells(schedulers, budgets, modes);
+    const std::vector<std::string> codecs = split_policies(options_.codec);
+    for (const std::string& text : codecs) static_cast<void>(compression::make_codec(text));
+    return make_cells(
+        {.schedulers = schedulers, .budgets = budgets, .codecs = codecs, .modes = modes});
   }
 
   /// Everything that a result depends on but its cell.
@@ -251,6 +256,7 @@ class Eval final : public Program {
     RuntimeOptions common = options_;
     common.scheduler = "*";
     common.budget_text = "*";
+    common.codec = "*";
     common.num_threads = 0;  // changes the speed, not the answers
     return fmt::format(
         "--task {} --file {} --text-file {} --samples {} --length {} --depth {} --gap {} "

@@ -53,14 +53,14 @@ std::string csv_field(std::string_view text) {
 
 std::string to_table(std::span<const SweepCell> cells, std::span<const CellResult> results) {
   std::size_t width = 20;
-  for (const SweepCell& cell : cells) width = std::max(width, cell.scheduler.size());
+  for (const SweepCell& cell : cells) width = std::max(width, cell.label().size());
   std::size_t read_width = 7;
   for (const CellResult& result : results) {
     read_width = std::max(read_width, read_text(result).size());
   }
   const bool has_hit_rates = std::ranges::any_of(
       results, [](const CellResult& result) { return result.hit_rate.has_value(); });
-  std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10} {:>{}}", "mode", "scheduler",
+  std::string text = fmt::format("{:<9} {:<{}} {:>7} {:>7} {:>10} {:>{}}", "mode", "policies",
                                  width, "budget", "kept", "KV bytes", "read", read_width);
   if (has_hit_rates) text += fmt::format(" {:>8}", "hit rate");
   for (const GroupResult& group : results.front().groups) {
@@ -69,7 +69,7 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
   text += fmt::format(" {:>9} {:>9}\n", "scoring s", "all s");
   for (std::size_t i = 0; i < cells.size(); ++i) {
     text += fmt::format("{:<9} {:<{}} {:>7} {:>7.4f} {:>10} {:>{}}", name(cells[i].mode),
-                        cells[i].scheduler, width, cells[i].budget, results[i].kept,
+                        cells[i].label(), width, cells[i].budget, results[i].kept,
                         bytes_text(results[i].kv_bytes), read_text(results[i]), read_width);
     if (has_hit_rates) text += fmt::format(" {:>8}", hit_rate_text(results[i]));
     for (const GroupResult& group : results[i].groups) {
@@ -83,7 +83,8 @@ std::string to_table(std::span<const SweepCell> cells, std::span<const CellResul
 std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
                    std::span<const CellResult> results) {
   std::string text =
-      "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
+      "task,mode,scheduler,budget,codec,kept,kv_bytes,group,measure,total,correct,value,low_95,"
+      "high_95,"
       "scheduling_seconds,seconds,pages_read,attention_read,"
       "top_pages_read,hit_rate\n";
   for (std::size_t i = 0; i < cells.size(); ++i) {
@@ -95,6 +96,7 @@ std::string to_csv(std::string_view task, std::span<const SweepCell> cells,
           std::string(name(cells[i].mode)),
           csv_field(cells[i].scheduler),
           cells[i].budget,
+          csv_field(cells[i].codec),
           fmt::format("{}", result.kept),
           result.kv_bytes > 0 ? fmt::format("{}", result.kv_bytes) : "",
           csv_field(group.group),

@@ -15,8 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string key_of(std::string_view mode, std::string_view scheduler, std::string_view budget) {
-  return fmt::format("{}\n{}\n{}", mode, scheduler, budget);
+std::string key_of(std::string_view mode, std::string_view scheduler, std::string_view budget,
+                   std::string_view codec) {
+  return fmt::format("{}\n{}\n{}\n{}", mode, scheduler, budget, codec);
 }
 
 CellResult parse_result(const Json& json) {
@@ -80,7 +81,8 @@ std::string to_json_line(const SweepCell& cell, const CellResult& result,
   Json json{{"setting", setting},
             {"mode", name(cell.mode)},
             {"scheduler", cell.scheduler},
-            {"budget", cell.budget}};
+            {"budget", cell.budget},
+            {"codec", cell.codec}};
   put(json, result);
   return json.dump();
 }
@@ -121,7 +123,8 @@ ResultFile::ResultFile(const std::filesystem::path& path, std::string setting)
       const Json json = Json::parse(line);
       if (json.at("setting").get<std::string>() != setting_) continue;
       cells_[key_of(json.at("mode").get<std::string>(), json.at("scheduler").get<std::string>(),
-                    json.at("budget").get<std::string>())] = parse_result(json);
+                    json.at("budget").get<std::string>(), json.at("codec").get<std::string>())] =
+          parse_result(json);
     } catch (const Json::exception& error) {
       fail(fmt::format("line {} is not a result: {}", number, error.what()));
     }
@@ -132,7 +135,7 @@ ResultFile::ResultFile(const std::filesystem::path& path, std::string setting)
 }
 
 const CellResult* ResultFile::find(const SweepCell& cell) const {
-  const auto found = cells_.find(key_of(name(cell.mode), cell.scheduler, cell.budget));
+  const auto found = cells_.find(key_of(name(cell.mode), cell.scheduler, cell.budget, cell.codec));
   return found == cells_.end() ? nullptr : &found->second;
 }
 

@@ -19,18 +19,15 @@ Mode parse_mode(std::string_view text) {
   throw InvalidArgument(fmt::format("mode: '{}' is neither agnostic nor aware", text));
 }
 
-std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
-                                  const std::vector<std::string>& budgets,
-                                  const std::vector<Mode>& modes) {
+std::vector<SweepCell> make_cells(const SweepLists& lists) {
+  const std::vector<std::string> whole = {"1.0"};
   std::vector<SweepCell> cells;
-  for (const Mode mode : modes) {
-    for (const std::string& scheduler : schedulers) {
-      if (scheduler == "full") {
-        cells.push_back({.scheduler = scheduler, .budget = "1.0", .mode = mode});
-        continue;
-      }
-      for (const std::string& budget : budgets) {
-        cells.push_back({.scheduler = scheduler, .budget = budget, .mode = mode});
+  for (const Mode mode : lists.modes) {
+    for (const std::string& scheduler : lists.schedulers) {
+      for (const std::string& codec : lists.codecs) {
+        for (const std::string& budget : scheduler == "full" ? whole : lists.budgets) {
+          cells.push_back({.scheduler = scheduler, .budget = budget, .mode = mode, .codec = codec});
+        }
       }
     }
   }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// What one evaluation runs: every scheduler with every budget in every mode, each a cell.
+// What one evaluation runs: every scheduler with every budget, codec and mode, each a cell.
 #pragma once
 
 #include <cstdint>
@@ -28,12 +28,22 @@ struct SweepCell {
   std::string scheduler;
   std::string budget;  // as it was given
   Mode mode;
+  std::string codec = "none";
+
+  /// The policies: "h2o", or "h2o, int4" with a codec.
+  [[nodiscard]] std::string label() const {
+    return codec == "none" ? scheduler : scheduler + ", " + codec;
+  }
 };
 
-/// Every combination; the scheduler "full" once a mode, whatever the budgets.
-[[nodiscard]] std::vector<SweepCell> make_cells(const std::vector<std::string>& schedulers,
-                                                const std::vector<std::string>& budgets,
-                                                const std::vector<Mode>& modes);
+/// The lists that a sweep combines.
+struct SweepLists {
+  std::vector<std::string> schedulers, budgets, codecs;
+  std::vector<Mode> modes;
+};
+
+/// Every combination; the scheduler "full" once a mode and codec, whatever the budgets.
+[[nodiscard]] std::vector<SweepCell> make_cells(const SweepLists& lists);
 
 /// Scores of the questions of one group in one cell.
 struct GroupResult {

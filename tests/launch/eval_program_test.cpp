@@ -50,6 +50,37 @@ std::vector<json> json_lines(const std::string& text) {
   return objects;
 }
 
+TEST(Eval, CodecsAreSweptToo) {
+  const std::vector<json> cells = json_lines(
+      eval({"--json", "--codec", "none,hadamard+int4:axis=token", "--kv-shards", "1"}).out);
+  ASSERT_EQ(cells.size(), 12u);
+  EXPECT_EQ(cells[0]["codec"], "none");
+  EXPECT_EQ(cells[1]["codec"], "hadamard+int4:axis=token");
+  EXPECT_EQ(cells[1]["scheduler"], "full");
+  EXPECT_LT(cells[1]["kv_bytes"].get<double>(), cells[0]["kv_bytes"].get<double>() / 4);
+  EXPECT_EQ(cells[1]["kept"], 1.0);
+}
+
+TEST(Eval, ACodecIsComparedWithWhatIsExact) {
+  const TempFolder folder;
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "The " + std::to_string(i) + "th line follows. ";
+  const std::string path = folder.write("text", text).string();
+  const Result result =
+      run_pikv({"eval", "--model", tiny_model(), "--task", "kl", "--text-file", path, "--length",
+                "256", "--samples", "2", "--codec", "none,int8,int2", "--kv-shards", "1", "--json"},
+               1);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::vector<json> cells = json_lines(result.out);
+  ASSERT_EQ(cells.size(), 3u);
+  const auto divergence = [&](std::size_t i) {
+    return cells[i]["groups"].front()["value"].get<double>();
+  };
+  EXPECT_EQ(divergence(0), 0.0);
+  EXPECT_GT(divergence(1), 0.0);
+  EXPECT_GT(divergence(2), 4 * divergence(1));
+}
+
 TEST(Eval, CellsKeepTheBytesOfTheirBudgets) {
   const std::vector<json> cells = json_lines(eval({"--json"}).out);
   ASSERT_EQ(cells.size(), 6u);
@@ -80,7 +111,8 @@ TEST(Eval, ResultsAreATableCsvAndPlots) {
   const Result csv = eval({"--output", output, "--csv"});
   const std::vector<std::string> lines = lines_of(csv.out);
   ASSERT_EQ(lines.size(), 1u + 6u) << csv.out;
-  EXPECT_TRUE(lines[0].starts_with("task,mode,scheduler,budget,kept,kv_bytes,group,measure,"));
+  EXPECT_TRUE(
+      lines[0].starts_with("task,mode,scheduler,budget,codec,kept,kv_bytes,group,measure,"));
   EXPECT_TRUE(lines[2].starts_with("passkey,agnostic,tova,0.5,")) << lines[2];
   EXPECT_EQ(lines_of(read_file(output)).size(), 6u) << "finished cells were not run again";
 }

@@ -141,7 +141,7 @@ class AttentionPlot {
     const auto plural = [](std::int64_t count, std::string_view one, std::string_view several) {
       return fmt::format("{} {}", count, count == 1 ? one : several);
     };
-    return {fmt::format("{}, budget {}, {}", cell.scheduler, cell.budget, name(cell.mode)),
+    return {fmt::format("{}, budget {}, {}", cell.label(), cell.budget, name(cell.mode)),
             fmt::format("{}, sample {}: a context of {} tokens", sample.group, sample.id,
                         map_.num_positions),
             fmt::format(

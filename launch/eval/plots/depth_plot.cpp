@@ -107,7 +107,7 @@ class DepthPlot {
     double width = kLeft + std::max(kTile * static_cast<double>(num_lengths),
                                     text_width(kLengthLabel, kSmall));
     for (const SweepCell& cell : cells) {
-      width = std::max(width, kIndent + text_width(cell.scheduler, kSmall));
+      width = std::max(width, kIndent + text_width(cell.label(), kSmall));
     }
     return width + kGap;
   }
@@ -131,7 +131,7 @@ class DepthPlot {
   }
 
   void draw_panel(const SweepCell& cell, const std::vector<Tile>& tiles, Point corner) {
-    svg_.text({corner.x + kIndent, corner.y + 18}, cell.scheduler, {.size = kSmall});
+    svg_.text({corner.x + kIndent, corner.y + 18}, cell.label(), {.size = kSmall});
     svg_.text({corner.x + kIndent, corner.y + 34},
               fmt::format("budget {}, {}", cell.budget, name(cell.mode)), {.size = kSmall});
     const Point first{corner.x + kLeft, corner.y + kTop};

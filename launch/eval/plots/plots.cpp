@@ -59,11 +59,10 @@ void write_plots(const std::filesystem::path& folder, const std::vector<Sample>&
 std::filesystem::path map_path(const std::filesystem::path& folder, const SweepCell& cell) {
   constexpr std::size_t kLongestName = 255;  // of the file systems in use
   const std::string file =
-      file_name("map", fmt::format("{}-{}-{}", cell.scheduler, cell.budget, name(cell.mode)));
+      file_name("map", fmt::format("{}-{}-{}", cell.label(), cell.budget, name(cell.mode)));
   if (file.size() > kLongestName) {
-    throw BadFile(
-        one_line(fmt::format("{}: cannot write: '{}...' makes a name of {} bytes", folder.string(),
-                             cell.scheduler.substr(0, 40), file.size())));
+    throw BadFile(one_line(fmt::format("{}: cannot write: '{}...' makes a name of {} bytes",
+                                       folder.string(), cell.label().substr(0, 40), file.size())));
   }
   return folder / file;
 }

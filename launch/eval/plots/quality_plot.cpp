@@ -40,9 +40,9 @@ struct Dot {
   std::string tip;
 };
 
-/// The dots of one scheduler in one mode.
+/// The dots of one scheduler with one codec in one mode.
 struct Series {
-  std::string scheduler;
+  std::string label;
   std::vector<Dot> dots;  // ascending in x
 };
 
@@ -94,11 +94,11 @@ std::vector<Panel> make_panels(const std::string& group, std::span<const SweepCe
     const auto scores = std::ranges::find(results[i].groups, group, &GroupResult::group);
     if (scores == results[i].groups.end()) continue;
     Panel& panel = find_or_add(panels, cells[i].mode, &Panel::mode);
-    Series& series = find_or_add(panel.series, cells[i].scheduler, &Series::scheduler);
+    Series& series = find_or_add(panel.series, cells[i].label(), &Series::label);
     series.dots.push_back(
         {.x = by_bytes ? results[i].kv_bytes : results[i].kept,
          .estimate = scores->estimate(),
-         .tip = fmt::format("{}, budget {}, {}: {}", cells[i].scheduler, cells[i].budget,
+         .tip = fmt::format("{}, budget {}, {}: {}", cells[i].label(), cells[i].budget,
                             name(cells[i].mode), describe(*scores))});
   }
   for (Panel& panel : panels) {
@@ -126,13 +126,13 @@ class QualityPlot {
   [[nodiscard]] std::string document() const { return svg_.document(); }
 
  private:
-  /// The schedulers of all panels, in the order of their first use.
+  /// The labels of all panels, in the order of their first use.
   [[nodiscard]] std::vector<std::string> names() const {
     std::vector<std::string> names;
     for (const Panel& panel : panels_) {
       for (const Series& series : panel.series) {
-        if (std::ranges::find(names, series.scheduler) == names.end()) {
-          names.push_back(series.scheduler);
+        if (std::ranges::find(names, series.label) == names.end()) {
+          names.push_back(series.label);
         }
       }
     }
@@ -147,12 +147,11 @@ class QualityPlot {
   }
 
   /// The full cache is a level, not one of the lines.
-  [[nodiscard]] Stroke stroke_of(const std::string& scheduler) const {
-    if (scheduler == "full")
-      return {.colour = kReference, .width = 1.5, .dashes = kReferenceDashes};
+  [[nodiscard]] Stroke stroke_of(const std::string& label) const {
+    if (label == "full") return {.colour = kReference, .width = 1.5, .dashes = kReferenceDashes};
     std::size_t i = 0;
     for (const std::string& name : names_) {
-      if (name == scheduler) break;
+      if (name == label) break;
       if (name != "full") ++i;
     }
     return {.colour = kColours[i % kColours.size()],
@@ -222,8 +221,8 @@ class QualityPlot {
   }
 
   void draw_series(const Series& series, const Axis& x, const Axis& y) {
-    const Stroke stroke = stroke_of(series.scheduler);
-    if (series.scheduler == "full") {
+    const Stroke stroke = stroke_of(series.label);
+    if (series.label == "full") {
       const double level = y.at(series.dots.front().estimate.value);
       svg_.line({x.first(), level}, {x.last(), level}, stroke);
     }

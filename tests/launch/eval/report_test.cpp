@@ -32,16 +32,17 @@ std::vector<CellResult> results() {
 
 TEST(Report, CsvHasALineForEachGroupOfEachCell) {
   const std::string head =
-      "task,mode,scheduler,budget,kept,kv_bytes,group,measure,total,correct,value,low_95,high_95,"
+      "task,mode,scheduler,budget,codec,kept,kv_bytes,group,measure,total,correct,value,low_95,"
+      "high_95,"
       "scheduling_seconds,seconds,pages_read,attention_read,"
       "top_pages_read,hit_rate\n";
   EXPECT_TRUE(to_csv("niah:keys=4,queries=2", kCells, results())
                   .starts_with(head + "\"niah:keys=4,queries=2\",agnostic,full,"));
   const std::string text = to_csv("t", kCells, results());
-  EXPECT_NE(text.find("\nt,agnostic,full,1.0,1,2048,g,score,8,8,1,0.675"), std::string::npos)
+  EXPECT_NE(text.find("\nt,agnostic,full,1.0,none,1,2048,g,score,8,8,1,0.675"), std::string::npos)
       << text;
   EXPECT_NE(text.find(",\"says \"\"h\"\"\",score,2,0.75,0.375,"), std::string::npos) << text;
-  EXPECT_NE(text.find("\nt,aware,\"snapkv:window=32,kernel=5\",0.25,0.25,,g,score,4,2,0.5,"),
+  EXPECT_NE(text.find("\nt,aware,\"snapkv:window=32,kernel=5\",0.25,none,0.25,,g,score,4,2,0.5,"),
             std::string::npos)
       << "unknown bytes are an empty field\n"
       << text;

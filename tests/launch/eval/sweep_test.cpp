@@ -51,14 +51,24 @@ TEST(Sweep, BudgetsOfAHead) {
 }
 
 TEST(Sweep, EveryCombinationIsACellAndFullIsOneAMode) {
-  const std::vector<SweepCell> cells =
-      make_cells({"full", "a"}, {"0.5", "64"}, {Mode::kAgnostic, Mode::kAware});
+  SweepLists lists{.schedulers = {"full", "a"},
+                   .budgets = {"0.5", "64"},
+                   .codecs = {"none"},
+                   .modes = {Mode::kAgnostic, Mode::kAware}};
+  const std::vector<SweepCell> cells = make_cells(lists);
   ASSERT_EQ(cells.size(), 6u);
   EXPECT_EQ(cells[0].scheduler, "full");
   EXPECT_EQ(cells[0].budget, "1.0");
   EXPECT_EQ(cells[2].scheduler, "a");
   EXPECT_EQ(cells[2].budget, "64");
   EXPECT_EQ(cells[3].mode, Mode::kAware);
+  EXPECT_EQ(cells[3].label(), "full");
+  lists.codecs = {"none", "int4:axis=token"};
+  const std::vector<SweepCell> with_codecs = make_cells(lists);
+  ASSERT_EQ(with_codecs.size(), 12u);
+  EXPECT_EQ(with_codecs[1].label(), "full, int4:axis=token");
+  EXPECT_EQ(with_codecs[5].codec, "int4:axis=token");
+  EXPECT_EQ(with_codecs[5].budget, "64");
   EXPECT_THROW((void)parse_mode("both"), InvalidArgument);
 }
 
@@ -141,6 +151,9 @@ TEST_F(ResultFiles, GiveBackWhatWasAppended) {
   EXPECT_EQ(found->groups[0].scores, (std::vector<double>{1.0, 0.5}));
   SweepCell other = cell_;
   other.mode = Mode::kAgnostic;
+  EXPECT_EQ(file.find(other), nullptr);
+  other = cell_;
+  other.codec = "int8";
   EXPECT_EQ(file.find(other), nullptr);
 }
 

@@ -36,7 +36,10 @@ class Plots : public testing::Test {
       }
     }
     samples_.push_back({.id = "s", .group = "h", .context = {}, .questions = {{}}});
-    cells_ = make_cells({"full", "a<b", "c:x=1"}, {"0.5", "0.25"}, {Mode::kAgnostic, Mode::kAware});
+    cells_ = make_cells({.schedulers = {"full", "a<b", "c:x=1"},
+                         .budgets = {"0.5", "0.25"},
+                         .codecs = {"none"},
+                         .modes = {Mode::kAgnostic, Mode::kAware}});
     for (std::size_t i = 0; i < cells_.size(); ++i) {
       const bool is_full = cells_[i].scheduler == "full";
       // By sample and question: the second questions are all wrong.
@@ -101,7 +104,8 @@ TEST_F(Plots, MeasuresThatShouldBeLowSaySo) {
 TEST_F(Plots, ManySchedulersAreToldApart) {
   std::vector<std::string> names;
   for (int i = 0; i < 20; ++i) names.push_back("s" + std::to_string(i));
-  const auto cells = make_cells(names, {"0.5"}, {Mode::kAware});
+  const auto cells = make_cells(
+      {.schedulers = names, .budgets = {"0.5"}, .codecs = {"none"}, .modes = {Mode::kAware}});
   const std::vector<CellResult> results(cells.size(),
                                         {.groups = {{"g", {1}}}, .kept = 0.5, .kv_bytes = 4096});
   std::set<std::pair<std::string, std::string>> strokes;
