@@ -35,5 +35,6 @@ std::unique_ptr<const Scheduler> make_headkv(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_lookup(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_duo_attention(PolicyOptions options);
 std::unique_ptr<const Scheduler> make_simlayerkv(PolicyOptions options);
+std::unique_ptr<const Scheduler> make_fastv(PolicyOptions options);
 
 }  // namespace pikv::scheduling

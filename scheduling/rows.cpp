@@ -153,6 +153,13 @@ std::unique_ptr<const Scheduler> make_duo_attention(PolicyOptions options) {
                  make_duo_allocator(std::move(table), sparsity, sinks + recents), options);
 }
 
+std::unique_ptr<const Scheduler> make_fastv(PolicyOptions options) {
+  const std::int64_t layers = options.integer("layers", 2, 1, 1 << 20);
+  auto scorer = make_base_scorer(options, "observed_attention");
+  return compose(std::move(scorer), make_first_layers_allocator(layers), options,
+                 make_layer_selector(layers));
+}
+
 std::unique_ptr<const Scheduler> make_simlayerkv(PolicyOptions options) {
   const std::int64_t initial = options.integer("initial", 4, 0, 1 << 20);
   const std::int64_t recent = options.integer("recent", 1024, 1, 1 << 20);

@@ -84,6 +84,11 @@ class Selector {
 /// what is protected beside its share. In contrast to ChunkPress, scores see the whole context.
 [[nodiscard]] std::unique_ptr<const Selector> make_segment_selector(std::int64_t segment);
 
+/// FastV (Chen et al. 2024, 2403.06764): from layer `layers` on slots go by what their positions
+/// are worth in the layer before that, averaged over its heads; what that layer no longer has goes
+/// first.
+[[nodiscard]] std::unique_ptr<const Selector> make_layer_selector(std::int64_t layers);
+
 /// Order of the slots of a head, best first: protected ones, then by score, then the older.
 [[nodiscard]] std::vector<std::int32_t> ranked(const HeadScores& head, const Protection& protection,
                                                Position next);

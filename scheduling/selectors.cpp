@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <unordered_map>
 
 #include "scheduling/scorer.hpp"
 #include "scheduling/shares.hpp"
@@ -101,6 +103,51 @@ class Chunks final : public Selector {
   std::int64_t chunk_;
 };
 
+class ByLayer final : public Selector {
+ public:
+  explicit ByLayer(std::int64_t layers) : layers_(layers) {}
+
+  void select(const SequenceScores& scores, const Protection& protection,
+              std::span<const std::int64_t> counts,
+              std::span<std::vector<std::int32_t>> evict) const override {
+    const auto num_heads = static_cast<std::size_t>(scores.num_kv_heads);
+    const std::size_t num_layers = counts.size() / num_heads;
+    const std::size_t layer = std::min(static_cast<std::size_t>(layers_), num_layers) - 1;
+    const auto worths = worths_in(std::span(scores.heads).subspan(layer * num_heads, num_heads));
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      HeadScores head = scores.heads[i];
+      for (std::size_t slot = 0; i / num_heads > layer && slot < head.positions.size(); ++slot) {
+        const auto found = worths.find(head.positions[slot]);
+        head.scores[slot] =
+            found != worths.end() ? found->second : -std::numeric_limits<float>::infinity();
+      }
+      const std::size_t n = head.positions.size();
+      evict[i] = worst(head, protection, scores.next_position,
+                       n - std::min(n, static_cast<std::size_t>(counts[i])));
+    }
+  }
+
+ private:
+  /// Means over the heads that have a position.
+  static std::unordered_map<Position, float> worths_in(std::span<const HeadScores> heads) {
+    std::unordered_map<Position, std::pair<double, int>> sums;
+    for (const HeadScores& head : heads) {
+      for (std::size_t slot = 0; slot < head.positions.size(); ++slot) {
+        auto& [sum, count] = sums[head.positions[slot]];
+        sum += static_cast<double>(head.scores[slot]);
+        ++count;
+      }
+    }
+    std::unordered_map<Position, float> means;
+    for (const auto& [position, sum] : sums) {
+      means[position] = static_cast<float>(sum.first / sum.second);
+    }
+    return means;
+  }
+
+  std::int64_t layers_;
+};
+
 class Segments final : public Selector {
  public:
   explicit Segments(std::int64_t segment) : segment_(segment) {}
@@ -155,6 +202,10 @@ class Segments final : public Selector {
 
 std::unique_ptr<const Selector> make_segment_selector(std::int64_t segment) {
   return std::make_unique<Segments>(segment);
+}
+
+std::unique_ptr<const Selector> make_layer_selector(std::int64_t layers) {
+  return std::make_unique<ByLayer>(layers);
 }
 
 std::unique_ptr<const Selector> make_top_selector() { return std::make_unique<Top>(); }

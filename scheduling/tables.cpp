@@ -92,6 +92,8 @@ constexpr std::array kSchedulers = {
         "Xiao et al. 2024, 2410.10819", make_duo_attention},
     Row{"simlayerkv", "layers that attend to the ends alone keep these, the others all",
         "Zhang et al. 2024, 2410.13846", make_simlayerkv},
+    Row{"fastv", "the first layers whole, of the others what their last layer attends to most",
+        "Chen et al. 2024, 2403.06764", make_fastv},
     Row{"criticalkv", "scores of another method, then times ||W_o v||",
         "Feng et al. 2025, 2502.03805", make_uniform<make_criticalkv>},
     Row{"criticaladakv", "budgets of heads as adakv has them, in each head as criticalkv",

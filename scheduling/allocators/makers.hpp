@@ -73,4 +73,9 @@ namespace pikv::scheduling {
                                                                          std::int64_t initial,
                                                                          std::int64_t recent);
 
+/// FastV (Chen et al. 2024, 2403.06764): heads of the first `layers` layers keep all. The budget is
+/// a ceiling: the others share what is left of it alike, down to a slot each or to what is
+/// protected, and then the first layers shrink too.
+[[nodiscard]] std::unique_ptr<const Allocator> make_first_layers_allocator(std::int64_t layers);
+
 }  // namespace pikv::scheduling

@@ -137,6 +137,23 @@ class ByBestSlot final : public Allocator {
   std::int64_t ends_;
 };
 
+class FirstLayers final : public Allocator {
+ public:
+  explicit FirstLayers(std::int64_t layers) : layers_(layers) {}
+
+  void allocate(const SequenceScores& scores, const KvBudget& budget, const Protection& protection,
+                std::span<std::int64_t> counts) const override {
+    std::vector<Head> heads = heads_of(scores, protection.sinks + protection.recents);
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      heads[h].worth = static_cast<std::int64_t>(h) < layers_ * scores.num_kv_heads ? 1 : 0;
+    }
+    fit(heads, ceiling_of(scores, budget), counts);
+  }
+
+ private:
+  std::int64_t layers_;
+};
+
 class LazyLayers final : public Allocator {
  public:
   LazyLayers(double threshold, std::int64_t initial, std::int64_t recent)
@@ -187,6 +204,10 @@ std::unique_ptr<const Allocator> make_duo_allocator(std::optional<HeadTable> tab
 
 std::unique_ptr<const Allocator> make_whole_head_allocator(std::int64_t ends) {
   return std::make_unique<ByBestSlot>(ends);
+}
+
+std::unique_ptr<const Allocator> make_first_layers_allocator(std::int64_t layers) {
+  return std::make_unique<FirstLayers>(layers);
 }
 
 std::unique_ptr<const Allocator> make_lazy_layer_allocator(double threshold, std::int64_t initial,

@@ -173,6 +173,30 @@ TEST(LazyLayerAllocator, MakesTheLaziestLayersFitTheBudget) {
             (Counts{6, 6, 14, 14}));
 }
 
+TEST(FirstLayersAllocator, KeepsTheFirstWholeAsLongAsTheBudgetHolds) {
+  const auto first = make_first_layers_allocator(1);
+  EXPECT_EQ(counts_of(*first, equal_heads(20), fraction(1)), (Counts{20, 20, 20, 20}));
+  EXPECT_EQ(counts_of(*first, equal_heads(20), slots(15)), (Counts{20, 20, 10, 10}));
+  EXPECT_EQ(counts_of(*first, equal_heads(20), slots(10)), (Counts{19, 19, 1, 1}));
+  EXPECT_EQ(counts_of(*first, equal_heads(20), slots(10), {.sinks = 2, .recents = 3}),
+            (Counts{15, 15, 5, 5}));
+  EXPECT_EQ(counts_of(*make_first_layers_allocator(9), equal_heads(20), slots(15)),
+            (Counts{15, 15, 15, 15}));
+}
+
+TEST(LayerSelector, LaterLayersGoByWhatTheLastOfTheFirstIsWorth) {
+  // Positions 0 to 3; the mean of the first layer's heads is 5, 1, 4, 2.
+  const SequenceScores scores = sequence({{10, 0, 4, 4}, {0, 2, 4, 0}, {0, 9, 0, 9}, {9, 9, 9, 0}});
+  std::vector<std::vector<std::int32_t>> evict(4);
+  make_layer_selector(1)->select(scores, {}, Counts{3, 4, 2, 1}, evict);
+  EXPECT_EQ(evict[0], (std::vector<std::int32_t>{1})) << "by its own scores";
+  EXPECT_EQ(evict[1], (std::vector<std::int32_t>{}));
+  EXPECT_EQ(evict[2], (std::vector<std::int32_t>{1, 3}));
+  EXPECT_EQ(evict[3], (std::vector<std::int32_t>{1, 2, 3}));
+  make_layer_selector(1)->select(scores, {.sinks = 0, .recents = 1}, Counts{4, 4, 2, 1}, evict);
+  EXPECT_EQ(evict[2], (std::vector<std::int32_t>{1, 2})) << "what is protected comes first";
+}
+
 TEST(TablesOfHeads, AreReadFromTheOptionFile) {
   const testing_support::TempFolder folder;
   const std::string file = folder.write("heads.tsv", "0.9 0.1\n0.2 0.8\n").string();
