@@ -11,6 +11,8 @@
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
+#include "kernels/kv_page.hpp"
+#include "tests/kernels/packed_reference.hpp"
 #include "tests/kernels/reference.hpp"
 #include "tests/support/random.hpp"
 
@@ -321,6 +323,45 @@ TEST_P(PageBounds, OrderPagesAsThePublishedCode) {
         return bounds[5 * h + static_cast<std::size_t>(page)].bound;
       });
       EXPECT_EQ(order, kOrders[2 * h + g]) << "query head " << 2 * h + g;
+    }
+  }
+}
+
+TEST_P(PageBounds, AreThoseOfTheChannelsThatAreStored) {
+  Random random(405);
+  for (const ElementForm& form : reference::narrow_forms()) {
+    SCOPED_TRACE(testing::Message() << name(form.element) << ", " << form.channels);
+    const PageLayout open = make_page_layout(32, 80, DType::kF32, {}, true);
+    const PageLayout sealed = make_page_layout(32, 80, form, DType::kF32, {}, true);
+    DeviceBuffer<std::byte> from(Device::kCpu, open.page_bytes());
+    DeviceBuffer<std::byte> to(Device::kCpu, sealed.page_bytes());
+    std::byte* page = from.data();
+    kernels::clear_pages(exec_, {.layout = open, .pages = {&page, {1}}});
+    const std::vector<float> rows = random.normals(20 * 80);
+    std::vector<kernels::KvWrite> writes;
+    for (std::int32_t slot = 0; slot < 20; ++slot) {
+      const float* row = rows.data() + static_cast<std::ptrdiff_t>(slot) * 80;
+      writes.push_back({.key = row, .value = row, .page = page, .slot = slot, .position = slot});
+    }
+    kernels::write_slots(exec_, {.layout = open, .writes = {writes.data(), {20}}});
+    const std::byte* source = page;
+    std::byte* target = to.data();
+    kernels::convert_pages(
+        exec_,
+        {.from_layout = open, .to_layout = sealed, .from = {&source, {1}}, .to = {&target, {1}}});
+    kernels::summarize_pages(exec_, {.layout = sealed, .pages = {&target, {1}}});
+    const reference::PageReader reader(sealed, target);
+    const auto* lowest = reinterpret_cast<const float*>(target + sealed.bounds_offset());
+    const float* highest = lowest + sealed.key_stride();
+    for (std::int32_t d = 0; d < sealed.key_channels(); ++d) {
+      float low = reader.key(0, d).value;
+      float high = low;
+      for (std::int32_t slot = 1; slot < 20; ++slot) {
+        low = std::min(low, reader.key(slot, d).value);
+        high = std::max(high, reader.key(slot, d).value);
+      }
+      ASSERT_NEAR(lowest[d], low, 1e-5f);
+      ASSERT_NEAR(highest[d], high, 1e-5f);
     }
   }
 }

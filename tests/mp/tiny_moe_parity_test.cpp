@@ -31,10 +31,12 @@ struct Case {
   float others;  // of "passkey" and "niah"
   double loss;
   std::string compute_dtype = "f32";
+  std::string codec = "none";
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.kv_owner << ", KV " << c.kv_dtype << ", products " << c.compute_dtype;
+  *out << c.kv_owner << ", KV " << c.kv_dtype << ", products " << c.compute_dtype << ", codec "
+       << c.codec;
 }
 
 std::vector<TokenId> tokens_of(const StoredTensor& tensor) {
@@ -52,6 +54,7 @@ class TinyMoeParity : public testing::TestWithParam<Case> {
     options_.kv_owner = GetParam().kv_owner;
     options_.kv_dtype = GetParam().kv_dtype;
     options_.compute_dtype = GetParam().compute_dtype;
+    options_.codec = GetParam().codec;
     options_.num_threads = 1;
   }
 
@@ -169,13 +172,15 @@ std::vector<Case> all_cases() {
   cases.push_back({"expert", "f16", 3e-2f, 6e-4f, 2.5e-3});
   // Here which rows round depends on the number of ranks: 2.5e-2, 1.7e-2 and 2.7e-3 at most.
   cases.push_back({"expert", "f32", 6e-2f, 6e-2f, 6e-3, "bf16"});
+  // Other coordinates are no other numbers.
+  cases.push_back({"expert", "f32", 1e-4f, 1e-4f, 1e-4, "f32", "hadamard"});
   return cases;
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, TinyMoeParity, testing::ValuesIn(all_cases()),
                          [](const testing::TestParamInfo<Case>& info) {
                            return info.param.kv_owner + "_" + info.param.kv_dtype + "_" +
-                                  info.param.compute_dtype;
+                                  info.param.compute_dtype + "_" + info.param.codec;
                          });
 
 }  // namespace
