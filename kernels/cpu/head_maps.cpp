@@ -24,13 +24,7 @@ class Map {
     std::int64_t c = 0;
     for (; c + 4 * kVecLanes <= dim_; c += 4 * kVecLanes) columns<kRows, 4>(x, c, y);
     for (; c + kVecLanes <= dim_; c += kVecLanes) columns<kRows, 1>(x, c, y);
-    for (; c < dim_; ++c) {
-      for (int r = 0; r < kRows; ++r) {
-        float sum = 0.0f;
-        for (std::int64_t d = 0; d < dim_; ++d) sum += x[r * dim_ + d] * map_[d * dim_ + c];
-        y[r][c] = sum + (after_ != nullptr ? after_[c] : 0.0f);
-      }
-    }
+    if (c < dim_) last_columns<kRows>(x, c, y);
   }
 
  private:
@@ -50,6 +44,20 @@ class Map {
         const std::int64_t at = c + v * kVecLanes;
         store(y[r] + at, after_ != nullptr ? acc[r][v] + load(after_ + at) : acc[r][v]);
       }
+    }
+  }
+
+  /// Fewer than a vector, and yet in vectors: so that a row is rounded in one way.
+  template <int kRows>
+  void last_columns(const float* x, std::int64_t c, float* const* y) const {
+    const std::int64_t n = dim_ - c;
+    F32x16 acc[std::size_t{kRows}] = {};
+    for (std::int64_t d = 0; d < dim_; ++d) {
+      const F32x16 m = load_first(map_ + d * dim_ + c, n);
+      for (int r = 0; r < kRows; ++r) acc[r] += broadcast(x[r * dim_ + d]) * m;
+    }
+    for (int r = 0; r < kRows; ++r) {
+      store_first(y[r] + c, after_ != nullptr ? acc[r] + load_first(after_ + c, n) : acc[r], n);
     }
   }
 
