@@ -5,7 +5,7 @@
 //
 //   y[t, h] = (x[t, h] - before[g]) maps[g] + after[g],   g = h N / H
 //
-// Rounding does not depend on T. Cost: 2 T H D^2 flops.
+// Cost: 2 T H D^2 flops.
 #pragma once
 
 #include "kernels/common/exec.hpp"

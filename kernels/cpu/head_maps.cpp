@@ -47,7 +47,7 @@ class Map {
     }
   }
 
-  /// Fewer than a vector, and yet in vectors: so that a row is rounded in one way.
+  /// Fewer than a vector.
   template <int kRows>
   void last_columns(const float* x, std::int64_t c, float* const* y) const {
     const std::int64_t n = dim_ - c;

@@ -90,23 +90,6 @@ TEST_P(HeadMaps, EqualsTheReferenceApartAndInPlace) {
   }
 }
 
-TEST_P(HeadMaps, ARowDoesNotDependOnTheRowsBesideIt) {
-  Random random(42);
-  const Case many(random, {6, 2, 1, 24});
-  auto together = poisoned(6 * 48);
-  kernels::head_maps(exec_, many.args(together, true));
-  for (std::size_t row = 0; row < 6; ++row) {
-    Case one = many;
-    one.shape.rows = 1;
-    one.x.assign(many.x.begin() + static_cast<std::ptrdiff_t>(row * 48),
-                 many.x.begin() + static_cast<std::ptrdiff_t>((row + 1) * 48));
-    auto alone = poisoned(48);
-    kernels::head_maps(exec_, one.args(alone, true));
-    EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
-                           together.begin() + static_cast<std::ptrdiff_t>(row * 48)));
-  }
-}
-
 TEST_P(HeadMaps, ShapesThatDoNotFitAreRefused) {
   Random random(43);
   const Case numbers(random, {2, 4, 2, 8});
