@@ -9,19 +9,15 @@ namespace pikv {
 
 /// Rows [n, D] of one head, in place.
 void KvCache::map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const {
-  if (map.maps.extent(0) == 0 || rows.empty()) return;
+  if (map.empty() || rows.empty()) return;
+  const Basis::Map of_head = map.of_head(kv_head);
   const std::int64_t dim = config_.head_dim;
-  const auto head = static_cast<std::int64_t>(index(kv_head));
-  const auto of_head = [&](const Basis::Means& means) -> Basis::Means {
-    if (means.extent(0) == 0) return means;
-    return {means.row(head), {1, dim}};
-  };
-  const std::array<std::int64_t, 3> shape{static_cast<std::int64_t>(rows.size()) / dim, 1, dim};
-  kernels::head_maps(exec_, {.x = {rows.data(), shape},
-                             .maps = {map.maps.row(head), {1, dim, dim}},
-                             .before = of_head(map.before),
-                             .after = of_head(map.after),
-                             .y = {rows.data(), shape}});
+  const View<float, 3> view{rows.data(), {static_cast<std::int64_t>(rows.size()) / dim, 1, dim}};
+  kernels::head_maps(exec_, {.x = view,
+                             .maps = of_head.maps,
+                             .before = of_head.before,
+                             .after = of_head.after,
+                             .y = view});
 }
 
 /// With keys and values in the basis, valid until the next call.
@@ -29,7 +25,7 @@ KvCache::Entries KvCache::in_basis(const Entries& entries) {
   if (config_.basis == nullptr) return entries;
   const auto mapped = [&](const Basis::Map& map, View<const float, 3> rows,
                           std::vector<float>& to) -> View<const float, 3> {
-    if (map.maps.extent(0) == 0) return rows;
+    if (map.empty()) return rows;
     to.resize(static_cast<std::size_t>(rows.size()));
     kernels::head_maps(exec_, {.x = rows,
                                .maps = map.maps,

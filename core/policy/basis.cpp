@@ -39,17 +39,28 @@ void Basis::check(const Operand& operand, const char* name) const {
   for (std::size_t head = 0; head < num_heads; ++head) {
     const float* in = operand.in.data() + head * dim * dim;
     const float* out = operand.out.data() + head * dim * dim;
+    std::vector<float> product(dim);
     for (std::size_t i = 0; i < dim; ++i) {
-      for (std::size_t j = 0; j < dim; ++j) {
-        double sum = i == j ? -1.0 : 0.0;
-        for (std::size_t k = 0; k < dim; ++k) {
-          sum += static_cast<double>(in[i * dim + k]) * static_cast<double>(out[k * dim + j]);
-        }
-        require(std::abs(sum) < 1e-3, "basis", name, " of head ", head,
-                ": 'in' and 'out' do not undo each other");
+      std::ranges::fill(product, 0.0f);
+      product[i] = -1.0f;
+      for (std::size_t k = 0; k < dim; ++k) {
+        for (std::size_t j = 0; j < dim; ++j) product[j] += in[i * dim + k] * out[k * dim + j];
       }
+      require(std::ranges::all_of(product, [](float x) { return std::abs(x) < 1e-3f; }), "basis",
+              name, " of head ", head, ": 'in' and 'out' do not undo each other");
     }
   }
+}
+
+Basis::Map Basis::Map::of_head(HeadId kv_head) const {
+  if (empty()) return *this;
+  const auto head = static_cast<std::int64_t>(index(kv_head));
+  const std::int64_t dim = maps.extent(1);
+  const auto row_of = [&](const Means& means) -> Means {
+    if (means.extent(0) == 0) return means;
+    return {means.row(head), {1, dim}};
+  };
+  return {{maps.row(head), {1, dim, dim}}, row_of(before), row_of(after)};
 }
 
 Basis::Maps Basis::maps_of(const std::vector<float>& matrices, LayerId layer) const {

@@ -51,12 +51,16 @@ class Basis {
 
   using Maps = View<const float, 3>;   // [Hkv, D, D], of one layer
   using Means = View<const float, 2>;  // [Hkv, D], or no rows
+  /// What kernels::head_maps takes.
   struct Map {
     Maps maps;
     Means before;
     Means after;
+
+    /// Coordinates stay as they are.
+    [[nodiscard]] bool empty() const { return maps.extent(0) == 0; }
+    [[nodiscard]] Map of_head(HeadId kv_head) const;
   };
-  /// For kernels::head_maps. No maps: coordinates stay as they are.
   [[nodiscard]] Map of_keys(LayerId layer) const { return forward(keys_, layer); }
   [[nodiscard]] Map of_values(LayerId layer) const { return forward(values_, layer); }
   [[nodiscard]] Map of_queries(LayerId layer) const;

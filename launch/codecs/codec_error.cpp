@@ -70,19 +70,15 @@ class RelativeError {
 /// Rows [n, D] of the head in other coordinates.
 std::vector<float> mapped(Exec& exec, const HeadSample& head, const Basis::Map& map,
                           std::vector<float> rows) {
-  if (map.maps.extent(0) == 0) return rows;
-  const auto h = static_cast<std::int64_t>(index(head.kv_head));
-  const std::int64_t dim = head.head_dim;
-  const auto of_head = [&](const Basis::Means& means) -> Basis::Means {
-    if (means.extent(0) == 0) return means;
-    return {means.row(h), {1, dim}};
-  };
-  const std::array<std::int64_t, 3> shape{static_cast<std::int64_t>(rows.size()) / dim, 1, dim};
-  kernels::head_maps(exec, {.x = {rows.data(), shape},
-                            .maps = {map.maps.row(h), {1, dim, dim}},
-                            .before = of_head(map.before),
-                            .after = of_head(map.after),
-                            .y = {rows.data(), shape}});
+  if (map.empty()) return rows;
+  const Basis::Map of_head = map.of_head(head.kv_head);
+  const View<float, 3> view{
+      rows.data(), {static_cast<std::int64_t>(rows.size()) / head.head_dim, 1, head.head_dim}};
+  kernels::head_maps(exec, {.x = view,
+                            .maps = of_head.maps,
+                            .before = of_head.before,
+                            .after = of_head.after,
+                            .y = view});
   return rows;
 }
 
