@@ -11,15 +11,20 @@
 namespace pikv::scheduling {
 namespace {
 
+/// All but the best `count` slots of a head.
+std::vector<std::int32_t> all_but(std::int64_t count, const HeadScores& head,
+                                  const Protection& protection, Position next) {
+  const std::size_t n = head.positions.size();
+  return worst(head, protection, next, n - std::min(n, static_cast<std::size_t>(count)));
+}
+
 class Top final : public Selector {
  public:
   void select(const SequenceScores& scores, const Protection& protection,
               std::span<const std::int64_t> counts,
               std::span<std::vector<std::int32_t>> evict) const override {
     for (std::size_t i = 0; i < counts.size(); ++i) {
-      const std::size_t n = scores.heads[i].positions.size();
-      evict[i] = worst(scores.heads[i], protection, scores.next_position,
-                       n - std::min(n, static_cast<std::size_t>(counts[i])));
+      evict[i] = all_but(counts[i], scores.heads[i], protection, scores.next_position);
     }
   }
 };
@@ -115,15 +120,17 @@ class ByLayer final : public Selector {
     const std::size_t layer = std::min(static_cast<std::size_t>(layers_), num_layers) - 1;
     const auto worths = worths_in(std::span(scores.heads).subspan(layer * num_heads, num_heads));
     for (std::size_t i = 0; i < counts.size(); ++i) {
-      HeadScores head = scores.heads[i];
-      for (std::size_t slot = 0; i / num_heads > layer && slot < head.positions.size(); ++slot) {
-        const auto found = worths.find(head.positions[slot]);
-        head.scores[slot] =
-            found != worths.end() ? found->second : -std::numeric_limits<float>::infinity();
+      if (i / num_heads <= layer) {
+        evict[i] = all_but(counts[i], scores.heads[i], protection, scores.next_position);
+        continue;
       }
-      const std::size_t n = head.positions.size();
-      evict[i] = worst(head, protection, scores.next_position,
-                       n - std::min(n, static_cast<std::size_t>(counts[i])));
+      HeadScores head{.positions = scores.heads[i].positions, .scores = {}};
+      for (const Position position : head.positions) {
+        const auto found = worths.find(position);
+        head.scores.push_back(found != worths.end() ? found->second
+                                                    : -std::numeric_limits<float>::infinity());
+      }
+      evict[i] = all_but(counts[i], head, protection, scores.next_position);
     }
   }
 
