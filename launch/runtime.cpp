@@ -152,10 +152,7 @@ void Runtime::load(const RuntimeOptions& options) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
   needs.query_rows = std::max(needs.query_rows, options.observed_queries);
-  basis_ = codec_->make_basis({.num_layers = config_->num_layers,
-                               .num_kv_heads = config_->num_kv_heads,
-                               .head_dim = config_->head_dim,
-                               .fingerprint = fingerprint(*config_, *weights_)});
+  basis_ = codec_->make_basis(cached_model(*config_, *weights_));
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,

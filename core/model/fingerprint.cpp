@@ -53,4 +53,11 @@ std::string fingerprint(const ModelConfig& config, const ModelWeights& weights) 
   return fmt::format("{:016x}", hash.value());
 }
 
+CachedModel cached_model(const ModelConfig& config, const ModelWeights& weights) {
+  return {.num_layers = config.num_layers,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .fingerprint = fingerprint(config, weights)};
+}
+
 }  // namespace pikv

@@ -8,6 +8,7 @@
 
 #include "core/model/model_config.hpp"
 #include "core/model/weights.hpp"
+#include "core/policy/basis.hpp"
 
 namespace pikv {
 
@@ -15,5 +16,8 @@ namespace pikv {
 /// the matrices that its keys and values come from. Equal for equal checkpoints, however they are
 /// divided into files.
 [[nodiscard]] std::string fingerprint(const ModelConfig& config, const ModelWeights& weights);
+
+/// What a basis is made for.
+[[nodiscard]] CachedModel cached_model(const ModelConfig& config, const ModelWeights& weights);
 
 }  // namespace pikv

@@ -5,10 +5,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <cmath>
 
 #include "compression/basis_file.hpp"
 #include "compression/fit_basis.hpp"
+#include "core/model/fingerprint.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/read_heads.hpp"

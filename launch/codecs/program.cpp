@@ -13,6 +13,7 @@
 #include <random>
 
 #include "compression/compose.hpp"
+#include "core/model/fingerprint.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/codec_error.hpp"
 #include "launch/codecs/read_heads.hpp"
@@ -44,8 +45,8 @@ class Codecs final : public Program {
   void add_options(CLI::App& app) override {
     app.add_option("--model", options_.model, "Model directory in hub layout")->required();
     app.add_option("--text-file", text_file_, "UTF-8 text that the model reads")->required();
-    app.add_option("--codec", codecs_,
-                   "Codecs to measure, a list; KEYS/VALUES for one of each [all, by defaults]");
+    app.add_option("--codec", codecs_, "Codecs to measure, a list; KEYS/VALUES for one of each")
+        ->capture_default_str();
     app.add_option("--length", length_, "Tokens of the text")
         ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
@@ -64,8 +65,7 @@ class Codecs final : public Program {
       require(comm.size() == 1, "codecs", "runs on one rank, not on ", comm.size());
       num_queries_ = std::min(num_queries_, length_);
     });
-    const std::vector<std::string> specs =
-        codecs_.empty() ? default_specs() : split_policies(codecs_);
+    const std::vector<std::string> specs = split_policies(codecs_);
     std::vector<std::unique_ptr<const Codec>> codecs;
     for (const std::string& spec : specs) codecs.push_back(compression::make_codec(spec));
 
@@ -89,10 +89,6 @@ class Codecs final : public Program {
   }
 
  private:
-  static std::vector<std::string> default_specs() {
-    return {"none:dtype=bf16", "fp8", "int8", "int4", "hadamard+int4:axis=token", "int2"};
-  }
-
   /// As many slots of independent normal numbers.
   [[nodiscard]] HeadSample normal_head(const ModelConfig& model) const {
     std::mt19937_64 engine(seed_);
@@ -168,7 +164,7 @@ class Codecs final : public Program {
 
   RuntimeOptions options_;
   std::string text_file_;
-  std::string codecs_;
+  std::string codecs_ = "none:dtype=bf16,fp8,int8,int4,hadamard+int4:axis=token,int2";
   std::int64_t length_ = 1024;
   std::int64_t num_queries_ = 64;
   std::uint64_t seed_ = 0;

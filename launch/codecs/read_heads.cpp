@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "core/io/tokenizer/tokenizer.hpp"
-#include "core/model/fingerprint.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/text_file.hpp"
 
@@ -95,13 +94,6 @@ void read_heads(Runtime& runtime, const std::filesystem::path& model,
     (void)engine.run(requests);
   }
   engine.observe_contexts(nullptr);
-}
-
-CachedModel cached_model(const ModelConfig& config, const ModelWeights& weights) {
-  return {.num_layers = config.num_layers,
-          .num_kv_heads = config.num_kv_heads,
-          .head_dim = config.head_dim,
-          .fingerprint = fingerprint(config, weights)};
 }
 
 }  // namespace pikv::launch

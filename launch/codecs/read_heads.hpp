@@ -26,6 +26,4 @@ void read_heads(Runtime& runtime, const std::filesystem::path& model,
                 const std::filesystem::path& text_file, const HeadReading& reading,
                 const std::function<void(const std::vector<HeadSample>&)>& take);
 
-[[nodiscard]] CachedModel cached_model(const ModelConfig& config, const ModelWeights& weights);
-
 }  // namespace pikv::launch
