@@ -11,21 +11,35 @@
 namespace pikv::compression {
 namespace {
 
+RowForms only_form(const Codec& codec, const PageLayout& open_layout) {
+  const std::vector<RowForms> forms = codec.forms(open_layout);
+  require(forms.size() == 1, "codec",
+          "one that has several forms of pages is for keys and values together, and comes last");
+  return forms.front();
+}
+
 /// First other coordinates, then another form of these.
 class ChainCodec final : public Codec {
  public:
   ChainCodec(std::unique_ptr<const Codec> coordinates, std::unique_ptr<const Codec> form)
       : coordinates_(std::move(coordinates)), form_(std::move(form)) {}
 
-  [[nodiscard]] ElementForm key_form(const PageLayout& open_layout) const override {
-    return form_->key_form(open_layout).with_channels(coordinates_->key_form(open_layout).channels);
+  [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
+    const RowForms coordinates = only_form(*coordinates_, open_layout);
+    std::vector<RowForms> forms = form_->forms(open_layout);
+    for (RowForms& form : forms) {
+      form.keys = form.keys.with_channels(coordinates.keys.channels);
+      form.values = form.values.with_channels(coordinates.values.channels);
+    }
+    return forms;
   }
-  [[nodiscard]] ElementForm value_form(const PageLayout& open_layout) const override {
-    return form_->value_form(open_layout)
-        .with_channels(coordinates_->value_form(open_layout).channels);
+  [[nodiscard]] std::size_t form_of(LayerId layer, HeadId kv_head) const override {
+    return form_->form_of(layer, kv_head);
   }
+  [[nodiscard]] std::vector<double> tiers() const override { return form_->tiers(); }
   [[nodiscard]] bool has_basis() const override { return true; }
   [[nodiscard]] std::unique_ptr<const Basis> make_basis(const CachedModel& model) const override {
+    (void)form_->make_basis(model);  // it makes none, but may be for another model
     return coordinates_->make_basis(model);
   }
 
@@ -39,11 +53,8 @@ class SplitCodec final : public Codec {
   SplitCodec(std::unique_ptr<const Codec> keys, std::unique_ptr<const Codec> values)
       : keys_(std::move(keys)), values_(std::move(values)) {}
 
-  [[nodiscard]] ElementForm key_form(const PageLayout& open_layout) const override {
-    return keys_->key_form(open_layout);
-  }
-  [[nodiscard]] ElementForm value_form(const PageLayout& open_layout) const override {
-    return values_->value_form(open_layout);
+  [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
+    return {{only_form(*keys_, open_layout).keys, only_form(*values_, open_layout).values}};
   }
   [[nodiscard]] bool has_basis() const override {
     return keys_->has_basis() || values_->has_basis();

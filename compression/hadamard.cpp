@@ -25,7 +25,7 @@ std::vector<float> hadamard(std::size_t dim) {
   return matrix;
 }
 
-class Hadamard final : public Codec {
+class Hadamard final : public UniformCodec {
  public:
   explicit Hadamard(PolicyOptions options) { options.finish(); }
 

@@ -13,11 +13,12 @@
 
 #include "compression/basis_file.hpp"
 #include "compression/makers.hpp"
+#include "compression/same_model.hpp"
 
 namespace pikv::compression {
 namespace {
 
-class LowRank final : public Codec {
+class LowRank final : public UniformCodec {
  public:
   LowRank(std::string_view name, bool centred, PolicyOptions options) : name_(name) {
     constexpr std::array<std::string_view, 3> kTypes = {"f32", "bf16", "f16"};
@@ -45,14 +46,7 @@ class LowRank final : public Codec {
   }
   [[nodiscard]] bool has_basis() const override { return true; }
   [[nodiscard]] std::unique_ptr<const Basis> make_basis(const CachedModel& model) const override {
-    const CachedModel& fitted = file_.model;
-    if (fitted.num_layers != model.num_layers || fitted.num_kv_heads != model.num_kv_heads ||
-        fitted.head_dim != model.head_dim || fitted.fingerprint != model.fingerprint) {
-      throw BadFile(concat(path_, ": was fitted to model ", fitted.fingerprint, " of ",
-                           fitted.num_layers, " x ", fitted.num_kv_heads, " heads of ",
-                           fitted.head_dim, ", this is ", model.fingerprint, " of ",
-                           model.num_layers, " x ", model.num_kv_heads, " of ", model.head_dim));
-    }
+    require_same_model(path_, file_.model, model);
     return std::make_unique<Basis>(model, file_.keys, file_.values);
   }
 

@@ -16,8 +16,10 @@ std::unique_ptr<const Codec> make_fp8(PolicyOptions options);
 std::unique_ptr<const Codec> make_int8(PolicyOptions options);
 std::unique_ptr<const Codec> make_int4(PolicyOptions options);
 std::unique_ptr<const Codec> make_int2(PolicyOptions options);
+std::unique_ptr<const Codec> make_pyramid(PolicyOptions options);
 std::unique_ptr<const Codec> make_hadamard(PolicyOptions options);
 std::unique_ptr<const Codec> make_lora(PolicyOptions options);
 std::unique_ptr<const Codec> make_lora_plus_plus(PolicyOptions options);
+std::unique_ptr<const Codec> make_auto(PolicyOptions options);
 
 }  // namespace pikv::compression

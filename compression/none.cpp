@@ -9,7 +9,7 @@
 namespace pikv::compression {
 namespace {
 
-class None final : public Codec {
+class None final : public UniformCodec {
  public:
   explicit None(DType dtype) : dtype_(dtype) {}
 

@@ -12,7 +12,7 @@
 namespace pikv::compression {
 namespace {
 
-class Quantized final : public Codec {
+class Quantized final : public UniformCodec {
  public:
   Quantized(Element element, PolicyOptions options) : element_(element) {
     constexpr std::array<std::string_view, 3> kAxes = {"kivi", "channel", "token"};

@@ -18,12 +18,17 @@ constexpr std::array kCodecs = {
     PolicyRow<Codec>{"int4", "4-bit integers: keys along channels, values along tokens (axis=...)",
                      "KIVI, 2402.02750", make_int4},
     PolicyRow<Codec>{"int2", "2-bit integers", "KIVI, 2402.02750", make_int2},
+    PolicyRow<Codec>{"pyramid",
+                     "tiers of 16, 8, 4 and 2 bits by score (full=, int8=, int4=, int2=)",
+                     "MiKV, 2402.18096; ZipCache, 2405.14256", make_pyramid},
     PolicyRow<Codec>{"hadamard", "turned so that large channels spread; a form follows (+int4)",
                      "QuaRot, 2404.00456", make_hadamard},
     PolicyRow<Codec>{"lora", "the first coordinates in a fitted basis (file=, rank= or energy=)",
                      "principal components; Palu, 2407.21118", make_lora},
     PolicyRow<Codec>{"lora_plus_plus", "the same, less the mean of the rows",
                      "principal components of centred rows", make_lora_plus_plus},
+    PolicyRow<Codec>{"auto", "for each head what a table of measurements names (file=)",
+                     "pikv codecs --output", make_auto},
 };
 
 }  // namespace

@@ -14,16 +14,11 @@ void attention(Exec& exec, const AttentionArgs& args) {
   require(args.o.extents == args.q.extents && args.lse.extent(0) == num_rows &&
               args.lse.extent(1) == num_heads && args.positions.extent(0) == num_rows,
           "attention", "q, positions, o and lse do not fit together");
-  require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim &&
-              args.sealed_layout.num_slots == args.open_layout.num_slots &&
-              args.open_layout.dtype() == DType::kF32,
-          "attention", "the page layouts do not fit head_dim = ", head_dim);
+  require_pages_fit("attention", args.sealed_layouts, args.open_layout, head_dim);
   require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
           " is not positive");
   if (args.adds_to_columns) {
-    require(
-        !args.open_layout.columns.empty() && args.sealed_layout.columns == args.open_layout.columns,
-        "attention", "the pages have no columns to add to");
+    require(!args.open_layout.columns.empty(), "attention", "the pages have no columns to add to");
     require(args.column_decay >= 0 && args.column_decay < 1, "attention",
             "column_decay = ", args.column_decay, " is outside [0, 1)");
     if (exec.device() == Device::kCuda) throw NotBuilt("attention: adding to columns on a GPU");
@@ -34,7 +29,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
     require(segment.scores == nullptr || segment.row_end - segment.row_begin == 1, "attention",
             "scores are stored for single rows, not for ", segment.row_end - segment.row_begin);
   }
-  require_plain_on_cuda(exec, "attention", args.sealed_layout);
+  require_plain_on_cuda(exec, "attention", args.sealed_layouts);
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention, cuda::attention);
 }

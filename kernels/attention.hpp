@@ -31,11 +31,17 @@
 namespace pikv::kernels {
 
 /// The pages of one stream, slots in any order. The open page, if there is one, is float32; the
-/// others are sealed, in the type of `sealed_layout`.
+/// others are sealed, each in one of the `sealed_layouts`.
 struct StreamView {
-  std::byte* const* sealed_pages = nullptr;  // [num_sealed_pages]
+  std::byte* const* sealed_pages = nullptr;    // [num_sealed_pages]
+  const std::uint8_t* sealed_forms = nullptr;  // [num_sealed_pages], which layout; null: the first
   std::int32_t num_sealed_pages = 0;
   std::byte* open_page = nullptr;  // or null
+
+  /// Which of the layouts a sealed page has.
+  [[nodiscard]] std::int64_t form_of(std::int64_t page) const {
+    return sealed_forms != nullptr ? sealed_forms[page] : 0;
+  }
 };
 
 /// Rows [row_begin, row_end) of q belong to one sequence, in ascending order of position. KV head h
@@ -57,9 +63,9 @@ struct AttentionArgs {
   View<const std::int32_t, 1> positions;     // [T]
   View<const AttentionSegment, 1> segments;  // cover [0, T) without overlap
   View<const StreamView, 1> streams;
-  std::int32_t num_kv_heads;  // Hkv, divides H
-  PageLayout sealed_layout;
-  PageLayout open_layout;  // as sealed_layout, in float32
+  std::int32_t num_kv_heads;                 // Hkv, divides H
+  View<const PageLayout, 1> sealed_layouts;  // on the host
+  PageLayout open_layout;                    // as these, in float32
   float scale;
   std::optional<std::int32_t> window;  // > 0
   View<float, 3> o;                    // [T, H, D]

@@ -14,11 +14,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
   require(args.lse.extent(0) == num_rows && args.lse.extent(1) == num_heads &&
               args.positions.extent(0) == num_rows,
           "attention_columns", "q, positions and lse do not fit together");
-  require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim &&
-              args.sealed_layout.num_slots == args.open_layout.num_slots &&
-              args.sealed_layout.columns == args.open_layout.columns &&
-              args.open_layout.dtype() == DType::kF32,
-          "attention_columns", "the page layouts do not fit head_dim = ", head_dim);
+  require_pages_fit("attention_columns", args.sealed_layouts, args.open_layout, head_dim);
   require(!args.open_layout.columns.empty(), "attention_columns", "the pages have no columns");
   const AttentionColumns& columns = args.open_layout.columns;
   require(
@@ -27,7 +23,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
       "attention_columns", "sums of decayed attention without the decayed attention");
   require(args.decay >= 0 && args.decay < 1, "attention_columns", "decay = ", args.decay,
           " is outside [0, 1)");
-  require_plain_on_cuda(exec, "attention_columns", args.sealed_layout);
+  require_plain_on_cuda(exec, "attention_columns", args.sealed_layouts);
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention_columns, cuda::attention_columns);
 }

@@ -23,7 +23,7 @@ struct AttentionColumnsArgs {
   View<const AttentionSegment, 1> segments;  // as attention had them
   View<const StreamView, 1> streams;         // their columns are changed
   std::int32_t num_kv_heads;
-  PageLayout sealed_layout;
+  View<const PageLayout, 1> sealed_layouts;  // on the host
   PageLayout open_layout;
   float scale;
   std::optional<std::int32_t> window;

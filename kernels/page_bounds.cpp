@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "kernels/common/backend_choice.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
@@ -28,10 +29,8 @@ void page_bounds(Exec& exec, const PageBoundsArgs& args) {
   const auto [num_rows, num_heads, head_dim] = args.q.extents;
   require(args.num_kv_heads > 0 && num_heads % args.num_kv_heads == 0, "page_bounds",
           "num_heads = ", num_heads, " is not a multiple of num_kv_heads = ", args.num_kv_heads);
-  require(args.sealed_layout.key_bounds && args.open_layout.key_bounds, "page_bounds",
-          "the page layouts have no bounds");
-  require(args.sealed_layout.head_dim == head_dim && args.open_layout.head_dim == head_dim,
-          "page_bounds", "the page layouts do not fit head_dim = ", head_dim);
+  require(args.open_layout.key_bounds, "page_bounds", "the page layouts have no bounds");
+  require_pages_fit("page_bounds", args.sealed_layouts, args.open_layout, head_dim);
   require(args.positions.extent(0) == num_rows, "page_bounds", args.positions.extent(0),
           " positions for ", num_rows, " rows");
   require(!args.window || *args.window > 0, "page_bounds", "window = ", args.window.value_or(0),

@@ -43,8 +43,8 @@ struct PageBoundsArgs {
   View<const std::int32_t, 1> positions;     // [T]
   View<const AttentionSegment, 1> segments;  // of one row each
   View<const StreamView, 1> streams;
-  std::int32_t num_kv_heads;  // Hkv, divides H
-  PageLayout sealed_layout;   // both with key_bounds
+  std::int32_t num_kv_heads;                 // Hkv, divides H
+  View<const PageLayout, 1> sealed_layouts;  // all with key_bounds
   PageLayout open_layout;
   std::optional<std::int32_t> window;
   GroupReduce reduce = GroupReduce::kMax;

@@ -6,6 +6,7 @@
 // never takes a page more than its slots need, and evicting one slot a step costs next to nothing.
 #include <algorithm>
 #include <numeric>
+#include <unordered_map>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_access.hpp"
@@ -75,31 +76,25 @@ std::vector<std::int32_t> KvCache::places_of(const Stream& stream,
 }
 
 kernels::SlotRef KvCache::slot_at(const Stream& stream, std::int32_t place) const {
-  const auto page = static_cast<std::size_t>(place / config_.page_slots);
+  const std::size_t page = page_of(place);
   return {page < stream.sealed_pages.size() ? stream.sealed_pages[page] : stream.open_page,
           place % config_.page_slots};
 }
 
 void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
-  // Open pages may be laid out otherwise than sealed ones.
-  const auto end_of_sealed =
-      static_cast<std::int32_t>(stream.sealed_pages.size()) * config_.page_slots;
-  std::vector<kernels::SlotRef> sealed, open;
+  // Pages of a stream may be laid out in several ways.
+  std::unordered_map<const PageLayout*, std::vector<kernels::SlotRef>> by_layout;
   for (const std::int32_t place : places) {
-    (place < end_of_sealed ? sealed : open).push_back(slot_at(stream, place));
+    by_layout[&layout_at(stream, place)].push_back(slot_at(stream, place));
   }
-  kernels::hide_slots(exec_,
-                      {.layout = sealed_layout_, .slots = view_of<const kernels::SlotRef>(sealed)});
-  kernels::hide_slots(exec_,
-                      {.layout = open_layout_, .slots = view_of<const kernels::SlotRef>(open)});
-  if (!open_layout_.key_bounds) return;
-  const auto pages_of = [](const std::vector<kernels::SlotRef>& slots) {
+  for (auto& [layout, slots] : by_layout) {
+    kernels::hide_slots(exec_,
+                        {.layout = *layout, .slots = view_of<const kernels::SlotRef>(slots)});
+    if (!layout->key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::SlotRef& slot : slots) pages.push_back(slot.page);
-    return pages;
-  };
-  summarize(sealed_layout_, pages_of(sealed));
-  summarize(open_layout_, pages_of(open));
+    summarize(*layout, std::move(pages));
+  }
 }
 
 /// What the slots kept account of stays known of the stream.
@@ -107,11 +102,9 @@ void KvCache::add_evicted_columns(Stream& stream, std::span<const std::int32_t> 
   const std::int32_t num_columns = open_layout_.columns.count();
   if (num_columns == 0) return;
   stream.evicted_columns.resize(static_cast<std::size_t>(num_columns));
-  const auto num_sealed = static_cast<std::int32_t>(stream.sealed_pages.size());
   for (const std::int32_t place : places) {
     const kernels::SlotRef slot = slot_at(stream, place);
-    const PageLayout& layout =
-        place < num_sealed * config_.page_slots ? sealed_layout_ : open_layout_;
+    const PageLayout& layout = layout_at(stream, place);
     const auto* columns = reinterpret_cast<const float*>(slot.page + layout.columns_offset());
     for (std::int32_t c = 0; c < num_columns; ++c) {
       stream.evicted_columns[static_cast<std::size_t>(c)] +=
@@ -150,6 +143,7 @@ void KvCache::move_together(Stream& stream) {
   stream.open_page = stream.open_slots > 0 ? pages.back() : nullptr;
   if (stream.open_page != nullptr) pages.pop_back();
   stream.sealed_pages = std::move(pages);
+  stream.sealed_forms.resize(stream.sealed_pages.size());
   if (stream.open_page == nullptr) return;
   std::vector<std::int32_t> unused(static_cast<std::size_t>(page_slots - stream.open_slots));
   std::iota(unused.begin(), unused.end(), num_kept);
@@ -158,52 +152,70 @@ void KvCache::move_together(Stream& stream) {
 
 /// Pages from the first hole on are decoded beside the pool and their slots appended again.
 void KvCache::rewrite(Stream& stream) {
-  const std::int32_t page_slots = config_.page_slots;
   const std::vector<std::int32_t> holes = std::move(stream.holes);
-  const std::size_t first_page =
-      std::min(static_cast<std::size_t>(holes.front() / page_slots), stream.sealed_pages.size());
-  const auto first_place = static_cast<std::int32_t>(first_page) * page_slots;
-  const std::int32_t end_place =
-      static_cast<std::int32_t>(stream.sealed_pages.size()) * page_slots + stream.open_slots;
+  const std::size_t first_page = std::min(page_of(holes.front()), stream.sealed_pages.size());
+  const auto end_place = static_cast<std::int32_t>(stream.num_places(config_.page_slots));
+  std::vector<std::int32_t> places;
+  auto hole = holes.begin();
+  for (auto place = static_cast<std::int32_t>(first_page) * config_.page_slots; place < end_place;
+       ++place) {
+    if (hole != holes.end() && *hole == place) {
+      ++hole;
+    } else {
+      places.push_back(place);
+    }
+  }
+  // A page gets the form of the one that its last slot comes from, so that the newest slots, which
+  // come last, stay in theirs; those of the open page have none yet and take that of a page before.
+  const std::vector<std::uint8_t>& old = stream.sealed_forms;
+  std::vector<std::uint8_t> forms(old.begin(),
+                                  old.begin() + static_cast<std::ptrdiff_t>(first_page));
+  const auto page_slots = static_cast<std::size_t>(config_.page_slots);
+  for (std::size_t i = page_slots; i <= places.size(); i += page_slots) {
+    forms.push_back(old[std::min(page_of(places[i - 1]), old.size() - 1)]);
+  }
+  // When the pool is full, forms that were there fit.
+  if (!make_room_for_forms(stream, forms)) {
+    forms.resize(std::min(forms.size(), old.size()));
+    std::copy(old.end() - std::ssize(forms), old.end(), forms.begin());
+  }
+  relay(stream, first_page, places, std::span(forms).subspan(first_page));
+}
 
-  std::vector<const std::byte*> sources(
-      stream.sealed_pages.begin() + static_cast<std::ptrdiff_t>(first_page),
-      stream.sealed_pages.end());
+/// Writes the pages of a stream anew from a page on: the slots of these places, and no others, in
+/// this order. `forms`: of the full pages that they make up.
+void KvCache::relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
+                    std::span<const std::uint8_t> forms) {
+  Stream tail;
+  const auto first = static_cast<std::ptrdiff_t>(first_page);
+  tail.sealed_pages.assign(stream.sealed_pages.begin() + first, stream.sealed_pages.end());
+  tail.sealed_forms.assign(stream.sealed_forms.begin() + first, stream.sealed_forms.end());
+  tail.open_page = stream.open_page;
+
   std::vector<DeviceBuffer<std::byte>> decoded;
   std::vector<std::byte*> targets;
-  const auto add_target = [&] {
+  for (std::size_t i = 0; i < tail.sealed_pages.size() + 1; ++i) {
     targets.push_back(decoded.emplace_back(exec_.device(), open_layout_.page_bytes()).data());
-  };
-  for (std::size_t i = 0; i < sources.size(); ++i) add_target();
-  if (!sources.empty()) {
-    unseal(view_of<const std::byte* const>(sources), view_of<std::byte* const>(targets));
   }
-  if (stream.open_page != nullptr) {
-    add_target();
-    copy_bytes(exec_, targets.back(), exec_.device(), stream.open_page, exec_.device(),
+  const std::vector<const std::byte*> sources(tail.sealed_pages.begin(), tail.sealed_pages.end());
+  unseal(sources, tail.sealed_forms, std::span(targets).first(sources.size()));
+  if (tail.open_page != nullptr) {
+    copy_bytes(exec_, targets.back(), exec_.device(), tail.open_page, exec_.device(),
                open_layout_.page_bytes());
   }
-
-  Stream tail;
-  tail.sealed_pages.assign(stream.sealed_pages.begin() + static_cast<std::ptrdiff_t>(first_page),
-                           stream.sealed_pages.end());
-  tail.open_page = stream.open_page;
   release_pages(tail);
   stream.sealed_pages.resize(first_page);
+  stream.sealed_forms.resize(first_page);
   stream.open_page = nullptr;
   stream.open_slots = 0;
   stream.holes.clear();
 
-  auto hole = holes.begin();
-  for (std::int32_t place = first_place; place < end_place; ++place) {
-    if (hole != holes.end() && *hole == place) {
-      ++hole;
-      continue;
-    }
+  const auto first_place = static_cast<std::int32_t>(first_page) * config_.page_slots;
+  for (const std::int32_t place : places) {
     const std::int32_t from = place - first_place;
-    moves_from_.push_back(
-        {targets[static_cast<std::size_t>(from / page_slots)], from % page_slots});
-    moves_to_.push_back(take_slot(stream));
+    moves_from_.push_back({targets[page_of(from)], from % config_.page_slots});
+    const std::size_t page = stream.sealed_pages.size() - first_page;
+    moves_to_.push_back(take_slot(stream, page < forms.size() ? forms[page] : 0));
     // A page at a time, so that one open page is enough.
     if (!full_pages_.empty()) run_pending();
   }

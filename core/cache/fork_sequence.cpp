@@ -13,15 +13,16 @@ namespace pikv {
 
 bool KvCache::make_room_for_copy(const Streams& streams) {
   if (!config_.budget_bytes) return true;
-  std::size_t num_sealed = 0;
+  std::vector<PagePool::Request> requests;
+  for (const PageLayout& layout : sealed_layouts_) requests.push_back({layout.page_bytes(), 0});
   std::size_t num_open = 0;
   for (const Stream& stream : streams) {
-    num_sealed += stream.sealed_pages.size();
+    for (const std::uint8_t form : stream.sealed_forms) ++requests[form].num_pages;
     num_open += stream.open_page != nullptr ? 1 : 0;
   }
   if (!seals_in_place()) ++num_open;  // stays free, see make_room_for()
-  return pool_.reserve(
-      {{open_layout_.page_bytes(), num_open}, {sealed_layout_.page_bytes(), num_sealed}});
+  requests.push_back({open_layout_.page_bytes(), num_open});
+  return pool_.reserve(requests);
 }
 
 std::byte* KvCache::copy_of(const std::byte* page, const PageLayout& layout) {
@@ -36,7 +37,9 @@ AppendResult KvCache::fork_sequence(SequenceId from, SequenceId to) {
   if (!make_room_for_copy(source)) return AppendResult::kPoolFull;
   Streams streams = source;
   for (Stream& stream : streams) {
-    for (std::byte*& page : stream.sealed_pages) page = copy_of(page, sealed_layout_);
+    for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
+      stream.sealed_pages[i] = copy_of(stream.sealed_pages[i], layout_of(stream, i));
+    }
     if (stream.open_page != nullptr) stream.open_page = copy_of(stream.open_page, open_layout_);
   }
   sequences_.emplace(to, std::move(streams));

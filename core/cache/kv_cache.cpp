@@ -18,7 +18,7 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       codec_(codec),
       open_layout_(make_page_layout(config.page_slots, static_cast<std::int32_t>(config.head_dim),
                                     DType::kF32, config.columns, config.key_bounds)),
-      sealed_layout_(codec.sealed_layout(open_layout_)),
+      sealed_layouts_(codec.sealed_layouts(open_layout_)),
       pool_(exec.device(), config.budget_bytes) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
           " is not positive");
@@ -36,6 +36,40 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
     }
   }
   layer_begin_.push_back(begin);
+  mean_page_bytes_ = mean_bytes_of_pages();
+}
+
+std::uint8_t KvCache::form_of(LayerId layer, std::size_t kv_head) const {
+  return static_cast<std::uint8_t>(codec_.form_of(layer, id_from<HeadId>(kv_head)));
+}
+
+const PageLayout& KvCache::layout_of(const Stream& stream, std::size_t page) const {
+  return page < stream.sealed_pages.size() ? sealed_layouts_[stream.sealed_forms[page]]
+                                           : open_layout_;
+}
+
+const PageLayout& KvCache::layout_at(const Stream& stream, std::int32_t place) const {
+  return layout_of(stream, page_of(place));
+}
+
+double KvCache::mean_bytes_of_pages() const {
+  const auto bytes_of_form = [&](std::size_t form) {
+    return static_cast<double>(sealed_layouts_.at(form).page_bytes());
+  };
+  double total = 0;
+  const std::vector<double> tiers = codec_.tiers();
+  require(tiers.empty() || tiers.size() == sealed_layouts_.size(), "kv_cache", tiers.size(),
+          " tiers for ", sealed_layouts_.size(), " forms of pages");
+  for (std::size_t form = 0; form < tiers.size(); ++form)
+    total += tiers[form] * bytes_of_form(form);
+  if (!tiers.empty()) return total;
+  const std::size_t num_layers = local_shards_.size();
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  for (std::size_t i = 0; i < num_layers * num_heads; ++i) {
+    total += bytes_of_form(
+        codec_.form_of(id_from<LayerId>(i / num_heads), id_from<HeadId>(i % num_heads)));
+  }
+  return total / static_cast<double>(num_layers * num_heads);
 }
 
 void KvCache::add_sequence(SequenceId sequence) {
@@ -50,11 +84,15 @@ void KvCache::remove_sequence(SequenceId sequence) {
 }
 
 void KvCache::release_pages(Stream& stream) {
-  for (std::byte* page : stream.sealed_pages) pool_.release(page, sealed_layout_.page_bytes());
+  for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
+    pool_.release(stream.sealed_pages[i], layout_of(stream, i).page_bytes());
+  }
   if (stream.open_page != nullptr) pool_.release(stream.open_page, open_layout_.page_bytes());
   stream.sealed_pages.clear();
+  stream.sealed_forms.clear();
   stream.open_page = nullptr;
   stream.open_slots = 0;
+  stream.untiered_pages = 0;
   stream.holes.clear();
   stream.turned.clear();
 }
@@ -112,28 +150,37 @@ void KvCache::check_entries(const Entries& entries) const {
 bool KvCache::make_room_for(const Entries& entries) {
   if (!config_.budget_bytes) return true;
   // How many slots each stream gains, then how many pages that opens and seals.
-  std::unordered_map<const Stream*, std::int32_t> gains;
+  struct Gain {
+    std::int32_t slots = 0;
+    std::uint8_t form = 0;
+  };
+  std::unordered_map<const Stream*, Gain> gains;
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
     const Streams& streams = streams_of(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
-      ++gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
+      Gain& gain = gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
+      ++gain.slots;
+      gain.form = form_of(entries.layer, head);
     }
   }
   std::size_t opened = 0;
-  std::size_t sealed = 0;
+  std::vector<PagePool::Request> requests;
+  for (const PageLayout& layout : sealed_layouts_) requests.push_back({layout.page_bytes(), 0});
   for (const auto& [stream, gain] : gains) {
     const auto filled = seals_in_place() ? static_cast<std::int32_t>(stream->holes.size()) : 0;
-    const std::int32_t slots = stream->open_slots + std::max(gain - filled, 0);
-    sealed += static_cast<std::size_t>(slots / config_.page_slots);
+    const std::int32_t slots = stream->open_slots + std::max(gain.slots - filled, 0);
+    if (!seals_in_place()) {
+      requests[gain.form].num_pages += static_cast<std::size_t>(slots / config_.page_slots);
+    }
     opened += static_cast<std::size_t>((slots + config_.page_slots - 1) / config_.page_slots) -
               (stream->open_page != nullptr ? 1 : 0);
   }
   // Open pages are released only after their content is sealed, so both count. Where the two
   // differ, one open page more stays free, to rewrite a stream when the pool is full.
   if (!seals_in_place()) ++opened;
-  return pool_.reserve({{open_layout_.page_bytes(), opened},
-                        {sealed_layout_.page_bytes(), seals_in_place() ? 0 : sealed}});
+  requests.push_back({open_layout_.page_bytes(), opened});
+  return pool_.reserve(requests);
 }
 
 AppendResult KvCache::append(const Entries& given) {
@@ -153,13 +200,14 @@ AppendResult KvCache::append(const Entries& given) {
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
       Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot = take_slot(stream);
+      const kernels::SlotRef slot = take_slot(stream, form_of(entries.layer, head));
       writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
                          .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
                          .page = slot.page,
                          .slot = slot.slot,
                          .position = entries.positions[i]});
       stream.last_position = entries.positions[i];
+      if (stream.open_page == nullptr) ++stream.untiered_pages;
     }
   }
   run_pending();
@@ -167,8 +215,8 @@ AppendResult KvCache::append(const Entries& given) {
 }
 
 /// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
-/// that this fills is sealed when the pending work runs.
-kernels::SlotRef KvCache::take_slot(Stream& stream) {
+/// that this fills is sealed, in `form`, when the pending work runs.
+kernels::SlotRef KvCache::take_slot(Stream& stream, std::uint8_t form) {
   if (seals_in_place() && !stream.holes.empty()) {
     const std::int32_t place = stream.holes.back();
     stream.holes.pop_back();
@@ -181,11 +229,12 @@ kernels::SlotRef KvCache::take_slot(Stream& stream) {
   const kernels::SlotRef slot{stream.open_page, stream.open_slots};
   if (++stream.open_slots < config_.page_slots) return slot;
   if (seals_in_place()) {
-    stream.sealed_pages.push_back(stream.open_page);
+    stream.add_sealed(stream.open_page, form);
   } else {
     full_pages_.push_back(stream.open_page);
-    sealed_pages_.push_back(new_page(sealed_layout_));
-    stream.sealed_pages.push_back(sealed_pages_.back());
+    sealed_pages_.push_back(new_page(sealed_layouts_[form]));
+    sealed_forms_.push_back(form);
+    stream.add_sealed(sealed_pages_.back(), form);
   }
   stream.open_page = nullptr;
   stream.open_slots = 0;
@@ -200,9 +249,7 @@ void KvCache::run_pending() {
   kernels::move_slots(exec_, {.layout = open_layout_,
                               .from = view_of<const kernels::SlotRef>(moves_from_),
                               .to = view_of<const kernels::SlotRef>(moves_to_)});
-  if (!full_pages_.empty()) {
-    seal(view_of<const std::byte* const>(full_pages_), view_of<std::byte* const>(sealed_pages_));
-  }
+  if (!full_pages_.empty()) seal(full_pages_, sealed_pages_, sealed_forms_);
   if (open_layout_.key_bounds) summarize_written();
   for (const std::byte* page : full_pages_) {
     pool_.release(const_cast<std::byte*>(page), open_layout_.page_bytes());
@@ -213,28 +260,65 @@ void KvCache::run_pending() {
   opened_.clear();
   full_pages_.clear();
   sealed_pages_.clear();
+  sealed_forms_.clear();
 }
 
-void KvCache::seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed,
-                   bool repack) {
-  try {
-    kernels::convert_pages(exec_, {.from_layout = open_layout_,
-                                   .to_layout = sealed_layout_,
-                                   .from = open,
-                                   .to = sealed,
-                                   .repack = repack});
-  } catch (const kernels::NotPackable& refused) {
-    throw Error(
-        concat("kv_cache: ", refused.is_key ? "keys" : "values",
-               place_of(sealed.data[refused.page_idx]), " are not finite or too large for codec ",
-               name((refused.is_key ? sealed_layout_.keys : sealed_layout_.values).element)));
+namespace {
+
+/// Calls f(form, sources, targets) for every form that some page has.
+template <class From, class To, class F>
+void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<const To> to,
+                   std::span<const std::uint8_t> forms, const F& f) {
+  for (std::size_t form = 0; form < num_forms; ++form) {
+    std::vector<From> sources;
+    std::vector<To> targets;
+    for (std::size_t i = 0; i < forms.size(); ++i) {
+      if (forms[i] != form) continue;
+      sources.push_back(from[i]);
+      targets.push_back(to[i]);
+    }
+    if (!sources.empty()) f(form, sources, targets);
   }
 }
 
-void KvCache::unseal(View<const std::byte* const, 1> sealed, View<std::byte* const, 1> open) const {
-  kernels::convert_pages(
-      exec_,
-      {.from_layout = sealed_layout_, .to_layout = open_layout_, .from = sealed, .to = open});
+}  // namespace
+
+void KvCache::seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
+                   std::span<const std::uint8_t> forms, bool repack) {
+  for_each_form(
+      sealed_layouts_.size(), open, sealed, forms,
+      [&](std::size_t form, auto& sources, auto& targets) {
+        const PageLayout& layout = sealed_layouts_[form];
+        try {
+          kernels::convert_pages(exec_, {.from_layout = open_layout_,
+                                         .to_layout = layout,
+                                         .from = view_of<const std::byte* const>(sources),
+                                         .to = view_of<std::byte* const>(targets),
+                                         .repack = repack});
+        } catch (const kernels::NotPackable& refused) {
+          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
+          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
+                             " are not finite or too large for codec ",
+                             name((refused.is_key ? layout.keys : layout.values).element)));
+        }
+      });
+}
+
+void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
+                     std::span<std::byte* const> open) const {
+  for_each_form(sealed_layouts_.size(), sealed, open, forms,
+                [&](std::size_t form, auto& sources, auto& targets) {
+                  kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
+                                                 .to_layout = open_layout_,
+                                                 .from = view_of<const std::byte* const>(sources),
+                                                 .to = view_of<std::byte* const>(targets)});
+                });
+}
+
+/// One page.
+void KvCache::unseal(const Stream& stream, std::size_t page, std::byte* open) const {
+  const std::byte* sealed = stream.sealed_pages[page];
+  unseal({&sealed, 1}, {&stream.sealed_forms[page], 1}, {&open, 1});
 }
 
 /// " of sequence .., layer .., KV head .." for a sealed page.
@@ -254,7 +338,17 @@ void KvCache::summarize_written() {
   for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
   for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
   summarize(open_layout_, std::move(pages));
-  summarize(sealed_layout_, sealed_pages_);
+  summarize_sealed(sealed_pages_, sealed_forms_);
+}
+
+/// Each page once.
+void KvCache::summarize_sealed(std::span<std::byte* const> pages,
+                               std::span<const std::uint8_t> forms) {
+  for_each_form(
+      sealed_layouts_.size(), pages, pages, forms, [&](std::size_t form, auto& of_form, auto&) {
+        kernels::summarize_pages(
+            exec_, {.layout = sealed_layouts_[form], .pages = view_of<std::byte* const>(of_form)});
+      });
 }
 
 /// A page may be named more than once.
@@ -322,8 +416,8 @@ std::vector<Position> KvCache::positions_of(const Stream& stream) const {
     std::copy_if(first, first + count, std::back_inserter(positions),
                  [](Position p) { return p != kNoPosition; });
   };
-  for (const std::byte* page : stream.sealed_pages) {
-    add(positions_in(sealed_layout_, page), config_.page_slots);
+  for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
+    add(positions_in(layout_of(stream, i), stream.sealed_pages[i]), config_.page_slots);
   }
   if (stream.open_page != nullptr) {
     add(positions_in(open_layout_, stream.open_page), stream.open_slots);
@@ -332,8 +426,9 @@ std::vector<Position> KvCache::positions_of(const Stream& stream) const {
 }
 
 std::size_t KvCache::bytes_of(const Stream& stream) const {
-  return stream.sealed_pages.size() * sealed_layout_.page_bytes() +
-         (stream.open_page != nullptr ? open_layout_.page_bytes() : 0);
+  std::size_t bytes = stream.open_page != nullptr ? open_layout_.page_bytes() : 0;
+  for (const std::uint8_t form : stream.sealed_forms) bytes += sealed_layouts_[form].page_bytes();
+  return bytes;
 }
 
 std::size_t KvCache::page_bytes(SequenceId sequence) const {
@@ -353,6 +448,7 @@ CacheStats KvCache::stats() const {
     stats.table_bytes += streams.capacity() * sizeof(Stream);
     for (const Stream& stream : streams) {
       stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*) +
+                           stream.sealed_forms.capacity() +
                            stream.holes.capacity() * sizeof(std::int32_t) +
                            stream.turned.capacity() * sizeof(TurnedSlot);
       for (const TurnedSlot& slot : stream.turned) {
@@ -391,6 +487,10 @@ void KvCache::check_integrity() const {
   std::size_t bytes = 0;
   for (const auto& [sequence, streams] : sequences_) {
     for (const Stream& stream : streams) {
+      ensure(stream.sealed_forms.size() == stream.sealed_pages.size() &&
+                 std::ranges::all_of(stream.sealed_forms,
+                                     [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),
+             "every sealed page has a form of the codec");
       bytes += bytes_of(stream);
       ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
              "an open page was written to");
@@ -404,10 +504,8 @@ void KvCache::check_integrity() const {
              "holes ascend and make up less than a page");
       for (const std::int32_t place : stream.holes) {
         const kernels::SlotRef slot = slot_at(stream, place);
-        const bool open = slot.page == stream.open_page;
-        ensure(
-            positions_in(open ? open_layout_ : sealed_layout_, slot.page)[slot.slot] == kNoPosition,
-            "a hole has no position");
+        ensure(positions_in(layout_at(stream, place), slot.page)[slot.slot] == kNoPosition,
+               "a hole has no position");
       }
       std::ranges::sort(positions);
       ensure(std::ranges::adjacent_find(positions) == positions.end(),

@@ -115,6 +115,13 @@ class KvCache {
   /// Frees all others.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
 
+  /// Puts slots into tiers, for a codec that has them: full pages hold the slots by their worth,
+  /// the best in the pages of the first form, each form its share; the newest slots stay in the
+  /// open page. worths[i]: of slot i, in the order of positions(). Nothing happens until an eighth
+  /// of the pages, or one, is new since the last time, or where the pool has no room for pages of
+  /// other sizes. Throws InvalidArgument if the codec has no tiers.
+  void tier_slots(const StreamId& stream, std::span<const float> worths);
+
   /// A slot, by its position, and the position that its key is turned to.
   struct Turn {
     Position from;
@@ -145,7 +152,13 @@ class KvCache {
   /// The coordinates of the pages; null: the model's.
   [[nodiscard]] const Basis* basis() const { return config_.basis; }
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
-  [[nodiscard]] const PageLayout& sealed_layout() const { return sealed_layout_; }
+  /// Form by form.
+  [[nodiscard]] View<const PageLayout, 1> sealed_layouts() const {
+    return {sealed_layouts_.data(), {static_cast<std::int64_t>(sealed_layouts_.size())}};
+  }
+  [[nodiscard]] bool has_tiers() const { return !codec_.tiers().empty(); }
+  /// Of a full page, on average over heads and tiers.
+  [[nodiscard]] double mean_page_bytes() const { return mean_page_bytes_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
   [[nodiscard]] std::size_t page_bytes() const { return pool_.bytes_in_use(); }
   /// Those of one sequence; counts its streams.
@@ -165,22 +178,35 @@ class KvCache {
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
   [[nodiscard]] Stream& stream_of(const StreamId& id);
   [[nodiscard]] const Stream& stream_of(const StreamId& id) const;
-  [[nodiscard]] bool seals_in_place() const { return sealed_layout_ == open_layout_; }
+  [[nodiscard]] bool seals_in_place() const {
+    return sealed_layouts_.size() == 1 && sealed_layouts_[0] == open_layout_;
+  }
+  [[nodiscard]] std::uint8_t form_of(LayerId layer, std::size_t kv_head) const;
+  [[nodiscard]] const PageLayout& layout_of(const Stream& stream, std::size_t page) const;
+  [[nodiscard]] const PageLayout& layout_at(const Stream& stream, std::int32_t place) const;
+  [[nodiscard]] double mean_bytes_of_pages() const;
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
+  [[nodiscard]] bool make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms);
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
-  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream);
+  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, std::uint8_t form);
   void run_pending();
-  void seal(View<const std::byte* const, 1> open, View<std::byte* const, 1> sealed,
-            bool repack = false);
-  void unseal(View<const std::byte* const, 1> sealed, View<std::byte* const, 1> open) const;
+  void seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
+            std::span<const std::uint8_t> forms, bool repack = false);
+  void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
+              std::span<std::byte* const> open) const;
+  void unseal(const Stream& stream, std::size_t page, std::byte* open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void summarize(const PageLayout& layout, std::vector<std::byte*> pages);
+  void summarize_sealed(std::span<std::byte* const> pages, std::span<const std::uint8_t> forms);
   void summarize_written();
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
                                                     std::span<const std::int32_t> subscripts) const;
+  [[nodiscard]] std::size_t page_of(std::int32_t place) const {
+    return static_cast<std::size_t>(place / config_.page_slots);
+  }
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
   void hide(const Stream& stream, std::span<const std::int32_t> places);
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
@@ -192,12 +218,15 @@ class KvCache {
   void map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const;
   void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
                          View<const float, 1> inverse_frequencies);
-  void edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit);
+  void edit_sealed(const Stream& stream, std::size_t page,
+                   const std::function<void(std::byte* open)>& edit);
   void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
   void move_together(Stream& stream);
   void rewrite(Stream& stream);
+  void relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
+             std::span<const std::uint8_t> forms);
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
@@ -208,7 +237,8 @@ class KvCache {
   const ShardMap& shard_map_;
   const Codec& codec_;
   PageLayout open_layout_;
-  PageLayout sealed_layout_;
+  std::vector<PageLayout> sealed_layouts_;  // form by form
+  double mean_page_bytes_ = 0;
   PagePool pool_;
 
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
@@ -224,6 +254,7 @@ class KvCache {
   std::vector<std::byte*> opened_;
   std::vector<const std::byte*> full_pages_;
   std::vector<std::byte*> sealed_pages_;
+  std::vector<std::uint8_t> sealed_forms_;
   std::int64_t num_evicted_slots_ = 0;
 };
 

@@ -135,15 +135,15 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
       const std::byte* page = stream.sealed_pages[i];
       if (i + kPagesAhead < num_sealed) {  // pages lie anywhere in memory
         const std::byte* ahead = stream.sealed_pages[i + kPagesAhead];
-        __builtin_prefetch(ahead + sealed_layout_.position_offset());
-        __builtin_prefetch(ahead + sealed_layout_.columns_offset());
+        const PageLayout& layout = layout_of(stream, i + kPagesAhead);
+        __builtin_prefetch(ahead + layout.position_offset());
+        __builtin_prefetch(ahead + layout.columns_offset());
       }
       if (decodes) {
-        std::byte* target = decoded.data();
-        unseal({&page, {1}}, {&target, {1}});
-        read_page(open_layout_, target, page_slots);
+        unseal(stream, i, decoded.data());
+        read_page(open_layout_, decoded.data(), page_slots);
       } else {
-        read_page(sealed_layout_, page, page_slots);
+        read_page(layout_of(stream, i), page, page_slots);
       }
     }
     if (stream.open_page != nullptr) read_page(open_layout_, stream.open_page, stream.open_slots);

@@ -6,7 +6,7 @@
 //
 // Invariants: no two slots have the same position; the open page exists iff a slot was written to
 // it; places below num_places() are slots or holes, and there are fewer holes than a page has
-// places; every turned slot is a slot.
+// places; every turned slot is a slot; every sealed page has a form.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,9 @@ struct TurnedSlot {
 
 struct Stream {
   std::vector<std::byte*> sealed_pages;
+  std::vector<std::uint8_t> sealed_forms;  // of each, which of the codec's
   std::byte* open_page = nullptr;
+  std::int32_t untiered_pages = 0;  // sealed since slots were last put into tiers
   std::int32_t open_slots = 0;      // written places of the open page, holes included
   std::vector<std::int32_t> holes;  // places of evicted slots, counted over all pages, ascending
   Position last_position = -1;      // the newest that a slot ever had
@@ -40,9 +42,14 @@ struct Stream {
   [[nodiscard]] std::int64_t num_slots(std::int32_t page_slots) const {
     return num_places(page_slots) - static_cast<std::int64_t>(holes.size());
   }
+  void add_sealed(std::byte* page, std::uint8_t form) {
+    sealed_pages.push_back(page);
+    sealed_forms.push_back(form);
+  }
   [[nodiscard]] bool empty() const { return sealed_pages.empty() && open_page == nullptr; }
   [[nodiscard]] kernels::StreamView view() const {
     return {.sealed_pages = sealed_pages.data(),
+            .sealed_forms = sealed_forms.data(),
             .num_sealed_pages = static_cast<std::int32_t>(sealed_pages.size()),
             .open_page = open_page};
   }

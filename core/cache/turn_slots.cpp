@@ -3,6 +3,8 @@
 //
 // Slots that get other positions.
 #include <algorithm>
+#include <map>
+#include <unordered_map>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_access.hpp"
@@ -26,52 +28,50 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     }
     copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
   }
-  const auto end_of_sealed =
-      static_cast<std::int32_t>(stream.sealed_pages.size()) * config_.page_slots;
-  std::vector<kernels::KeyTurn> sealed, open;
+  // Keys of plain pages turn where they lie, all of one layout at once, others by way of an open
+  // page.
+  std::unordered_map<const PageLayout*, std::vector<kernels::KeyTurn>> in_place;
+  std::map<std::size_t, std::vector<kernels::KeyTurn>> by_page;
   for (std::size_t i = 0; i < turns.size(); ++i) {
     TurnedSlot& slot = stream.turned[copies[i]];
     slot.position = turns[i].to;
     // The newest entries of the sequence may lie in other shards.
     stream.last_position = std::max(stream.last_position, slot.position);
     const kernels::SlotRef ref = slot_at(stream, places[i]);
-    (places[i] < end_of_sealed ? sealed : open)
-        .push_back({.key = slot.key.data(),
-                    .page = ref.page,
-                    .slot = ref.slot,
-                    .from = slot.appended_at,
-                    .to = slot.position});
+    const kernels::KeyTurn turn{.key = slot.key.data(),
+                                .page = ref.page,
+                                .slot = ref.slot,
+                                .from = slot.appended_at,
+                                .to = slot.position};
+    const PageLayout& layout = layout_at(stream, places[i]);
+    const bool plain = layout.plain() && config_.basis == nullptr;
+    if (plain || ref.page == stream.open_page) {
+      in_place[&layout].push_back(turn);
+    } else {
+      by_page[page_of(places[i])].push_back(turn);
+    }
   }
   const View<const float, 1> frequencies{inverse_frequencies.data(),
                                          {static_cast<std::int64_t>(inverse_frequencies.size())}};
-  turn_in_open_page(id, open, frequencies);
-  const bool in_place = sealed_layout_.plain() && config_.basis == nullptr;
-  if (!in_place) {
-    std::ranges::stable_sort(sealed, std::less<>{}, &kernels::KeyTurn::page);
-    for (auto begin = sealed.begin(); begin != sealed.end();) {
-      std::byte* page = begin->page;
-      const auto end = std::find_if(begin, sealed.end(),
-                                    [&](const kernels::KeyTurn& t) { return t.page != page; });
-      edit_sealed(page, [&](std::byte* open_page) {
-        for (auto turn = begin; turn != end; ++turn) turn->page = open_page;
-        turn_in_open_page(id, {begin, end}, frequencies);
-      });
-      begin = end;
+  for (auto& [layout, of_layout] : in_place) {
+    if (layout == &open_layout_) {
+      turn_in_open_page(id, of_layout, frequencies);
+    } else {
+      kernels::turn_keys(exec_, {.layout = *layout,
+                                 .inverse_frequencies = frequencies,
+                                 .turns = view_of<const kernels::KeyTurn>(of_layout)});
     }
-  } else {
-    kernels::turn_keys(exec_, {.layout = sealed_layout_,
-                               .inverse_frequencies = frequencies,
-                               .turns = view_of<const kernels::KeyTurn>(sealed)});
-  }
-  if (!open_layout_.key_bounds) return;
-  const auto summarize_pages_of = [&](const PageLayout& layout,
-                                      const std::vector<kernels::KeyTurn>& turned) {
+    if (!layout->key_bounds) continue;
     std::vector<std::byte*> pages;
-    for (const kernels::KeyTurn& turn : turned) pages.push_back(turn.page);
-    summarize(layout, std::move(pages));
-  };
-  if (in_place) summarize_pages_of(sealed_layout_, sealed);
-  summarize_pages_of(open_layout_, open);
+    for (const kernels::KeyTurn& turn : of_layout) pages.push_back(turn.page);
+    summarize(*layout, std::move(pages));
+  }
+  for (auto& [page, of_page] : by_page) {
+    edit_sealed(stream, page, [&](std::byte* open_page) {
+      for (kernels::KeyTurn& turn : of_page) turn.page = open_page;
+      turn_in_open_page(id, of_page, frequencies);
+    });
+  }
 }
 
 /// Checks the turns on the way.
@@ -103,8 +103,7 @@ std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
 
 Position KvCache::position_at(const Stream& stream, std::int32_t place) const {
   const kernels::SlotRef ref = slot_at(stream, place);
-  const PageLayout& layout = ref.page == stream.open_page ? open_layout_ : sealed_layout_;
-  return positions_in(layout, ref.page)[ref.slot];
+  return positions_in(layout_at(stream, place), ref.page)[ref.slot];
 }
 
 std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const {
@@ -114,9 +113,8 @@ std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const
   DeviceBuffer<std::byte> decoded(exec_.device());
   if (page != stream.open_page && !seals_in_place()) {
     decoded.resize_discard(open_layout_.page_bytes());
-    std::byte* target = decoded.data();
-    unseal({&page, {1}}, {&target, {1}});
-    page = target;
+    unseal(stream, page_of(place), decoded.data());
+    page = decoded.data();
   }
   std::vector<float> key;
   for (std::int32_t d = 0; d < open_layout_.head_dim; ++d) {

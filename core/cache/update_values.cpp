@@ -23,10 +23,9 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
     const std::byte* page = ref.page;
     if (page != stream.open_page && !seals_in_place()) {
       decoded.resize_discard(open_layout_.page_bytes());
-      std::byte* target = decoded.data();
-      if (in_buffer != page) unseal({&page, {1}}, {&target, {1}});
+      if (in_buffer != page) unseal(stream, page_of(place), decoded.data());
       in_buffer = page;
-      page = target;
+      page = decoded.data();
     }
     const float* row = reinterpret_cast<const float*>(page + open_layout_.key_bytes()) +
                        static_cast<std::ptrdiff_t>(ref.slot) * open_layout_.value_stride();
@@ -58,7 +57,8 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
   while (!seals_in_place() && begin != named.end() && begin->page != stream.open_page) {
     const auto end = std::find_if(
         begin, named.end(), [&](const kernels::ValueUpdate& u) { return u.page != begin->page; });
-    edit_sealed(begin->page, [&](std::byte* open_page) {
+    const std::int32_t place = places[static_cast<std::size_t>(begin - named.begin())];
+    edit_sealed(stream, page_of(place), [&](std::byte* open_page) {
       for (auto update = begin; update != end; ++update) update->page = open_page;
       kernels::update_values(
           exec_, {.layout = open_layout_, .updates = {std::to_address(begin), {end - begin}}});
@@ -73,15 +73,15 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
 
 /// By way of an open page, so that any codec will do. What is not edited stays as it is, unless its
 /// group needs another scale.
-void KvCache::edit_sealed(std::byte* page, const std::function<void(std::byte* open)>& edit) {
+void KvCache::edit_sealed(const Stream& stream, std::size_t page,
+                          const std::function<void(std::byte* open)>& edit) {
   DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
-  const std::byte* sealed = page;
-  std::byte* open = decoded.data();
-  unseal({&sealed, {1}}, {&open, {1}});
-  edit(open);
-  const std::byte* full = open;
-  seal({&full, {1}}, {&page, {1}}, /*repack=*/true);
-  if (open_layout_.key_bounds) summarize(sealed_layout_, {page});
+  unseal(stream, page, decoded.data());
+  edit(decoded.data());
+  const std::byte* full = decoded.data();
+  std::byte* sealed = stream.sealed_pages[page];
+  seal({&full, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1}, /*repack=*/true);
+  if (open_layout_.key_bounds) summarize(layout_of(stream, page), {sealed});
 }
 
 }  // namespace pikv

@@ -60,6 +60,8 @@ void SchedulingPass::switch_to(const Scheduler& scheduler, const KvBudget& budge
   const SchedulerNeeds needs = scheduler.needs();
   require(parts_.recorded.record_enough_for(needs), "scheduler",
           "it needs queries or attention that this run does not record");
+  require(scheduler.evicts() || !parts_.cache.has_tiers(), "scheduler",
+          "the codec puts slots into tiers by their scores, and this scheduler gives none");
   require(scheduler.page_reader() == parts_.scheduler.page_reader(), "scheduler",
           "what decode reads cannot change in a run");
   scheduler_ = &scheduler;
@@ -105,13 +107,13 @@ void SchedulingPass::score_reread(SequenceId copy, const RereadChunk& chunk, Pos
 KvBudget SchedulingPass::budget_of(std::int64_t num_sequences) const {
   KvBudget budget = budget_;
   if (!budget.bytes) return budget;
-  const PageLayout& layout = parts_.cache.sealed_layout();
   const auto num_heads =
       static_cast<std::uint64_t>(std::max<std::int64_t>(num_sequences, 1) *
                                  parts_.model.num_layers * parts_.model.num_kv_heads);
-  const std::uint64_t pages = *budget.bytes * static_cast<std::uint64_t>(parts_.comm.size()) /
-                              (num_heads * layout.page_bytes());
-  budget.slots = std::max<std::int64_t>(1, static_cast<std::int64_t>(pages) * layout.num_slots);
+  const auto bytes = static_cast<double>(*budget.bytes) * parts_.comm.size();
+  const auto pages = static_cast<std::int64_t>(
+      bytes / (static_cast<double>(num_heads) * parts_.cache.mean_page_bytes()));
+  budget.slots = std::max<std::int64_t>(1, pages * parts_.cache.open_layout().num_slots);
   budget.bytes.reset();
   return budget;
 }
@@ -286,9 +288,29 @@ void SchedulingPass::apply(const KvBudget& budget) {
     }
   }
   move();
+  if (parts_.cache.has_tiers()) put_in_tiers();
   Memory& memory = memories_[scores_.sequence];
   scheduler_->adapt(scores_, evict_, memory.feedback);
   if (records_evictions_) memory.evictions.add(scores_, evict_, moves_);
+}
+
+/// The slots that stay, by their scores.
+void SchedulingPass::put_in_tiers() {
+  std::vector<float> worths;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
+      worths.clear();
+      auto evicted = std::ranges::lower_bound(evict_[i], run.begin);
+      for (std::int32_t slot = run.begin; slot < run.end; ++slot) {
+        if (evicted != evict_[i].end() && *evicted == slot) {
+          ++evicted;
+        } else {
+          worths.push_back(scores_.heads[i].scores[static_cast<std::size_t>(slot)]);
+        }
+      }
+      if (!worths.empty()) parts_.cache.tier_slots(run.stream, worths);
+    }
+  }
 }
 
 void SchedulingPass::move() {

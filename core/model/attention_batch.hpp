@@ -31,6 +31,7 @@ struct AttentionBatch {
   std::vector<kernels::StreamView> streams;        // that the segments read
   std::vector<kernels::StreamView> whole_streams;  // before pages were chosen, where that is asked
   std::vector<std::byte*> chosen_pages;            // which the streams of lone rows point to
+  std::vector<std::uint8_t> chosen_forms;          // of these
   std::vector<float> scores;                       // of single rows, where slots keep account
 };
 

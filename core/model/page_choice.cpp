@@ -108,6 +108,8 @@ void PageChoice::rank_pages(std::optional<std::int32_t> window, std::span<Attent
     }
     batch.chosen_pages.clear();
     batch.chosen_pages.reserve(num_pages);  // streams point into it
+    batch.chosen_forms.clear();
+    batch.chosen_forms.reserve(num_pages);
     if (reader_.measures() && !segments.empty()) batch.whole_streams = batch.streams;
     bounds_.resize(num_pages);
     kernels::page_bounds(exec_, {.q = batch.queries.q,
@@ -115,7 +117,7 @@ void PageChoice::rank_pages(std::optional<std::int32_t> window, std::span<Attent
                                  .segments = view_of(std::span(std::as_const(segments))),
                                  .streams = view_of(std::span(std::as_const(batch.streams))),
                                  .num_kv_heads = static_cast<std::int32_t>(num_kv_heads_),
-                                 .sealed_layout = cache_.sealed_layout(),
+                                 .sealed_layouts = cache_.sealed_layouts(),
                                  .open_layout = cache_.open_layout(),
                                  .window = window,
                                  .reduce = reader_.group_reduce(),
@@ -211,26 +213,35 @@ void PageChoice::exchange(const std::vector<int>& holders) {
 void PageChoice::take(const LoneRow& row, std::size_t kv_head, std::vector<Candidate>& chosen) {
   std::ranges::sort(chosen, {}, &Candidate::page);
   std::vector<std::byte*>& pages = row.batch->chosen_pages;
+  std::vector<std::uint8_t>& forms = row.batch->chosen_forms;
+  const auto bytes_read = [](const PageLayout& layout) {
+    return static_cast<std::uint64_t>(layout.page_bytes() - layout.bounds_bytes());
+  };
+  const auto bytes_of = [&](const kernels::StreamView& view) {
+    std::uint64_t bytes = view.open_page != nullptr ? bytes_read(cache_.open_layout()) : 0;
+    for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
+      bytes += bytes_read(cache_.sealed_layouts().data[view.form_of(i)]);
+    }
+    return bytes;
+  };
   auto next = chosen.begin();
   std::int32_t base = 0;
   for (kernels::StreamView& view : head_streams(row, kv_head)) {
     const kernels::StreamView whole = view;
-    view = {.sealed_pages = pages.data() + pages.size()};
+    view = {.sealed_pages = pages.data() + pages.size(),
+            .sealed_forms = forms.data() + forms.size()};
     for (; next != chosen.end() && next->page < base + num_pages_of(whole); ++next) {
       if (next->page == base + whole.num_sealed_pages) {
         view.open_page = whole.open_page;
       } else {
-        pages.push_back(whole.sealed_pages[next->page - base]);
+        const std::int32_t page = next->page - base;
+        pages.push_back(whole.sealed_pages[page]);
+        forms.push_back(static_cast<std::uint8_t>(whole.form_of(page)));
         ++view.num_sealed_pages;
       }
     }
     base += num_pages_of(whole);
-    const auto left_out = [](const PageLayout& layout, std::int32_t num_pages) {
-      return static_cast<std::uint64_t>(num_pages) * (layout.page_bytes() - layout.bounds_bytes());
-    };
-    stats_.bytes_not_read +=
-        left_out(cache_.sealed_layout(), whole.num_sealed_pages - view.num_sealed_pages) +
-        left_out(cache_.open_layout(), whole.open_page == view.open_page ? 0 : 1);
+    stats_.bytes_not_read += bytes_of(whole) - bytes_of(view);
   }
   stats_.num_pages_read += static_cast<std::int64_t>(chosen.size());
 }
@@ -267,7 +278,8 @@ void PageChoice::add_recall(const LoneRow& row, const float* scores) {
               ->whole_streams[static_cast<std::size_t>(segment.first_stream) + h * num_streams + i];
       for (std::int32_t p = 0; p < num_pages_of(stream); ++p, ++page_idx) {
         const bool sealed = p < stream.num_sealed_pages;
-        const PageLayout& layout = sealed ? cache_.sealed_layout() : cache_.open_layout();
+        const PageLayout& layout =
+            sealed ? cache_.sealed_layouts().data[stream.form_of(p)] : cache_.open_layout();
         const auto* positions = reinterpret_cast<const Position*>(
             (sealed ? stream.sealed_pages[p] : stream.open_page) + layout.position_offset());
         kernels::PageBound logit{-std::numeric_limits<float>::infinity(), -1};

@@ -29,6 +29,8 @@ struct CachedModel {
   std::int64_t num_kv_heads = 0;
   std::int64_t head_dim = 0;
   std::string fingerprint{};  // of its weights (core/model/fingerprint.hpp)
+
+  [[nodiscard]] bool operator==(const CachedModel&) const = default;
 };
 
 class Basis {

@@ -1,29 +1,48 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A codec is the form in which full pages are kept. Tokens are appended to an open page in float32;
-// when it is full it is sealed: converted to the codec's form (kernels::convert_pages), in which
+// A codec says in which form full pages are kept. Tokens are appended to an open page in float32;
+// when it is full it is sealed: converted to a form of the codec (kernels::convert_pages), in which
 // attention reads it. So the newest slots of a stream, less than a page of them, are exact.
+//
+// Most codecs have one form. One with several names the form of each head, or tiers: shares of the
+// pages that each form is to have once a scheduler knows what slots are worth.
 //
 // A codec may also have a basis of its own. Then all slots are kept in its coordinates, the newest
 // ones whole, and full pages the first channels of the codec's forms (core/policy/basis.hpp).
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <vector>
 
+#include "core/base/ids.hpp"
 #include "core/policy/basis.hpp"
 #include "kernels/common/page_layout.hpp"
 
 namespace pikv {
 
+/// How the keys and the values of a sealed page are stored.
+struct RowForms {
+  ElementForm keys;
+  ElementForm values;
+};
+
 class Codec {
  public:
   virtual ~Codec() = default;
 
-  /// How the keys of a sealed page are stored, given the open one. Throws InvalidArgument where
-  /// pages of this size cannot be.
-  [[nodiscard]] virtual ElementForm key_form(const PageLayout& open_layout) const = 0;
-  [[nodiscard]] virtual ElementForm value_form(const PageLayout& open_layout) const = 0;
+  /// How sealed pages may be stored, given the open ones: at least one form, at most
+  /// kMaxPageForms. Throws InvalidArgument where pages of this size cannot be.
+  [[nodiscard]] virtual std::vector<RowForms> forms(const PageLayout& open_layout) const = 0;
+  static constexpr std::size_t kMaxPageForms = 256;
+  /// Which of them the pages of a head get as they fill.
+  [[nodiscard]] virtual std::size_t form_of(LayerId /*layer*/, HeadId /*kv_head*/) const {
+    return 0;
+  }
+  /// Of each form the share of full pages that it gets when slots were scored, the best slots the
+  /// first form; they add up to 1. Empty: pages stay in the form that they got.
+  [[nodiscard]] virtual std::vector<double> tiers() const { return {}; }
 
   /// Whether make_basis makes one.
   [[nodiscard]] virtual bool has_basis() const { return false; }
@@ -34,10 +53,28 @@ class Codec {
     return nullptr;
   }
 
-  /// What a sealed page is in memory. When it equals the open layout, pages are sealed as they are.
-  [[nodiscard]] PageLayout sealed_layout(const PageLayout& open_layout) const {
-    return make_page_layout(open_layout.num_slots, open_layout.head_dim, key_form(open_layout),
-                            value_form(open_layout), open_layout.columns, open_layout.key_bounds);
+  /// What sealed pages are in memory, form by form. When there is one and it equals the open
+  /// layout, pages are sealed as they are.
+  [[nodiscard]] std::vector<PageLayout> sealed_layouts(const PageLayout& open_layout) const {
+    std::vector<PageLayout> layouts;
+    for (const RowForms& form : forms(open_layout)) {
+      layouts.push_back(make_page_layout(open_layout.num_slots, open_layout.head_dim, form.keys,
+                                         form.values, open_layout.columns, open_layout.key_bounds));
+    }
+    require(!layouts.empty() && layouts.size() <= kMaxPageForms, "codec", layouts.size(),
+            " forms of pages are not 1 to ", kMaxPageForms);
+    return layouts;
+  }
+};
+
+/// With one form.
+class UniformCodec : public Codec {
+ public:
+  [[nodiscard]] virtual ElementForm key_form(const PageLayout& open_layout) const = 0;
+  [[nodiscard]] virtual ElementForm value_form(const PageLayout& open_layout) const = 0;
+
+  [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const final {
+    return {{key_form(open_layout), value_form(open_layout)}};
   }
 };
 

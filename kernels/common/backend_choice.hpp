@@ -9,6 +9,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/page_layout.hpp"
+#include "kernels/common/view.hpp"
 
 namespace pikv::kernels {
 
@@ -24,6 +25,27 @@ inline void require_plain_on_cuda(const Exec& exec, std::string_view operation,
     throw NotBuilt(concat(operation, ": there is no CUDA kernel for ", layout.key_channels(),
                           " channels of keys in ", name(layout.keys.element), " and ",
                           layout.value_channels(), " of values in ", name(layout.values.element)));
+  }
+}
+
+inline void require_plain_on_cuda(const Exec& exec, std::string_view operation,
+                                  const View<const PageLayout, 1>& layouts) {
+  if (exec.device() == Device::kCuda && layouts.size() > 1) {
+    throw NotBuilt(concat(operation, ": there is no CUDA kernel for pages of several forms"));
+  }
+  require_plain_on_cuda(exec, operation, layouts.data[0]);
+}
+
+/// Sealed pages differ from open ones, which are float32, in the forms of keys and values only.
+inline void require_pages_fit(const char* operation, const View<const PageLayout, 1>& sealed,
+                              const PageLayout& open, std::int64_t head_dim) {
+  require(sealed.size() > 0, operation, "sealed pages have no layout");
+  for (std::int64_t i = 0; i < sealed.size(); ++i) {
+    const PageLayout& layout = sealed.data[i];
+    require(layout.head_dim == head_dim && open.head_dim == head_dim &&
+                layout.num_slots == open.num_slots && layout.columns == open.columns &&
+                layout.key_bounds == open.key_bounds && open.dtype() == DType::kF32,
+            operation, "the page layouts do not fit head_dim = ", head_dim, " or each other");
   }
 }
 

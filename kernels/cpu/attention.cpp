@@ -10,6 +10,7 @@
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 #include "kernels/cpu/stored_scores.hpp"
+#include "kernels/cpu/stream_pages.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -45,6 +46,12 @@ HeadPages pages_of(const AttentionArgs& args, const Task& task) {
           .page_end = num_pages * (task.split + 1) / task.num_splits};
 }
 
+bool any_packed(const AttentionArgs& args) {
+  const PageLayout* layouts = args.sealed_layouts.data;
+  return std::any_of(layouts, layouts + args.sealed_layouts.size(),
+                     [](const PageLayout& layout) { return layout.packed(); });
+}
+
 /// Feeds the readable pages of one task to the tile.
 class PageWalk {
  public:
@@ -74,9 +81,8 @@ class PageWalk {
 
  private:
   void prefetch_positions(const StreamView& stream, std::int64_t i) const {
-    const bool sealed = i < stream.num_sealed_pages;
-    __builtin_prefetch(sealed ? stream.sealed_pages[i] + args_.sealed_layout.position_offset()
-                              : stream.open_page + args_.open_layout.position_offset());
+    const auto [layout, page] = page_of(args_, stream, i);
+    __builtin_prefetch(page + layout.position_offset());
   }
 
   [[nodiscard]] std::int64_t scores_per_page() const {
@@ -86,9 +92,7 @@ class PageWalk {
   /// Pages [begin, end) of a stream whose first page is page `base` of the head.
   void walk(const StreamView& stream, std::int64_t base, std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const bool sealed = i < stream.num_sealed_pages;
-      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
-      const std::byte* page = sealed ? stream.sealed_pages[i] : stream.open_page;
+      const auto [layout, page] = page_of(args_, stream, i);
       const auto* positions =
           reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
       if (i + kPositionsAhead < num_pages_of(stream))
@@ -122,8 +126,7 @@ void run_task(Exec& exec, const AttentionArgs& args, const Task& task, int threa
   const std::int64_t head_dim = args.q.extent(2);
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t rows = task.row_end - task.row_begin;
-  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window,
-                     args.sealed_layout.packed());
+  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window, any_packed(args));
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t g = 0; g < group; ++g) {
       tile.set_query(r * group + g,
@@ -171,7 +174,7 @@ AttentionColumnsArgs columns_args(const AttentionArgs& args) {
           .segments = args.segments,
           .streams = args.streams,
           .num_kv_heads = args.num_kv_heads,
-          .sealed_layout = args.sealed_layout,
+          .sealed_layouts = args.sealed_layouts,
           .open_layout = args.open_layout,
           .scale = args.scale,
           .window = args.window,

@@ -12,6 +12,7 @@
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/score_block.hpp"
 #include "kernels/cpu/stored_scores.hpp"
+#include "kernels/cpu/stream_pages.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -34,18 +35,13 @@ struct Task {
   const float* scores;                // of the first page, where attention stored them
 };
 
-/// A page of a stream and how it is laid out.
-struct Page {
-  const PageLayout& layout;
-  std::byte* data;
-};
-
-Page page_of(const AttentionColumnsArgs& args, const StreamView& stream, std::int64_t i) {
-  if (i < stream.num_sealed_pages) return {args.sealed_layout, stream.sealed_pages[i]};
-  return {args.open_layout, stream.open_page};
+bool any_packed_keys(const AttentionColumnsArgs& args) {
+  const PageLayout* layouts = args.sealed_layouts.data;
+  return std::any_of(layouts, layouts + args.sealed_layouts.size(),
+                     [](const PageLayout& layout) { return layout.keys.packed(); });
 }
 
-void prefetch(const Page& page) {
+void prefetch(const StreamPage& page) {
   __builtin_prefetch(page.data + page.layout.position_offset());
   __builtin_prefetch(page.data + page.layout.columns_offset(), 1);
 }
@@ -62,7 +58,7 @@ class StoredSum {
         scores_(scores) {}
 
   /// Page by page, in the order of the scores.
-  void add(const Page& page) {
+  void add(const StreamPage& page) {
     const float share = 1.0f / static_cast<float>(group_);
     const auto* positions =
         reinterpret_cast<const std::int32_t*>(page.data + page.layout.position_offset());
@@ -166,8 +162,7 @@ class Columns {
         rows_per_block_(std::max<std::int64_t>(1, kBlockRows / group_)) {
     const std::int64_t block = rows_per_block_ * group_;
     const std::int64_t head_dim = args.q.extent(2);
-    const std::int64_t unpacked =
-        args.sealed_layout.keys.packed() ? kMaxPackedLanes * kLanes * head_dim : 0;
+    const std::int64_t unpacked = any_packed_keys(args) ? kMaxPackedLanes * kLanes * head_dim : 0;
     scores_ = exec.scratch(
         thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + head_dim) + unpacked));
     q_ = scores_ + block * kMaxLanes * kLanes;
@@ -335,7 +330,8 @@ void add_stored_scores(Exec& exec, const AttentionColumnsArgs& args, const HeadP
   const AttentionColumns columns = args.open_layout.columns;
   if (columns == AttentionColumns(AttentionColumn::kSum)) {
     constexpr auto kAhead = static_cast<std::size_t>(kPagesAhead);
-    std::vector<Page> all;  // streams may be short: of the pages ahead, many are those of the next
+    std::vector<StreamPage>
+        all;  // streams may be short: of the pages ahead, many are those of the next
     all.reserve(static_cast<std::size_t>(pages.page_end - pages.page_begin));
     for_each_run(streams, pages, [&](const StreamView& stream, std::int64_t i, std::int64_t end) {
       for (; i < end; ++i) all.push_back(page_of(args, stream, i));

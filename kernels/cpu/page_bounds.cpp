@@ -9,6 +9,7 @@
 #include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
+#include "kernels/cpu/stream_pages.hpp"
 
 namespace pikv::kernels::cpu {
 namespace {
@@ -57,9 +58,7 @@ class Scorer {
 
   void run(const Task& task, std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) {
-      const bool sealed = i < task.stream->num_sealed_pages;
-      const PageLayout& layout = sealed ? args_.sealed_layout : args_.open_layout;
-      const std::byte* page = sealed ? task.stream->sealed_pages[i] : task.stream->open_page;
+      const auto [layout, page] = page_of(args_, *task.stream, i);
       task.bounds[i] = {bound(layout, page, task.q),
                         newest(layout, page, args_.positions.data[task.row])};
     }

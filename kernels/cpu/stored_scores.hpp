@@ -9,26 +9,9 @@
 #include <span>
 
 #include "kernels/attention_columns.hpp"
+#include "kernels/cpu/stream_pages.hpp"
 
 namespace pikv::kernels::cpu {
-
-inline std::int64_t num_pages_of(const StreamView& stream) {
-  return stream.num_sealed_pages + (stream.open_page != nullptr ? 1 : 0);
-}
-
-inline std::int64_t num_pages_of(std::span<const StreamView> streams) {
-  std::int64_t num_pages = 0;
-  for (const StreamView& stream : streams) num_pages += num_pages_of(stream);
-  return num_pages;
-}
-
-/// The streams that a KV head of a segment reads.
-inline std::span<const StreamView> streams_of(const View<const StreamView, 1>& streams,
-                                              const AttentionSegment& segment,
-                                              std::int64_t kv_head) {
-  return {streams.data + segment.first_stream + kv_head * segment.num_streams,
-          static_cast<std::size_t>(segment.num_streams)};
-}
 
 /// Where the scores of a KV head begin: after those of the heads before it.
 inline float* scores_of_head(const View<const StreamView, 1>& streams,

@@ -221,12 +221,12 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .group_size = num_heads / args.num_kv_heads,
                       .window = args.window ? *args.window : std::int64_t{2} << 32,
                       .scale = args.scale,
-                      .sealed_shape = page_shape(args.sealed_layout),
+                      .sealed_shape = page_shape(args.sealed_layouts.data[0]),
                       .open_shape = page_shape(args.open_layout)};
   const cudaStream_t stream = stream_of(exec);
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
-        dispatch_dtype(args.sealed_layout.dtype(), [&]<class Sealed>() {
+        dispatch_dtype(args.sealed_layouts.data[0].dtype(), [&]<class Sealed>() {
           attention_kernel<Sealed, kMaxChannels / kWarpThreads>
               <<<num_blocks(args.lse.size(), 1), kBlockThreads, 0, stream>>>(params);
         });

@@ -161,7 +161,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
                 .window = args.window ? *args.window : std::int64_t{2} << 32,
                 .scale = args.scale,
                 .decay = args.decay,
-                .sealed_shape = page_shape(args.sealed_layout),
+                .sealed_shape = page_shape(args.sealed_layouts.data[0]),
                 .open_shape = page_shape(args.open_layout),
                 .place = {}};
   for (int c = 0; c < kNumAttentionColumns; ++c) {
@@ -170,7 +170,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
     params.place[c] = columns.has(column) ? columns.place(column) : -1;
   }
   const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.sealed_layout.dtype(), [&]<class Sealed>() {
+  dispatch_dtype(args.sealed_layouts.data[0].dtype(), [&]<class Sealed>() {
     attention_columns_kernel<Sealed>
         <<<num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, stream>>>(
             params);

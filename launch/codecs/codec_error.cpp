@@ -109,7 +109,7 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
              .segments = {segments.data(), {num_rows}},
              .streams = {&stream, {1}},
              .num_kv_heads = 1,
-             .sealed_layout = pages.layout(),
+             .sealed_layouts = {&pages.layout(), {1}},
              .open_layout = open,
              .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim))),
              .window = {},
@@ -145,7 +145,8 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
   };
   const HeadSample cached = in_basis(exec, head, tested.basis);
   const Pages exact = paged(cached);
-  const Pages sealed(tested.codec.sealed_layout(open), num_pages);
+  const std::vector<PageLayout> layouts = tested.codec.sealed_layouts(open);
+  const Pages sealed(layouts[tested.codec.form_of(head.layer, head.kv_head)], num_pages);
   exact.convert_to(exec, sealed);
   const Pages decoded(open, num_pages);
   sealed.convert_to(exec, decoded);

@@ -158,7 +158,7 @@ void attention(benchmark::State& state) {
                         .segments = {segments.data(), {batch}},
                         .streams = {pages.streams().data() + layer * num_streams, {num_streams}},
                         .num_kv_heads = kKvHeads,
-                        .sealed_layout = sealed,
+                        .sealed_layouts = {&sealed, {1}},
                         .open_layout = pages.open(),
                         .scale = 0.125f,
                         .window = {},

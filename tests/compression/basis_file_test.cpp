@@ -100,8 +100,8 @@ TEST_F(LowRankCodec, StoresWholeVectorsOfCoordinates) {
     SCOPED_TRACE(rest);
     rest_ = rest;
     const auto codec = make("lora_plus_plus", file);
-    EXPECT_EQ(codec->sealed_layout(open).key_channels(), channels);
-    EXPECT_EQ(codec->sealed_layout(open).value_channels(), channels);
+    EXPECT_EQ(codec->sealed_layouts(open)[0].key_channels(), channels);
+    EXPECT_EQ(codec->sealed_layouts(open)[0].value_channels(), channels);
   }
 }
 

@@ -14,16 +14,16 @@ const CachedModel kModel{.num_layers = 1, .num_kv_heads = 2, .head_dim = 64};
 
 TEST(ComposedCodec, KeysAndValuesFollowTheirOwn) {
   const auto codec = make_codec("int8/int2:channels=32");
-  EXPECT_EQ(codec->key_form(kOpen), ElementForm(Element::kInt8, ScaleAxis::kPerChannel, 32));
-  EXPECT_EQ(codec->value_form(kOpen), ElementForm(Element::kInt2, ScaleAxis::kPerSlot, 32));
+  EXPECT_EQ(codec->forms(kOpen)[0].keys, ElementForm(Element::kInt8, ScaleAxis::kPerChannel, 32));
+  EXPECT_EQ(codec->forms(kOpen)[0].values, ElementForm(Element::kInt2, ScaleAxis::kPerSlot, 32));
   EXPECT_FALSE(codec->has_basis());
   EXPECT_EQ(codec->make_basis(kModel), nullptr);
 }
 
 TEST(ComposedCodec, AChainIsTheBasisOfOneAndTheFormOfTheOther) {
   const auto codec = make_codec("hadamard+int4:axis=token");
-  EXPECT_EQ(codec->key_form(kOpen), ElementForm(Element::kInt4, ScaleAxis::kPerSlot, 64));
-  EXPECT_EQ(codec->value_form(kOpen), ElementForm(Element::kInt4, ScaleAxis::kPerSlot, 64));
+  EXPECT_EQ(codec->forms(kOpen)[0].keys, ElementForm(Element::kInt4, ScaleAxis::kPerSlot, 64));
+  EXPECT_EQ(codec->forms(kOpen)[0].values, ElementForm(Element::kInt4, ScaleAxis::kPerSlot, 64));
   ASSERT_TRUE(codec->has_basis());
   const auto basis = codec->make_basis(kModel);
   EXPECT_FALSE(basis->keys().empty());

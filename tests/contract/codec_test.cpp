@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "compression/basis_file.hpp"
+#include "compression/codec_table.hpp"
 #include "compression/compose.hpp"
 #include "compression/tables.hpp"
 #include "kernels/common/device_buffer.hpp"
@@ -98,17 +100,22 @@ class CodecContract : public testing::TestWithParam<std::string> {
     }
   }
 
+  [[nodiscard]] static CachedModel model_of(const PageLayout& open) {
+    return {.num_layers = 1, .num_kv_heads = 2, .head_dim = open.head_dim, .fingerprint = "abc"};
+  }
+
   /// For heads of this size: those that need a fitted basis get one of a file, of which they keep
   /// about half.
   [[nodiscard]] std::unique_ptr<const Codec> codec_for(const PageLayout& open) const {
+    if (GetParam() == "auto") return table_of(open);
     if (!GetParam().starts_with("lora")) return compression::make_codec(GetParam());
     Random random(190);
     compression::BasisFile file;
-    file.model = {.num_layers = 1, .num_kv_heads = 1, .head_dim = open.head_dim};
+    file.model = model_of(open);
     file.keys = testing_support::random_operand(random, file.model);
     file.values = testing_support::random_operand(random, file.model);
     if (!GetParam().starts_with("lora_plus_plus")) file.keys.mean = file.values.mean = {};
-    file.key_energy.assign(static_cast<std::size_t>(open.head_dim), 1.0f);
+    file.key_energy.assign(static_cast<std::size_t>(2 * open.head_dim), 1.0f);
     file.value_energy = file.key_energy;
     const auto path = (folder_.path() / "basis").string();
     file.write(path);
@@ -117,19 +124,41 @@ class CodecContract : public testing::TestWithParam<std::string> {
     return compression::make_codec(spec.insert(std::min(spec.find('+'), spec.size()), options));
   }
 
+  /// Two heads of two codecs each.
+  [[nodiscard]] std::unique_ptr<const Codec> table_of(const PageLayout& open) const {
+    const auto path = folder_.path() / "table";
+    const compression::CodecTable table{.model = model_of(open),
+                                        .keys = {"int8:axis=token", "hadamard+int4:axis=token"},
+                                        .values = {"none:dtype=bf16", "int2"}};
+    table.write(path);
+    return compression::make_codec(concat("auto:file=", path.string()));
+  }
+
   testing_support::TempFolder folder_;
 };
 
 TEST_P(CodecContract, ASealedPageHasTheSlotsAndChannelsOfTheOpenOne) {
   for_each_layout([&](const PageLayout& open) {
     const auto codec = codec_for(open);
-    const PageLayout sealed = codec->sealed_layout(open);
-    EXPECT_EQ(sealed.num_slots, open.num_slots);
-    EXPECT_EQ(sealed.head_dim, open.head_dim);
-    EXPECT_EQ(sealed.keys, codec->key_form(open));
-    EXPECT_EQ(sealed.values, codec->value_form(open));
-    EXPECT_LE(sealed.page_bytes(), open.page_bytes()) << "sealing saves memory or costs none";
-    EXPECT_EQ(sealed.page_bytes() % 64, 0u);
+    const std::vector<RowForms> forms = codec->forms(open);
+    const std::vector<PageLayout> layouts = codec->sealed_layouts(open);
+    ASSERT_EQ(layouts.size(), forms.size());
+    for (std::size_t i = 0; i < forms.size(); ++i) {
+      const PageLayout& sealed = layouts[i];
+      EXPECT_EQ(sealed.num_slots, open.num_slots);
+      EXPECT_EQ(sealed.head_dim, open.head_dim);
+      EXPECT_EQ(sealed.keys, forms[i].keys);
+      EXPECT_EQ(sealed.values, forms[i].values);
+      EXPECT_LE(sealed.page_bytes(), open.page_bytes()) << "sealing saves memory or costs none";
+      EXPECT_EQ(sealed.page_bytes() % 64, 0u);
+    }
+    for (const std::uint32_t kv_head : {0u, 1u}) {
+      EXPECT_LT(codec->form_of(LayerId{0}, HeadId{kv_head}), forms.size());
+    }
+    const std::vector<double> tiers = codec->tiers();
+    if (tiers.empty()) return;
+    EXPECT_EQ(tiers.size(), forms.size());
+    EXPECT_NEAR(std::accumulate(tiers.begin(), tiers.end(), 0.0), 1.0, 1e-9);
   });
 }
 
@@ -137,45 +166,44 @@ TEST_P(CodecContract, PagesComeBackWithinTheBoundWithTheirPositions) {
   Random random(191);
   Exec exec = Exec::cpu(2);
   for_each_layout([&](const PageLayout& open) {
-    for (const std::size_t count : {0u, 1u, 5u}) {
-      OpenPages before(open, count);
-      before.fill(random);
-      const PageLayout sealed_layout = codec_for(open)->sealed_layout(open);
-      DeviceBuffer<std::byte> memory(Device::kCpu, count * sealed_layout.page_bytes());
-      std::ranges::fill(memory.span(), std::byte{0xff});
-      std::vector<std::byte*> sealed;
-      for (std::size_t p = 0; p < count; ++p) {
-        sealed.push_back(memory.data() + p * sealed_layout.page_bytes());
-      }
-      convert(exec, open, sealed_layout, before.pages, sealed);
-      OpenPages after(open, count);
-      convert(exec, sealed_layout, open, sealed, after.pages);
-      for (std::size_t p = 0; p < count; ++p) {
-        const reference::PageReader was(open, before.pages[p]);
-        const reference::PageReader is(open, after.pages[p]);
-        for (std::int32_t slot = 0; slot < open.num_slots; ++slot) {
-          for (std::int32_t d = 0; d < open.head_dim; ++d) {
-            const auto expect = [&](float read, float written, const ElementForm& form,
-                                    std::int32_t channels) {
-              ASSERT_NEAR(read, d < channels ? written : 0.0f, tolerance(form));
-            };
-            expect(is.key(slot, d).value, was.key(slot, d).value, sealed_layout.keys,
-                   sealed_layout.key_channels());
-            expect(is.value(slot, d).value, was.value(slot, d).value, sealed_layout.values,
-                   sealed_layout.value_channels());
-          }
+    for (const PageLayout& sealed_layout : codec_for(open)->sealed_layouts(open))
+      for (const std::size_t count : {0u, 1u, 5u}) {
+        OpenPages before(open, count);
+        before.fill(random);
+        DeviceBuffer<std::byte> memory(Device::kCpu, count * sealed_layout.page_bytes());
+        std::ranges::fill(memory.span(), std::byte{0xff});
+        std::vector<std::byte*> sealed;
+        for (std::size_t p = 0; p < count; ++p) {
+          sealed.push_back(memory.data() + p * sealed_layout.page_bytes());
         }
-        ASSERT_TRUE(std::ranges::equal(after.positions(p), before.positions(p)));
+        convert(exec, open, sealed_layout, before.pages, sealed);
+        OpenPages after(open, count);
+        convert(exec, sealed_layout, open, sealed, after.pages);
+        for (std::size_t p = 0; p < count; ++p) {
+          const reference::PageReader was(open, before.pages[p]);
+          const reference::PageReader is(open, after.pages[p]);
+          for (std::int32_t slot = 0; slot < open.num_slots; ++slot) {
+            for (std::int32_t d = 0; d < open.head_dim; ++d) {
+              const auto expect = [&](float read, float written, const ElementForm& form,
+                                      std::int32_t channels) {
+                ASSERT_NEAR(read, d < channels ? written : 0.0f, tolerance(form));
+              };
+              expect(is.key(slot, d).value, was.key(slot, d).value, sealed_layout.keys,
+                     sealed_layout.key_channels());
+              expect(is.value(slot, d).value, was.value(slot, d).value, sealed_layout.values,
+                     sealed_layout.value_channels());
+            }
+          }
+          ASSERT_TRUE(std::ranges::equal(after.positions(p), before.positions(p)));
+        }
       }
-    }
   });
 }
 
 TEST_P(CodecContract, ABasisIsThereIfItIsSaidToBe) {
   for_each_layout([&](const PageLayout& open) {
     const auto codec = codec_for(open);
-    const auto basis =
-        codec->make_basis({.num_layers = 1, .num_kv_heads = 1, .head_dim = open.head_dim});
+    const auto basis = codec->make_basis(model_of(open));
     EXPECT_EQ(basis != nullptr, codec->has_basis());
   });
 }
@@ -193,7 +221,9 @@ std::vector<std::string> all_codecs() {
                                     "hadamard+int4:axis=token",
                                     "lora+int8",
                                     "lora_plus_plus+int4:axis=token",
-                                    "int8/hadamard+int4"};
+                                    "int8/hadamard+int4",
+                                    "hadamard+pyramid",
+                                    "pyramid:full=0.5,int4=0.5,channels=16"};
   for (const std::string& name : names_of(compression::codecs())) specs.push_back(name);
   return specs;
 }

@@ -16,11 +16,16 @@ namespace pikv::reference {
 AttentionCase::AttentionCase(testing_support::Random& random, const AttentionShape& shape,
                              const std::vector<AttentionSequence>& sequences)
     : shape_(shape),
-      sealed_layout_(make_page_layout(shape.num_slots, shape.head_dim, shape.sealed,
-                                      shape.sealed_values.value_or(shape.sealed), shape.columns)),
+      sealed_layouts_(
+          {make_page_layout(shape.num_slots, shape.head_dim, shape.sealed,
+                            shape.sealed_values.value_or(shape.sealed), shape.columns)}),
       open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)),
       // Keys and queries are normal, so scores before scaling have a deviation of sqrt(D).
       scale_(shape.largest_logit / 3.0f / std::sqrt(static_cast<float>(shape.head_dim))) {
+  for (const ElementForm& form : shape.more_forms) {
+    sealed_layouts_.push_back(
+        make_page_layout(shape.num_slots, shape.head_dim, form, form, shape.columns));
+  }
   std::int32_t row = 0;
   for (const AttentionSequence& sequence : sequences) {
     segments_.push_back({.row_begin = row,
@@ -68,7 +73,9 @@ void AttentionCase::append_stream(testing_support::Random& random, std::vector<S
     if (page.size() < page_slots || (last && random.integer(0, 1) == 0)) {
       stream.open = append_page(open_layout_, page);
     } else {
-      stream.sealed.push_back(append_page(sealed_layout_, page));
+      const std::size_t form = stream.sealed.size() % sealed_layouts_.size();
+      stream.sealed.push_back(append_page(sealed_layouts_[form], page));
+      stream.forms.push_back(static_cast<std::uint8_t>(form));
     }
   }
   streams_.push_back(std::move(stream));
@@ -135,6 +142,7 @@ AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores,
   std::size_t num_pages = 0;
   for (const Stream& stream : streams_) {
     views_.push_back({.sealed_pages = stream.sealed.data(),
+                      .sealed_forms = sealed_layouts_.size() > 1 ? stream.forms.data() : nullptr,
                       .num_sealed_pages = static_cast<std::int32_t>(stream.sealed.size()),
                       .open_page = stream.open});
     num_pages += stream.sealed.size() + (stream.open != nullptr ? 1 : 0);
@@ -160,7 +168,7 @@ AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores,
                       .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
                       .streams = {views_.data(), {static_cast<std::int64_t>(views_.size())}},
                       .num_kv_heads = shape_.num_kv_heads,
-                      .sealed_layout = sealed_layout_,
+                      .sealed_layouts = layouts(),
                       .open_layout = open_layout_,
                       .scale = scale_,
                       .window = shape_.window,
@@ -181,12 +189,18 @@ void AttentionCase::add_columns(Exec& exec, const Result& result, float decay) {
              .segments = {segments_.data(), {static_cast<std::int64_t>(segments_.size())}},
              .streams = {views_.data(), {static_cast<std::int64_t>(views_.size())}},
              .num_kv_heads = shape_.num_kv_heads,
-             .sealed_layout = sealed_layout_,
+             .sealed_layouts = layouts(),
              .open_layout = open_layout_,
              .scale = scale_,
              .window = shape_.window,
              .lse = {result.lse.data(), {rows, heads}},
              .decay = decay});
+}
+
+bool AttentionCase::holds_integers() const {
+  return std::ranges::any_of(sealed_layouts_, [](const PageLayout& layout) {
+    return layout.keys.is_integer() || layout.values.is_integer();
+  });
 }
 
 AttentionCase::Columns AttentionCase::expected_columns(std::size_t segment, std::size_t kv_head,
@@ -237,7 +251,7 @@ AttentionCase::Columns AttentionCase::expected_columns(std::size_t segment, std:
 }
 
 void AttentionCase::expect_columns(int rounds, double decay) const {
-  const double tolerance = shape_.sealed.is_integer() ? 1e-3 : 1e-4;
+  const double tolerance = holds_integers() ? 1e-3 : 1e-4;
   std::size_t stream_idx = 0;
   for (std::size_t s = 0; s < segments_.size(); ++s) {
     for (std::size_t h = 0; h < static_cast<std::size_t>(shape_.num_kv_heads); ++h) {
@@ -246,7 +260,9 @@ void AttentionCase::expect_columns(int rounds, double decay) const {
       for (std::int32_t i = 0; i < segments_[s].num_streams; ++i) {
         const Stream& stream = streams_[stream_idx++];
         std::vector<std::pair<const PageLayout*, const std::byte*>> pages;
-        for (const std::byte* page : stream.sealed) pages.emplace_back(&sealed_layout_, page);
+        for (std::size_t p = 0; p < stream.sealed.size(); ++p) {
+          pages.emplace_back(&sealed_layouts_[stream.forms[p]], stream.sealed[p]);
+        }
         if (stream.open != nullptr) pages.emplace_back(&open_layout_, stream.open);
         for (const auto& [layout, page] : pages) {
           for (std::int32_t place = 0; place < layout->num_slots; ++place) {
@@ -284,8 +300,7 @@ void AttentionCase::expect_columns(int rounds, double decay) const {
 
 void AttentionCase::expect_correct(const Result& result, std::optional<double> given) const {
   // Factors of integers are rounded to 15 bits of the largest of them.
-  const bool integers =
-      shape_.sealed.is_integer() || shape_.sealed_values.value_or(shape_.sealed).is_integer();
+  const bool integers = holds_integers();
   const double epsilon = given.value_or(integers ? 0x1p-15 : kEpsilon);
   const auto heads = static_cast<std::size_t>(shape_.num_kv_heads * shape_.group);
   const auto head_dim = static_cast<std::size_t>(shape_.head_dim);

@@ -25,6 +25,7 @@ struct AttentionShape {
   std::int32_t num_streams = 1;  // a KV head and sequence; with several, the first is empty
   ElementForm sealed = DType::kF32;
   std::optional<ElementForm> sealed_values = std::nullopt;  // if they have another form than keys
+  std::vector<ElementForm> more_forms = {};                 // of keys and values: pages in turn
   std::optional<std::int32_t> window = std::nullopt;
   float largest_logit = 4.0f;     // about
   std::int32_t evict_one_in = 0;  // each slot is missing with this probability; 0: all are there
@@ -66,10 +67,15 @@ class AttentionCase {
  private:
   struct Stream {
     std::vector<std::byte*> sealed;
+    std::vector<std::uint8_t> forms;  // of these
     std::byte* open = nullptr;
   };
 
   [[nodiscard]] Result run(Exec& exec, bool store_scores, std::optional<float> decay);
+  [[nodiscard]] View<const PageLayout, 1> layouts() const {
+    return {sealed_layouts_.data(), {static_cast<std::int64_t>(sealed_layouts_.size())}};
+  }
+  [[nodiscard]] bool holds_integers() const;
   void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
   std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
   std::byte* append_open_page(std::span<const Slot> slots);
@@ -81,7 +87,7 @@ class AttentionCase {
                                          int rounds, double decay) const;
 
   AttentionShape shape_;
-  PageLayout sealed_layout_;
+  std::vector<PageLayout> sealed_layouts_;
   PageLayout open_layout_;
   float scale_;
   std::vector<float> q_;  // [T, H, D]

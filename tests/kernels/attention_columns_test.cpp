@@ -120,6 +120,18 @@ TEST_P(AttentionColumnsTest, PackedKeysGiveTheColumnsOfWhatTheyDecodeTo) {
   }
 }
 
+TEST_P(AttentionColumnsTest, PagesOfSeveralForms) {
+  for (const Account account : {Account::kFromKeys, Account::kFromScores, Account::kByAttention}) {
+    check({.num_slots = 32,
+           .group = 4,
+           .num_streams = 2,
+           .sealed = DType::kBf16,
+           .more_forms = {{Element::kInt8, ScaleAxis::kPerChannel, 32},
+                          {Element::kInt4, ScaleAxis::kPerSlot, 64}}},
+          {{1, 900}, {1, 77}}, account);
+  }
+}
+
 TEST_P(AttentionColumnsTest, KeysOfFewerChannelsToo) {
   for (const ElementForm& form : reference::narrow_forms()) {
     for (const Account account :
@@ -178,7 +190,7 @@ TEST(AttentionColumns, ImpossibleArgumentsAreRefused) {
                                            .segments = {},
                                            .streams = {},
                                            .num_kv_heads = 1,
-                                           .sealed_layout = layout,
+                                           .sealed_layouts = {&layout, {1}},
                                            .open_layout = layout,
                                            .scale = 1,
                                            .window = {},
@@ -191,12 +203,17 @@ TEST(AttentionColumns, ImpossibleArgumentsAreRefused) {
   };
   expect_refused([](auto& args) { args.num_kv_heads = 3; });
   expect_refused([](auto& args) { args.lse.extents = {2, 2}; });
-  expect_refused([&](auto& args) { args.sealed_layout = args.open_layout = none; });
-  expect_refused([&](auto& args) { args.sealed_layout = none; });
+  expect_refused([&](auto& args) {
+    args.sealed_layouts = {&none, {1}};
+    args.open_layout = none;
+  });
+  expect_refused([&](auto& args) { args.sealed_layouts = {&none, {1}}; });
   expect_refused([](auto& args) { args.decay = 1.0f; });
-  expect_refused([](auto& args) {
-    args.sealed_layout.columns = args.open_layout.columns =
-        AttentionColumns(AttentionColumn::kDecayedSum);
+  const PageLayout sums_only =
+      make_page_layout(16, 8, DType::kF32, AttentionColumns(AttentionColumn::kDecayedSum));
+  expect_refused([&](auto& args) {
+    args.sealed_layouts = {&sums_only, {1}};
+    args.open_layout = sums_only;
   });
 }
 

@@ -134,6 +134,24 @@ TEST_P(Attention, ChannelsThatAreNotStoredAreNotRead) {
   }
 }
 
+TEST_P(Attention, PagesOfAStreamHaveSeveralForms) {
+  const std::vector<ElementForm> others = {
+      {Element::kInt8, ScaleAxis::kPerChannel, 32}, {Element::kE4m3, ScaleAxis::kPerSlot, 64},
+      {Element::kInt4, ScaleAxis::kPerSlot, 64},    DType::kF32,
+      {Element::kInt2, ScaleAxis::kPerChannel, 16}, {Element::kInt4, ScaleAxis::kPerSlot, 64}};
+  for (const ElementForm& first : {ElementForm(DType::kBf16), others[2].with_channels(48)}) {
+    for (const std::int32_t group : {1, 4, 20}) {
+      check({.num_slots = 32,
+             .group = group,
+             .num_streams = 3,
+             .sealed = first,
+             .more_forms = others},
+            {{1, 1900}, {5, 433}, {1, 31}});
+    }
+    check({.num_slots = 32, .sealed = first, .more_forms = others, .window = 100}, {{7, 533}});
+  }
+}
+
 TEST_P(Attention, LargeLogitsNeitherOverflowNorVanish) {
   for (const float logit : {20.0f, 80.0f, 300.0f}) {
     for (const DType sealed : reference::kDTypes) {
@@ -212,7 +230,7 @@ TEST_P(Attention, WorkedByHand) {
                              .segments = {&segment, {1}},
                              .streams = {&stream, {1}},
                              .num_kv_heads = 1,
-                             .sealed_layout = layout,
+                             .sealed_layouts = {&layout, {1}},
                              .open_layout = layout,
                              .scale = 0.5f,
                              .window = std::nullopt,
@@ -265,7 +283,7 @@ TEST(AttentionContract, ShapesThatDoNotFitAreRefused) {
                                     .segments = {},
                                     .streams = {},
                                     .num_kv_heads = 2,
-                                    .sealed_layout = layout,
+                                    .sealed_layouts = {&layout, {1}},
                                     .open_layout = layout,
                                     .scale = 1.0f,
                                     .window = std::nullopt,
@@ -280,7 +298,10 @@ TEST(AttentionContract, ShapesThatDoNotFitAreRefused) {
   expect_refused([](auto& args) { args.num_kv_heads = 0; });
   expect_refused([](auto& args) { args.lse.extents = {4, 1}; });
   expect_refused([](auto& args) { args.window = 0; });
-  expect_refused([](auto& args) { args.sealed_layout = make_page_layout(16, 4, DType::kF32); });
+  const std::array others = {layout, make_page_layout(16, 4, DType::kF32)};
+  expect_refused([&](auto& args) { args.sealed_layouts = {&others[1], {1}}; });
+  expect_refused([&](auto& args) { args.sealed_layouts = {others.data(), {2}}; });
+  expect_refused([&](auto& args) { args.sealed_layouts = {others.data(), {0}}; });
   expect_refused([](auto& args) { args.open_layout = make_page_layout(32, 8, DType::kF32); });
   expect_refused([](auto& args) { args.open_layout = make_page_layout(16, 8, DType::kF16); });
 }

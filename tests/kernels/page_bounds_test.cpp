@@ -77,7 +77,7 @@ class Case {
             .segments = {segments_.data(), {rows}},
             .streams = {views_.data(), {static_cast<std::int64_t>(views_.size())}},
             .num_kv_heads = kKvHeads,
-            .sealed_layout = sealed_,
+            .sealed_layouts = {&sealed_, {1}},
             .open_layout = open_,
             .window = window,
             .reduce = reduce,
@@ -299,8 +299,9 @@ TEST_P(PageBounds, OrderPagesAsThePublishedCode) {
                                            ((2 * h + g + 1) * std::size_t{kLength} - 1) * kDim);
       q.insert(q.end(), row, row + kDim);
     }
-    const std::vector<kernels::StreamView> views = {{pages.data(), 5, nullptr},
-                                                    {pages.data() + 5, 5, nullptr}};
+    const std::vector<kernels::StreamView> views = {
+        {.sealed_pages = pages.data(), .num_sealed_pages = 5},
+        {.sealed_pages = pages.data() + 5, .num_sealed_pages = 5}};
     const kernels::AttentionSegment segment{.row_end = 1, .num_streams = 1};
     const std::int32_t position = kLength - 1;
     std::vector<PageBound> bounds(10);
@@ -309,7 +310,7 @@ TEST_P(PageBounds, OrderPagesAsThePublishedCode) {
                                  .segments = {&segment, {1}},
                                  .streams = {views.data(), {2}},
                                  .num_kv_heads = 2,
-                                 .sealed_layout = layout,
+                                 .sealed_layouts = {&layout, {1}},
                                  .open_layout = layout,
                                  .window = {},
                                  .bounds = {bounds.data(), {10}}});
@@ -377,7 +378,8 @@ TEST_P(PageBounds, RefuseWhatDoesNotFit) {
   };
   expect_refused([](auto& args) { args.num_kv_heads = 4; });
   expect_refused([](auto& args) { args.open_layout.key_bounds = false; });
-  expect_refused([](auto& args) { args.sealed_layout.head_dim = 8; });
+  const PageLayout other = make_page_layout(16, 8, DType::kF32, {}, true);
+  expect_refused([&](auto& args) { args.sealed_layouts = {&other, {1}}; });
   expect_refused([](auto& args) { args.window = 0; });
   expect_refused([](auto& args) { args.bounds.extents[0] -= 1; });
   const kernels::AttentionSegment two_rows{.row_end = 2, .num_streams = 1};

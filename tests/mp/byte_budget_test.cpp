@@ -38,7 +38,7 @@ TEST_P(ByteBudgetRanks, IsSharedBySequencesAndHeldWithinAPageAStream) {
     runtime.engine().keep_finished_sequences(true);
     const auto ranks = static_cast<std::uint64_t>(world().size());
     const std::uint64_t num_heads = 3 * 2 * num_sequences;
-    const std::uint64_t page_bytes = runtime.cache().sealed_layout().page_bytes();
+    const std::uint64_t page_bytes = runtime.cache().sealed_layouts().data[0].page_bytes();
     const std::uint64_t slots_a_head =
         std::min<std::uint64_t>(384 * 1024 * ranks / (num_heads * page_bytes) * 16, 219);
     (void)runtime.engine().run(requests, {}, [&](std::int64_t done, std::int64_t) {

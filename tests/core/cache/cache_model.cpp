@@ -144,21 +144,28 @@ void CacheModel::update_values(const StreamId& id, const std::vector<std::int32_
     ASSERT_NE(slot, slots.end());
     const std::vector<float> value(values.begin() + static_cast<std::ptrdiff_t>(1 + i * dim),
                                    values.begin() + static_cast<std::ptrdiff_t>(1 + (i + 1) * dim));
-    ASSERT_TRUE(is_open(value, slot->value) || is_sealed(value, slot->value))
-        << "position " << position;
+    ASSERT_TRUE(is_held(value, slot->value)) << "position " << position;
     for (std::size_t d = 0; d < dim; ++d) slot->value[d] = scale * value[d] + addend[d];
   }
   cache_->update_values(id, updates);
   expect_equal();
 }
 
+std::vector<float> CacheModel::put_in_tiers(const StreamId& id) {
+  std::vector<float> worths =
+      random_.normals(static_cast<std::int64_t>(cache_->positions(id).size()));
+  cache_->tier_slots(id, worths);
+  expect_equal();
+  return worths;
+}
+
 /// Whether a sealed page makes `read` of these numbers. Packed ones depend on their neighbours, and
 /// change a little each time that they are packed again.
-bool CacheModel::is_sealed(const std::vector<float>& read,
+bool CacheModel::is_sealed(const PageLayout& layout, const std::vector<float>& read,
                            const std::vector<float>& written) const {
   constexpr float kPackedTolerance = 0.3f;  // of normal numbers in 8 bits, packed a few times
-  const PageLayout& layout = cache_->sealed_layout();
-  if (layout.packed() || (basis_ != nullptr && layout.dtype() != DType::kF32)) {
+  const bool has_tiers = cache_->sealed_layouts().size() > 1;  // it may have been in another one
+  if (layout.packed() || has_tiers || (basis_ != nullptr && layout.dtype() != DType::kF32)) {
     return std::ranges::equal(read, written,
                               [&](float a, float b) { return std::abs(a - b) < kPackedTolerance; });
   }
@@ -232,13 +239,24 @@ void CacheModel::expect_bounds(const PageLayout& layout, const std::byte* page) 
   }
 }
 
+/// Whether any page does.
+bool CacheModel::is_held(const std::vector<float>& read, const std::vector<float>& written) const {
+  const View<const PageLayout, 1> all = cache_->sealed_layouts();
+  return is_open(read, written) ||
+         std::any_of(all.data, all.data + all.size(),
+                     [&](const PageLayout& layout) { return is_sealed(layout, read, written); });
+}
+
 /// Slots of a stream hold what was appended, rounded once their page was sealed.
 void CacheModel::expect_slots(LayerId layer, HeadId kv_head, const kernels::StreamView& view,
                               const std::vector<Slot>& expected) const {
   std::vector<Slot> sealed;
+  std::vector<const PageLayout*> layouts;  // of their pages
   for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
-    read_page(cache_->sealed_layout(), view.sealed_pages[i], sealed);
-    if (shape_.key_bounds) expect_bounds(cache_->sealed_layout(), view.sealed_pages[i]);
+    const PageLayout& layout = layout_of(view, i);
+    read_page(layout, view.sealed_pages[i], sealed);
+    layouts.resize(sealed.size(), &layout);
+    if (shape_.key_bounds) expect_bounds(layout, view.sealed_pages[i]);
   }
   std::vector<Slot> open;
   if (view.open_page != nullptr) {
@@ -249,15 +267,17 @@ void CacheModel::expect_slots(LayerId layer, HeadId kv_head, const kernels::Stre
   leave_basis(layer, kv_head, sealed);
   leave_basis(layer, kv_head, open);
   for (const auto* slots : {&sealed, &open}) {
-    for (const Slot& slot : *slots) {
+    for (std::size_t i = 0; i < slots->size(); ++i) {
+      const Slot& slot = (*slots)[i];
       const auto found = std::ranges::find(expected, slot.position, &Slot::position);
       ASSERT_NE(found, expected.end()) << "position " << slot.position;
       // A slot of an open page may have been sealed before, and its value have changed since.
       const bool may_be_open = slots == &open;
-      ASSERT_TRUE(is_sealed(slot.key, found->key) ||
-                  (may_be_open && is_open(slot.key, found->key)));
-      ASSERT_TRUE(is_sealed(slot.value, found->value) ||
-                  (may_be_open && is_open(slot.value, found->value)));
+      const auto holds = [&](const std::vector<float>& read, const std::vector<float>& written) {
+        return may_be_open ? is_held(read, written) : is_sealed(*layouts[i], read, written);
+      };
+      ASSERT_TRUE(holds(slot.key, found->key));
+      ASSERT_TRUE(holds(slot.value, found->value));
     }
   }
 }
@@ -271,9 +291,14 @@ void CacheModel::expect_pages(const kernels::StreamView& view, std::size_t num_s
   ASSERT_LE(num_pages, (num_slots + 2 * page_slots - 2) / page_slots);
 }
 
+const PageLayout& CacheModel::layout_of(const kernels::StreamView& view, std::int32_t page) const {
+  return cache_->sealed_layouts().data[view.form_of(page)];
+}
+
 std::size_t CacheModel::bytes_of(const kernels::StreamView& view) const {
-  return static_cast<std::size_t>(view.num_sealed_pages) * cache_->sealed_layout().page_bytes() +
-         (view.open_page != nullptr ? cache_->open_layout().page_bytes() : 0);
+  std::size_t bytes = view.open_page != nullptr ? cache_->open_layout().page_bytes() : 0;
+  for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) bytes += layout_of(view, i).page_bytes();
+  return bytes;
 }
 
 void CacheModel::expect_equal() const {

@@ -49,6 +49,9 @@ class CacheModel {
   /// Values of slots, by such subscripts, become scale * value + something random.
   void update_values(const StreamId& stream, const std::vector<std::int32_t>& slots, float scale);
 
+  /// Puts the slots of a stream into tiers by random worths, and returns these.
+  std::vector<float> put_in_tiers(const StreamId& stream);
+
   [[nodiscard]] KvCache& cache() { return *cache_; }
   /// A shard of this rank.
   [[nodiscard]] ShardId random_shard();
@@ -69,8 +72,10 @@ class CacheModel {
     std::int64_t num_pages = 0;
   };
 
-  [[nodiscard]] bool is_sealed(const std::vector<float>& read,
+  [[nodiscard]] bool is_sealed(const PageLayout& layout, const std::vector<float>& read,
                                const std::vector<float>& written) const;
+  [[nodiscard]] bool is_held(const std::vector<float>& read,
+                             const std::vector<float>& written) const;
   [[nodiscard]] bool is_open(const std::vector<float>& read,
                              const std::vector<float>& written) const;
   void leave_basis(LayerId layer, HeadId kv_head, std::vector<Slot>& slots) const;
@@ -79,6 +84,8 @@ class CacheModel {
   void expect_slots(LayerId layer, HeadId kv_head, const kernels::StreamView& view,
                     const std::vector<Slot>& expected) const;
   void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;
+  [[nodiscard]] const PageLayout& layout_of(const kernels::StreamView& view,
+                                            std::int32_t page) const;
   [[nodiscard]] std::size_t bytes_of(const kernels::StreamView& view) const;
   void expect_equal_contents(Account& account) const;
   void expect_equal_account(const Account& account) const;

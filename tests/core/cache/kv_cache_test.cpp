@@ -104,6 +104,7 @@ TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
     } else if (random.integer(0, 2) == 0) {
       for (const StreamId& stream : model.cache().stream_ids()) {
         if (random.integer(0, 3) != 0) continue;
+        if (model.cache().has_tiers()) (void)model.put_in_tiers(stream);
         std::vector<std::int32_t> some;
         const auto length = static_cast<std::int32_t>(model.cache().positions(stream).size());
         for (std::int32_t i = 0; i < length; ++i) {
@@ -287,12 +288,13 @@ TEST_P(KvCacheCodecs, AForkThatDoesNotFitChangesNothing) {
   EXPECT_GT(num_refused, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Codecs, KvCacheCodecs,
-                         testing::Values("none", "none:dtype=bf16", "none:dtype=f16", "int8",
-                                         "none_bounds", "none:dtype=bf16_bounds",
-                                         "int8:axis=token_bounds", "none_basis",
-                                         "none:dtype=f16_basis", "int8_basis"),
-                         testing_support::LabelOfParam{});
+INSTANTIATE_TEST_SUITE_P(
+    Codecs, KvCacheCodecs,
+    testing::Values("none", "none:dtype=bf16", "none:dtype=f16", "int8", "none_bounds",
+                    "none:dtype=bf16_bounds", "int8:axis=token_bounds", "none_basis",
+                    "none:dtype=f16_basis", "int8_basis", "pyramid:full=0.5,int8=0.5",
+                    "pyramid:full=0.5,int8=0.5_bounds", "pyramid:full=0.5,int8=0.5_basis"),
+    testing_support::LabelOfParam{});
 
 TEST(KvCache, WhatCannotBePackedIsNamed) {
   Random random(117);

@@ -207,7 +207,7 @@ TEST_P(TurnSlots, ImpossibleTurnsAreRefusedAndChangeNothing) {
 
 INSTANTIATE_TEST_SUITE_P(DTypes, TurnSlots,
                          testing::Values("none", "none:dtype=f16", "none:dtype=bf16", "int8",
-                                         "none_basis", "int8_basis"),
+                                         "none_basis", "int8_basis", "pyramid:full=0.5,int8=0.5"),
                          testing_support::LabelOfParam{});
 
 }  // namespace

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Slots in tiers: what they are worth decides in how many bits they are kept.
+#include <algorithm>
+#include <numeric>
+
+#include "core/cache/kv_cache.hpp"
+#include "kernels/common/error.hpp"
+
+namespace pikv {
+namespace {
+
+/// The forms of so many pages, best slots first: a page belongs to the tier that its middle is in.
+std::vector<std::uint8_t> forms_of_tiers(const std::vector<double>& shares, std::size_t num_pages) {
+  std::vector<std::uint8_t> forms;
+  std::size_t form = 0;
+  double end = shares[0];
+  for (std::size_t page = 0; page < num_pages; ++page) {
+    const double middle = (static_cast<double>(page) + 0.5) / static_cast<double>(num_pages);
+    while (form + 1 < shares.size() && middle >= end) end += shares[++form];
+    forms.push_back(static_cast<std::uint8_t>(form));
+  }
+  return forms;
+}
+
+}  // namespace
+
+void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
+  Stream& stream = stream_of(id);
+  const std::vector<double> shares = codec_.tiers();
+  const auto num_slots = static_cast<std::size_t>(stream.num_slots(config_.page_slots));
+  require(!shares.empty(), "kv_cache", "the codec has no tiers");
+  require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
+          " slots");
+  if (stream.untiered_pages == 0) return;
+  if (static_cast<std::size_t>(stream.untiered_pages) < stream.sealed_pages.size() / 8) return;
+
+  const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
+  const std::vector<std::uint8_t> forms = forms_of_tiers(shares, num_full);
+  if (!make_room_for_forms(stream, forms)) return;
+
+  // Subscripts of slots: the newest last, the others by worth, of equal ones the newer first.
+  const std::vector<Position> positions = positions_of(stream);
+  std::vector<std::int32_t> order(num_slots);
+  std::iota(order.begin(), order.end(), 0);
+  const auto position = [&](std::int32_t i) { return positions[static_cast<std::size_t>(i)]; };
+  const auto worth = [&](std::int32_t i) { return worths[static_cast<std::size_t>(i)]; };
+  std::ranges::sort(order, {}, position);
+  const auto in_pages =
+      order.begin() +
+      static_cast<std::ptrdiff_t>(num_full * static_cast<std::size_t>(config_.page_slots));
+  std::sort(order.begin(), in_pages, [&](std::int32_t a, std::int32_t b) {
+    return worth(a) != worth(b) ? worth(a) > worth(b) : position(a) > position(b);
+  });
+  std::vector<std::int32_t> all(num_slots);
+  std::iota(all.begin(), all.end(), 0);
+  const std::vector<std::int32_t> places = places_of(stream, all);
+  for (std::int32_t& i : order) i = places[static_cast<std::size_t>(i)];
+  relay(stream, 0, order, forms);
+  stream.untiered_pages = 0;
+}
+
+/// Whether pages of these forms fit, once those of the stream are given back.
+bool KvCache::make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms) {
+  std::vector<std::size_t> wanted(sealed_layouts_.size());
+  for (const std::uint8_t form : forms) ++wanted[form];
+  for (const std::uint8_t form : stream.sealed_forms) {
+    if (wanted[form] > 0) --wanted[form];
+  }
+  std::vector<PagePool::Request> requests = {{open_layout_.page_bytes(), 1}};
+  for (std::size_t form = 0; form < wanted.size(); ++form) {
+    requests.push_back({sealed_layouts_[form].page_bytes(), wanted[form]});
+  }
+  return pool_.reserve(requests);
+}
+
+}  // namespace pikv
