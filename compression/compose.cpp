@@ -11,10 +11,12 @@
 namespace pikv::compression {
 namespace {
 
+constexpr const char* kChosenTogether =
+    "one that names forms for each head is for keys and values together, and comes last";
+
 RowForms only_form(const Codec& codec, const PageLayout& open_layout) {
   const std::vector<RowForms> forms = codec.forms(open_layout);
-  require(forms.size() == 1, "codec",
-          "one that has several forms of pages is for keys and values together, and comes last");
+  require(forms.size() == 1, "codec", kChosenTogether);
   return forms.front();
 }
 
@@ -54,7 +56,21 @@ class SplitCodec final : public Codec {
       : keys_(std::move(keys)), values_(std::move(values)) {}
 
   [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
-    return {{only_form(*keys_, open_layout).keys, only_form(*values_, open_layout).values}};
+    const std::vector<RowForms> keys = keys_->forms(open_layout);
+    const std::vector<RowForms> values = values_->forms(open_layout);
+    std::vector<RowForms> forms;
+    for (const Segment& segment : segments()) {
+      require(has_tiers(*keys_) || keys.size() == 1, "codec", kChosenTogether);
+      require(has_tiers(*values_) || values.size() == 1, "codec", kChosenTogether);
+      forms.push_back({keys[segment.key_form].keys, values[segment.value_form].values});
+    }
+    return forms;
+  }
+  [[nodiscard]] std::vector<double> tiers() const override {
+    if (!has_tiers(*keys_) && !has_tiers(*values_)) return {};
+    std::vector<double> shares;
+    for (const Segment& segment : segments()) shares.push_back(segment.share);
+    return shares;
   }
   [[nodiscard]] bool has_basis() const override {
     return keys_->has_basis() || values_->has_basis();
@@ -68,6 +84,37 @@ class SplitCodec final : public Codec {
   }
 
  private:
+  static bool has_tiers(const Codec& codec) { return !codec.tiers().empty(); }
+
+  /// Pages, best slots first, whose keys are in one tier and whose values are in one.
+  struct Segment {
+    std::size_t key_form;
+    std::size_t value_form;
+    double share;
+  };
+  [[nodiscard]] std::vector<Segment> segments() const {
+    const auto shares_of = [](const Codec& codec) {
+      return has_tiers(codec) ? codec.tiers() : std::vector{1.0};
+    };
+    const std::vector<double> keys = shares_of(*keys_);
+    const std::vector<double> values = shares_of(*values_);
+    constexpr double kNothing = 1e-9;  // of the rounding of sums
+    std::vector<Segment> segments;
+    std::size_t key = 0;
+    std::size_t value = 0;
+    double key_left = keys[0];
+    double value_left = values[0];
+    while (key < keys.size() && value < values.size()) {
+      const double share = std::min(key_left, value_left);
+      if (share > kNothing) segments.push_back({key, value, share});
+      key_left -= share;
+      value_left -= share;
+      if (key_left <= kNothing && ++key < keys.size()) key_left = keys[key];
+      if (value_left <= kNothing && ++value < values.size()) value_left = values[value];
+    }
+    return segments;
+  }
+
   std::unique_ptr<const Codec> keys_;
   std::unique_ptr<const Codec> values_;
 };

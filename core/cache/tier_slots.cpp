@@ -9,35 +9,17 @@
 #include "kernels/common/error.hpp"
 
 namespace pikv {
-namespace {
-
-/// The forms of so many pages, best slots first: a page belongs to the tier that its middle is in.
-std::vector<std::uint8_t> forms_of_tiers(const std::vector<double>& shares, std::size_t num_pages) {
-  std::vector<std::uint8_t> forms;
-  std::size_t form = 0;
-  double end = shares[0];
-  for (std::size_t page = 0; page < num_pages; ++page) {
-    const double middle = (static_cast<double>(page) + 0.5) / static_cast<double>(num_pages);
-    while (form + 1 < shares.size() && middle >= end) end += shares[++form];
-    forms.push_back(static_cast<std::uint8_t>(form));
-  }
-  return forms;
-}
-
-}  // namespace
-
 void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   Stream& stream = stream_of(id);
-  const std::vector<double> shares = codec_.tiers();
   const auto num_slots = static_cast<std::size_t>(stream.num_slots(config_.page_slots));
-  require(!shares.empty(), "kv_cache", "the codec has no tiers");
+  require(has_tiers(), "kv_cache", "the codec has no tiers");
   require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
           " slots");
   if (stream.untiered_pages == 0) return;
   if (static_cast<std::size_t>(stream.untiered_pages) < stream.sealed_pages.size() / 8) return;
 
   const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
-  const std::vector<std::uint8_t> forms = forms_of_tiers(shares, num_full);
+  const std::vector<std::uint8_t> forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full);
   if (!make_room_for_forms(stream, forms)) return;
 
   // Subscripts of slots: the newest last, the others by worth, of equal ones the newer first.

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -51,6 +52,25 @@ class Codec {
   [[nodiscard]] virtual std::unique_ptr<const Basis> make_basis(
       const CachedModel& /*model*/) const {
     return nullptr;
+  }
+
+  /// The forms of so many full pages of a head, in tiers if there are any, the best slots first: a
+  /// page belongs to the tier that its middle is in.
+  [[nodiscard]] std::vector<std::uint8_t> forms_of_pages(LayerId layer, HeadId kv_head,
+                                                         std::size_t num_pages) const {
+    const std::vector<double> shares = tiers();
+    if (shares.empty()) {
+      return std::vector(num_pages, static_cast<std::uint8_t>(form_of(layer, kv_head)));
+    }
+    std::vector<std::uint8_t> forms;
+    std::uint8_t form = 0;
+    double end = shares[0];
+    for (std::size_t page = 0; page < num_pages; ++page) {
+      const double middle = (static_cast<double>(page) + 0.5) / static_cast<double>(num_pages);
+      while (form + 1u < shares.size() && middle >= end) end += shares[++form];
+      forms.push_back(form);
+    }
+    return forms;
   }
 
   /// What sealed pages are in memory, form by form. When there is one and it equals the open

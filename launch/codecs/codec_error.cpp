@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launch/codecs/codec_error.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <span>
 
 #include "kernels/attention.hpp"
@@ -17,15 +20,24 @@ namespace {
 /// Pages of one stream, end to end.
 class Pages {
  public:
-  Pages(const PageLayout& layout, std::int64_t count)
-      : layout_(layout),
-        memory_(Device::kCpu, static_cast<std::size_t>(count) * layout.page_bytes()) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      pages_.push_back(memory_.data() + static_cast<std::size_t>(i) * layout.page_bytes());
+  /// forms[i]: which layout page i has.
+  Pages(std::vector<PageLayout> layouts, std::vector<std::uint8_t> forms)
+      : layouts_(std::move(layouts)), forms_(std::move(forms)), memory_(Device::kCpu) {
+    std::size_t bytes = 0;
+    for (const std::uint8_t form : forms_) bytes += layouts_[form].page_bytes();
+    memory_.resize_discard(bytes);
+    std::byte* page = memory_.data();
+    for (const std::uint8_t form : forms_) {
+      pages_.push_back(page);
+      page += layouts_[form].page_bytes();
     }
   }
+  Pages(const PageLayout& layout, std::int64_t count)
+      : Pages(std::vector{layout}, std::vector<std::uint8_t>(static_cast<std::size_t>(count))) {}
 
-  [[nodiscard]] const PageLayout& layout() const { return layout_; }
+  [[nodiscard]] View<const PageLayout, 1> layouts() const {
+    return {layouts_.data(), {static_cast<std::int64_t>(layouts_.size())}};
+  }
   [[nodiscard]] std::size_t bytes() const { return memory_.size(); }
   [[nodiscard]] std::byte* page(std::int64_t i) const {
     return pages_[static_cast<std::size_t>(i)];
@@ -35,19 +47,23 @@ class Pages {
   }
   [[nodiscard]] kernels::StreamView stream() const {
     return {.sealed_pages = pages_.data(),
+            .sealed_forms = forms_.data(),
             .num_sealed_pages = static_cast<std::int32_t>(pages_.size())};
   }
 
   void convert_to(Exec& exec, const Pages& to) const {
-    const std::vector<const std::byte*> from(pages_.begin(), pages_.end());
-    kernels::convert_pages(exec, {.from_layout = layout_,
-                                  .to_layout = to.layout_,
-                                  .from = {from.data(), {static_cast<std::int64_t>(from.size())}},
-                                  .to = to.view()});
+    for (std::size_t i = 0; i < pages_.size(); ++i) {
+      const std::byte* from = pages_[i];
+      kernels::convert_pages(exec, {.from_layout = layouts_[forms_[i]],
+                                    .to_layout = to.layouts_[to.forms_[i]],
+                                    .from = {&from, {1}},
+                                    .to = {&to.pages_[i], {1}}});
+    }
   }
 
  private:
-  PageLayout layout_;
+  std::vector<PageLayout> layouts_;
+  std::vector<std::uint8_t> forms_;
   DeviceBuffer<std::byte> memory_;
   std::vector<std::byte*> pages_;
 };
@@ -109,7 +125,7 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
              .segments = {segments.data(), {num_rows}},
              .streams = {&stream, {1}},
              .num_kv_heads = 1,
-             .sealed_layouts = {&pages.layout(), {1}},
+             .sealed_layouts = pages.layouts(),
              .open_layout = open,
              .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim))),
              .window = {},
@@ -118,25 +134,74 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
   return o;
 }
 
+/// What each slot gets of the attention of the queries.
+std::vector<double> attention_to_slots(const HeadSample& head) {
+  const auto dim = static_cast<std::size_t>(head.head_dim);
+  const auto group = static_cast<std::size_t>(head.group);
+  std::vector<double> received(head.keys.size() / dim);
+  for (std::size_t row = 0; row < head.positions.size() * group; ++row) {
+    const float* q = head.queries.data() + row * dim;
+    const auto end = static_cast<std::size_t>(head.positions[row / group]) + 1;
+    std::vector<double> weights;
+    for (std::size_t slot = 0; slot < std::min(end, received.size()); ++slot) {
+      const float* key = head.keys.data() + slot * dim;
+      const double dot = std::inner_product(q, q + dim, key, 0.0);
+      weights.push_back(dot / std::sqrt(static_cast<double>(dim)));
+    }
+    const double largest = std::ranges::max(weights);
+    for (double& weight : weights) weight = std::exp(weight - largest);
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+    for (std::size_t slot = 0; slot < weights.size(); ++slot) {
+      received[slot] += weights[slot] / total;
+    }
+  }
+  return received;
+}
+
+/// The same head with every second query, from the given one on.
+HeadSample with_every_second_query(const HeadSample& head, std::size_t first) {
+  HeadSample result = head;
+  result.queries.clear();
+  result.positions.clear();
+  const auto row = static_cast<std::ptrdiff_t>(head.group * head.head_dim);
+  for (std::size_t i = first; i < head.positions.size(); i += 2) {
+    const auto begin = head.queries.begin() + static_cast<std::ptrdiff_t>(i) * row;
+    result.queries.insert(result.queries.end(), begin, begin + row);
+    result.positions.push_back(head.positions[i]);
+  }
+  return result;
+}
+
 }  // namespace
 
 CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t page_slots,
-                         const HeadSample& head) {
+                         const HeadSample& sample) {
+  const bool has_tiers = !tested.codec.tiers().empty();
+  const HeadSample head = has_tiers ? with_every_second_query(sample, 0) : sample;
   const auto dim = static_cast<std::int32_t>(head.head_dim);
   const auto num_slots = static_cast<std::int64_t>(head.keys.size()) / head.head_dim;
   const std::int64_t num_pages = num_slots / page_slots;
   require(num_pages > 0, "codecs", num_slots, " tokens do not fill a page of ", page_slots);
   const PageLayout open = make_page_layout(page_slots, dim, DType::kF32);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(num_pages * page_slots));  // of slots
+  std::iota(order.begin(), order.end(), 0);
+  if (has_tiers) {
+    const std::vector<double> received = attention_to_slots(with_every_second_query(sample, 1));
+    std::ranges::stable_sort(order, std::greater<>{}, [&](std::int64_t slot) {
+      return received[static_cast<std::size_t>(slot)];
+    });
+  }
   const auto paged = [&](const HeadSample& rows) {
     Pages pages(open, num_pages);
     kernels::clear_pages(exec, {.layout = open, .pages = pages.view()});
     std::vector<kernels::KvWrite> writes;
     for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
-      writes.push_back({.key = rows.keys.data() + i * dim,
-                        .value = rows.values.data() + i * dim,
+      const std::int64_t slot = order[static_cast<std::size_t>(i)];
+      writes.push_back({.key = rows.keys.data() + slot * dim,
+                        .value = rows.values.data() + slot * dim,
                         .page = pages.page(i / page_slots),
                         .slot = static_cast<std::int32_t>(i % page_slots),
-                        .position = static_cast<std::int32_t>(i)});
+                        .position = static_cast<std::int32_t>(slot)});
     }
     kernels::write_slots(
         exec,
@@ -145,21 +210,25 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
   };
   const HeadSample cached = in_basis(exec, head, tested.basis);
   const Pages exact = paged(cached);
-  const std::vector<PageLayout> layouts = tested.codec.sealed_layouts(open);
-  const Pages sealed(layouts[tested.codec.form_of(head.layer, head.kv_head)], num_pages);
+  const Pages sealed(
+      tested.codec.sealed_layouts(open),
+      tested.codec.forms_of_pages(head.layer, head.kv_head, static_cast<std::size_t>(num_pages)));
   exact.convert_to(exec, sealed);
   const Pages decoded(open, num_pages);
   sealed.convert_to(exec, decoded);
 
-  std::vector<float> keys;
-  std::vector<float> values;
+  std::vector<float> keys(order.size() * static_cast<std::size_t>(dim));
+  std::vector<float> values(keys.size());
   for (std::int64_t i = 0; i < num_pages * page_slots; ++i) {
     const std::byte* page = decoded.page(i / page_slots);
     const auto* key = reinterpret_cast<const float*>(page) + i % page_slots;
     const auto* value = reinterpret_cast<const float*>(page + open.value_offset()) +
                         i % page_slots * open.value_stride();
-    for (std::ptrdiff_t d = 0; d < dim; ++d) keys.push_back(key[d * page_slots]);
-    values.insert(values.end(), value, value + dim);
+    const std::ptrdiff_t row = order[static_cast<std::size_t>(i)] * dim;
+    for (std::ptrdiff_t d = 0; d < dim; ++d) {
+      keys[static_cast<std::size_t>(row + d)] = key[d * page_slots];
+    }
+    std::copy_n(value, dim, values.begin() + row);
   }
   std::vector<float> found = attend(exec, sealed, open, cached);
   if (tested.basis != nullptr) {

@@ -15,6 +15,7 @@
 #include "compression/compose.hpp"
 #include "core/model/fingerprint.hpp"
 #include "launch/agreement.hpp"
+#include "launch/codecs/choose.hpp"
 #include "launch/codecs/codec_error.hpp"
 #include "launch/codecs/read_heads.hpp"
 #include "launch/options.hpp"
@@ -57,6 +58,12 @@ class Codecs final : public Program {
         ->capture_default_str();
     app.add_option("--threads", options_.num_threads, "Threads of each rank");
     app.add_option("--seed", seed_, "Of the normal numbers")->capture_default_str();
+    auto* error = app.add_option("--max-output-error", max_output_error_,
+                                 "Of the attention of a head, by its keys or by its values alone");
+    app.add_option("--output", table_file_,
+                   "File for the cheapest codec of each head within that error (codec auto)")
+        ->needs(error);
+    error->check(CLI::PositiveNumber);
     app.add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -85,7 +92,14 @@ class Codecs final : public Program {
       of_text.push_back(measure(runtime.exec(), tested, heads));
       of_normal.push_back(measure(runtime.exec(), tested, normal));
     }
-    json_ ? print_json(specs, of_text, of_normal) : print(specs, of_text, of_normal);
+    std::optional<CodecChoice> choice;
+    if (max_output_error_) {
+      choice = choose_codecs(runtime.exec(), model, specs, options_.page_slots, *max_output_error_,
+                             heads);
+      if (!table_file_.empty()) choice->table.write(table_file_);
+    }
+    json_ ? print_json(specs, of_text, of_normal, choice)
+          : print(specs, of_text, of_normal, choice);
   }
 
  private:
@@ -125,8 +139,17 @@ class Codecs final : public Program {
     return sum;
   }
 
+  /// How many heads' keys, or values, each codec was chosen for.
+  static std::vector<std::int64_t> counts(const std::vector<std::string>& specs,
+                                          const std::vector<std::string>& chosen) {
+    std::vector<std::int64_t> counts;
+    for (const std::string& spec : specs) counts.push_back(std::ranges::count(chosen, spec));
+    return counts;
+  }
+
   static void print(const std::vector<std::string>& specs, const std::vector<Summary>& of_text,
-                    const std::vector<Summary>& of_normal) {
+                    const std::vector<Summary>& of_normal,
+                    const std::optional<CodecChoice>& choice) {
     fmt::print("{:<28} {:>10} {:>8}   {:>8} {:>8} {:>8} {:>8}   {:>8} {:>8} {:>8}\n", "codec",
                "bytes/slot", "bf16 /", "keys", "values", "output", "worst", "keys", "values",
                "output");
@@ -141,10 +164,21 @@ class Codecs final : public Program {
     }
     fmt::print(
         "\nrelative errors: of the text (means over heads; worst head), of normal numbers\n");
+    if (!choice) return;
+    fmt::print("\n{:<28} {:>10} {:>10}\n", "chosen for heads", "keys", "values");
+    const std::vector<std::int64_t> keys = counts(specs, choice->table.keys);
+    const std::vector<std::int64_t> values = counts(specs, choice->table.values);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      fmt::print("{:<28} {:>10} {:>10}\n", specs[i], keys[i], values[i]);
+    }
+    fmt::print(
+        "{:.1f} bytes a slot without its position, worst output {:.5f}, {} above the error\n",
+        choice->slot_bytes, choice->worst_output, choice->num_short);
   }
 
   static void print_json(const std::vector<std::string>& specs, const std::vector<Summary>& of_text,
-                         const std::vector<Summary>& of_normal) {
+                         const std::vector<Summary>& of_normal,
+                         const std::optional<CodecChoice>& choice) {
     Json rows = Json::array();
     for (std::size_t i = 0; i < specs.size(); ++i) {
       const auto errors = [](const Summary& s) {
@@ -159,15 +193,25 @@ class Codecs final : public Program {
                       {"text", errors(of_text[i])},
                       {"normal", errors(of_normal[i])}});
     }
-    fmt::print("{}\n", Json{{"codecs", rows}}.dump());
+    Json report{{"codecs", rows}};
+    if (choice) {
+      report["choice"] = {{"keys", choice->table.keys},
+                          {"values", choice->table.values},
+                          {"slot_bytes", choice->slot_bytes},
+                          {"worst_output", choice->worst_output},
+                          {"num_short", choice->num_short}};
+    }
+    fmt::print("{}\n", report.dump());
   }
 
   RuntimeOptions options_;
   std::string text_file_;
-  std::string codecs_ = "none:dtype=bf16,fp8,int8,int4,hadamard+int4:axis=token,int2";
+  std::string codecs_ = "none:dtype=bf16,fp8,int8,int4,hadamard+int4:axis=token,pyramid,int2";
   std::int64_t length_ = 1024;
   std::int64_t num_queries_ = 64;
   std::uint64_t seed_ = 0;
+  std::optional<double> max_output_error_;
+  std::string table_file_;
   bool json_ = false;
 };
 

@@ -58,5 +58,30 @@ TEST(ComposedCodec, ChainsWithoutSenseAreRefusedWithTheReason) {
   expect("int4/", "int4/");
 }
 
+TEST(ComposedCodec, TiersOfKeysAndOfValuesMeetInSegments) {
+  const auto codec = make_codec("hadamard+pyramid:int8=0.25,int4=0.75/pyramid:int4=0.5,int2=0.5");
+  const std::vector<double> tiers = codec->tiers();
+  ASSERT_EQ(tiers.size(), 3u);
+  EXPECT_NEAR(tiers[0], 0.25, 1e-9);
+  EXPECT_NEAR(tiers[1], 0.25, 1e-9);
+  EXPECT_NEAR(tiers[2], 0.5, 1e-9);
+  const std::vector<RowForms> forms = codec->forms(kOpen);
+  ASSERT_EQ(forms.size(), 3u);
+  EXPECT_EQ(forms[0].keys.element, Element::kInt8);
+  EXPECT_EQ(forms[0].values.element, Element::kInt4);
+  EXPECT_EQ(forms[1].keys.element, Element::kInt4);
+  EXPECT_EQ(forms[1].values.element, Element::kInt4);
+  EXPECT_EQ(forms[2].keys.element, Element::kInt4);
+  EXPECT_EQ(forms[2].values.element, Element::kInt2);
+  EXPECT_TRUE(codec->has_basis());
+  EXPECT_EQ(codec->forms_of_pages(LayerId{0}, HeadId{0}, 4),
+            (std::vector<std::uint8_t>{0, 1, 2, 2}));
+
+  const auto values_only = make_codec("int8/pyramid:int4=0.5,int2=0.5");
+  EXPECT_EQ(values_only->tiers(), (std::vector<double>{0.5, 0.5}));
+  EXPECT_EQ(values_only->forms(kOpen)[1].keys.element, Element::kInt8);
+  EXPECT_TRUE(make_codec("int8/int4")->tiers().empty());
+}
+
 }  // namespace
 }  // namespace pikv::compression

@@ -96,5 +96,24 @@ TEST(CodecError, AHeadThatFillsNoPageIsRefused) {
   EXPECT_THROW((void)measure("int8", normal_head(15, 8)), InvalidArgument);
 }
 
+// MiKV and ZipCache: what is attended to in many bits, the rest in few.
+TEST(CodecError, TiersLoseLessThanEqualBytesSpreadEvenlyWhereAttentionIsUneven) {
+  HeadSample head = normal_head(640, 64);
+  // Every query asks for the same few slots.
+  for (std::size_t i = 0; i < head.queries.size(); ++i) head.queries[i] *= 0.1f;
+  for (std::size_t slot = 0; slot < 640; slot += 20) {
+    for (std::size_t d = 0; d < 64; ++d) {
+      head.keys[slot * 64 + d] = 0;
+      for (std::size_t row = 0; row < head.queries.size() / 64; ++row) {
+        head.keys[slot * 64 + d] += 100 * head.queries[row * 64 + d];
+      }
+    }
+  }
+  const CodecError even = measure("int4:axis=token", head);
+  const CodecError tiers = measure("pyramid:int8=0.33,int2=0.67", head);
+  EXPECT_LE(tiers.page_bytes, even.page_bytes);
+  EXPECT_LT(tiers.output, even.output / 2);
+}
+
 }  // namespace
 }  // namespace pikv::launch
