@@ -176,7 +176,8 @@ void attention(benchmark::State& state) {
 BENCHMARK(attention)
     ->ArgNames({"rows", "batch", "tokens", "element", "slots", "threads"})
     ->ArgsProduct({{1}, {1, 8}, {4096, 16384}, {0, 1, 3, 5, 6, 7}, {16, 64}, {2}})
-    ->ArgsProduct({{1}, {1}, {65536}, {1, 5, 6}, {16, 64}, {2}})
+    ->ArgsProduct({{1}, {1, 8}, {65536}, {1, 5, 6}, {16, 64}, {2}})
+    ->ArgsProduct({{1}, {1, 8}, {16384, 65536}, {1, 5, 6}, {64}, {16}})
     ->ArgsProduct({{128}, {1}, {2048}, {0, 1, 5, 6}, {16}, {2}})
     ->MeasureProcessCPUTime()
     ->UseRealTime();
@@ -205,7 +206,7 @@ void read_memory(benchmark::State& state) {
 }
 BENCHMARK(read_memory)
     ->ArgNames({"MiB", "threads"})
-    ->ArgsProduct({{12, 48, 96, 384}, {2}})
+    ->ArgsProduct({{12, 48, 96, 384}, {2, 16}})
     ->UseRealTime();
 
 }  // namespace
