@@ -23,10 +23,11 @@ constexpr std::int64_t kPrefetchRows = 16;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// o[r, c...] += sum over slots of p[r, slot] * v[slot, c...], kVectors vectors of channels wide.
+/// `next`: values to be asked for on the way, or null.
 template <int kRows, int kVectors, class T>
 void value_block(const float* p, std::int64_t p_stride, const T* const* values,
                  const std::int64_t* num_slots, std::int64_t num_lanes, std::int64_t value_stride,
-                 float* o, std::int64_t o_stride) {
+                 float* o, std::int64_t o_stride, const T* const* next) {
   F32x16 acc[std::size_t{kRows}][std::size_t{kVectors}];
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kVectors; ++c) acc[r][c] = load(o + r * o_stride + c * kVecLanes);
@@ -36,6 +37,13 @@ void value_block(const float* p, std::int64_t p_stride, const T* const* values,
       F32x16 v[std::size_t{kVectors}];
       const T* slot = values[lane] + j * value_stride;
       for (int c = 0; c < kVectors; ++c) v[c] = load(slot + c * kVecLanes);
+      if (next != nullptr) {
+        constexpr int kLine = 64 / static_cast<int>(sizeof(T));
+        const T* next_slot = next[lane] + j * value_stride;
+        for (int c = 0; c < kVectors * kVecLanes; c += kLine) {
+          __builtin_prefetch(next_slot + c, 0, 2);
+        }
+      }
       for (int r = 0; r < kRows; ++r) {
         const F32x16 weight = broadcast(p[r * p_stride + lane * kLanes + j]);
         for (int c = 0; c < kVectors; ++c) acc[r][c] += weight * v[c];
@@ -179,15 +187,24 @@ void AttentionTile::prefetch_values(std::int64_t begin, std::int64_t end) const 
   }
 }
 
+bool AttentionTile::asks_ahead() const {
+  return num_queued_ == num_lanes_ && num_rows_ <= kPrefetchRows && !in_bf16_;
+}
+
 template <class F>
 void AttentionTile::with_keys(const F& f) {
-  if (!in_bytes(layout_->keys)) prefetch_keys(0, kMaxLanes);
+  if (layout_->keys.packed() && !in_bytes(layout_->keys)) prefetch_keys(0, kMaxLanes);
   const std::int64_t lane_floats = head_dim_ * kLanes;
   const auto plain = [&]<class T>() {
-    Operand<T> keys(layout_->num_slots);
+    Operand<T> keys(layout_->num_slots, asks_ahead());
+    const auto at = [](const Lanes& lanes) {
+      return reinterpret_cast<const T*>(lanes.page) + lanes.lane;
+    };
     for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
-      keys.lanes[j] = reinterpret_cast<const T*>(lanes_[j].page) + lanes_[j].lane;
+      keys.lanes[j] = at(lanes_[j]);
+      if (keys.has_next) keys.next[j] = at(queued_[j]);
     }
+    if (!keys.has_next) prefetch_keys(0, kMaxLanes);
     f(keys);
   };
   dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
@@ -207,14 +224,18 @@ void AttentionTile::with_keys(const F& f) {
 
 template <class F>
 void AttentionTile::with_values(const F& f) {
-  if (!in_bytes(layout_->values)) prefetch_values(0, kMaxLanes);
+  if (layout_->values.packed() && !in_bytes(layout_->values)) prefetch_values(0, kMaxLanes);
   const auto plain = [&]<class T>() {
     const std::int64_t stride = layout_->value_stride();
-    Operand<T> values(stride);
+    Operand<T> values(stride, asks_ahead());
+    const auto at = [&](const Lanes& lanes) {
+      return reinterpret_cast<const T*>(lanes.page + layout_->value_offset()) + lanes.lane * stride;
+    };
     for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
-      values.lanes[j] = reinterpret_cast<const T*>(lanes_[j].page + layout_->value_offset()) +
-                        lanes_[j].lane * stride;
+      values.lanes[j] = at(lanes_[j]);
+      if (values.has_next) values.next[j] = at(queued_[j]);
     }
+    if (!values.has_next) prefetch_values(0, kMaxLanes);
     f(values);
   };
   dispatch_element(layout_->values.element, plain, [&]<class Code>() {
@@ -237,7 +258,7 @@ template <class T>
 void AttentionTile::score(const Operand<T>& keys) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
   score_rows(q_, num_rows_, head_dim_, layout_->key_channels(), keys.lanes.data(), num_lanes_,
-             keys.stride, scores_, kStride);
+             keys.stride, scores_, kStride, keys.has_next ? keys.next.data() : nullptr);
 }
 
 void AttentionTile::mask() {
@@ -301,14 +322,17 @@ void AttentionTile::accumulate(const Operand<T>& operand) {
   std::int64_t channel = 0;
   const auto channels_of = [&]<int kVectors>() {
     std::array<const T*, kMaxLanes> values{};
-    for (std::int64_t j = 0; j < num_lanes_; ++j) {
-      values[static_cast<std::size_t>(j)] = operand.lanes[static_cast<std::size_t>(j)] + channel;
+    std::array<const T*, kMaxLanes> next{};
+    for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+      values[j] = operand.lanes[j] + channel;
+      if (operand.has_next) next[j] = operand.next[j] + channel;
     }
     std::int64_t row = 0;
     const auto rows_of = [&]<int kRows>() {
       value_block<kRows, kVectors>(scores_ + row * kStride, kStride, values.data(),
                                    num_slots.data(), num_lanes_, operand.stride,
-                                   o_ + row * value_stride_ + channel, value_stride_);
+                                   o_ + row * value_stride_ + channel, value_stride_,
+                                   operand.has_next && row == 0 ? next.data() : nullptr);
       row += kRows;
     };
     while (row + 6 <= num_rows_) rows_of.template operator()<6>();

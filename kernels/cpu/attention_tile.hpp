@@ -63,9 +63,12 @@ class AttentionTile {
   /// Where the keys (the values) of some lanes lie: in their page, or unpacked.
   template <class T>
   struct Operand {
-    explicit Operand(std::int64_t lane_stride) : stride(lane_stride) {}
+    explicit Operand(std::int64_t lane_stride, bool asks_ahead = false)
+        : stride(lane_stride), has_next(asks_ahead) {}
     std::array<const T*, kMaxLanes> lanes{};
+    std::array<const T*, kMaxLanes> next{};  // of the queued lanes, to be asked for on the way
     std::int64_t stride;  // from channel to channel of keys, from slot to slot of values
+    bool has_next;
   };
   template <class F>
   void with_keys(const F& f);
@@ -79,6 +82,8 @@ class AttentionTile {
     return unpacked(layout.keys) || unpacked(layout.values) ? kMaxUnpackedLanes : kMaxLanes;
   }
 
+  /// Whether queued lanes take the place of those at hand one by one.
+  [[nodiscard]] bool asks_ahead() const;
   void advance();
   void prefetch_keys(std::int64_t begin, std::int64_t end) const;  // of queued lanes
   void prefetch_values(std::int64_t begin, std::int64_t end) const;

@@ -12,10 +12,11 @@
 namespace pikv::kernels::cpu {
 
 /// scores[r, lane] = q[r, :] . k[:, lane] for kRows rows and kLaneVectors vectors of lanes, over
-/// `channels` > 0 of both.
+/// `channels` > 0 of both. `next`: keys to be asked for on the way, or null.
 template <int kRows, int kLaneVectors, class T>
 void score_block(const float* q, std::int64_t q_stride, std::int64_t channels, const T* const* keys,
-                 std::int64_t key_stride, float* scores, std::int64_t score_stride) {
+                 std::int64_t key_stride, float* scores, std::int64_t score_stride,
+                 const T* const* next) {
   F32x16 acc[std::size_t{kRows}][std::size_t{kLaneVectors}];
   // The first channel sets the sums: GCC would clear them in memory, and load them from there.
   for (int r = 0; r < kRows; ++r) {
@@ -25,6 +26,9 @@ void score_block(const float* q, std::int64_t q_stride, std::int64_t channels, c
   for (std::int64_t d = 1; d < channels; ++d) {
     F32x16 k[std::size_t{kLaneVectors}];
     for (int j = 0; j < kLaneVectors; ++j) k[j] = load(keys[j] + d * key_stride);
+    if (next != nullptr) {
+      for (int j = 0; j < kLaneVectors; ++j) __builtin_prefetch(next[j] + d * key_stride, 0, 2);
+    }
     for (int r = 0; r < kRows; ++r) {
       const F32x16 qv = broadcast(q[r * q_stride + d]);
       for (int j = 0; j < kLaneVectors; ++j) acc[r][j] += qv * k[j];
@@ -39,16 +43,19 @@ void score_block(const float* q, std::int64_t q_stride, std::int64_t channels, c
 
 /// scores[r, lane] = q[r, :] . k[:, lane] for any number of rows [num_rows, q_stride] and of
 /// vectors of lanes, over the first `channels`; channel d of vector j at keys[j] + d * key_stride.
+/// `next`: as many vectors that are read next; asking for them a little at a time, while others are
+/// worked off, keeps memory busy, where asking for all at once would wait for most of them.
 template <class T>
 void score_rows(const float* q, std::int64_t num_rows, std::int64_t q_stride, std::int64_t channels,
                 const T* const* keys, std::int64_t num_lanes, std::int64_t key_stride,
-                float* scores, std::int64_t score_stride) {
+                float* scores, std::int64_t score_stride, const T* const* next = nullptr) {
   std::int64_t row = 0;
   const auto rows_of = [&]<int kRows>() {
     std::int64_t j = 0;
     const auto lanes_of = [&]<int kLaneVectors>() {
       score_block<kRows, kLaneVectors>(q + row * q_stride, q_stride, channels, keys + j, key_stride,
-                                       scores + row * score_stride + j * kLanes, score_stride);
+                                       scores + row * score_stride + j * kLanes, score_stride,
+                                       next != nullptr && row == 0 ? next + j : nullptr);
       j += kLaneVectors;
     };
     while (j + 4 <= num_lanes) lanes_of.template operator()<4>();
