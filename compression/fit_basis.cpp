@@ -4,6 +4,9 @@
 
 #include <Eigen/Cholesky>
 #include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <functional>
+#include <numeric>
 
 #include "kernels/common/error.hpp"
 
@@ -62,6 +65,28 @@ FittedBasis fit_basis(const RowMoments& rows, std::span<const double> weights, b
                         root.triangularView<Eigen::Lower>().solve(Matrix::Identity(dim, dim)));
   if (centred) basis.mean = to_floats(mean);
   basis.energy = to_floats(solver.eigenvalues().reverse().cwiseMax(0.0));
+  return basis;
+}
+
+FittedBasis order_channels(const RowMoments& rows, std::span<const double> weights) {
+  require(rows.count > 0, "fit_basis", "no rows");
+  const auto dim = static_cast<std::size_t>(rows.dim);
+  std::vector<double> worth(dim);
+  for (std::size_t c = 0; c < dim; ++c) {
+    worth[c] = rows.products[c * (dim + 1)] / static_cast<double>(rows.count);
+    if (!weights.empty()) worth[c] *= weights[c * (dim + 1)];
+  }
+  std::vector<std::size_t> order(dim);
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater<>{}, [&](std::size_t c) { return worth[c]; });
+  FittedBasis basis;
+  basis.in.assign(dim * dim, 0.0f);
+  basis.out = basis.in;
+  for (std::size_t i = 0; i < dim; ++i) {
+    basis.in[order[i] * dim + i] = 1.0f;
+    basis.out[i * dim + order[i]] = 1.0f;
+    basis.energy.push_back(static_cast<float>(worth[order[i]]));
+  }
   return basis;
 }
 

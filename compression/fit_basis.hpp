@@ -26,7 +26,7 @@ struct RowMoments {
 struct FittedBasis {
   std::vector<float> in, out;  // [D, D], see core/policy/basis.hpp
   std::vector<float> mean;     // [D]; empty unless centred
-  std::vector<float> energy;   // [D], mean squares of the coordinates, descending
+  std::vector<float> energy;   // [D], weighted mean squares of the coordinates, descending
 };
 
 /// Minimises, for every r, the mean over rows x of (x - x') W (x - x')^T, x' being x with its
@@ -37,5 +37,11 @@ struct FittedBasis {
 /// row was seen or numbers are not finite.
 [[nodiscard]] FittedBasis fit_basis(const RowMoments& rows, std::span<const double> weights,
                                     bool centred);
+
+/// The coordinates are the channels themselves, in descending order of E[x_c^2] W_cc: with the
+/// second moments of queries as W, the criterion by which ThinK (Xu et al. 2024, 2407.21018, eq. 4)
+/// prunes channels of keys, over a text instead of a prompt. `energy` is that product. Throws
+/// InvalidArgument where no row was seen.
+[[nodiscard]] FittedBasis order_channels(const RowMoments& rows, std::span<const double> weights);
 
 }  // namespace pikv::compression

@@ -9,6 +9,8 @@
 // then form a plane that need not pass through the origin, so its error is never larger. Chain an
 // integer form with axis=token behind them and the norm of a latent is kept apart too, as its
 // scale.
+//
+// pruning keeps the channels that were found to matter most, as they are (ThinK, 2407.21018).
 #include <array>
 
 #include "compression/basis_file.hpp"
@@ -18,9 +20,12 @@
 namespace pikv::compression {
 namespace {
 
+/// What the coordinates of a file are.
+enum class Coordinates : std::uint8_t { kAny, kCentred, kChannels };
+
 class LowRank final : public UniformCodec {
  public:
-  LowRank(std::string_view name, bool centred, PolicyOptions options) : name_(name) {
+  LowRank(std::string_view name, Coordinates coordinates, PolicyOptions options) : name_(name) {
     constexpr std::array<std::string_view, 3> kTypes = {"f32", "bf16", "f16"};
     const std::optional<std::string> path = options.text("file");
     const std::int64_t rank = options.integer("rank", 0, 0, 65'536);
@@ -31,6 +36,10 @@ class LowRank final : public UniformCodec {
     require((rank > 0) != (energy > 0), "codec", name, ": give either rank=... or energy=...");
     path_ = *path;
     file_ = BasisFile::read(path_);
+    require(coordinates != Coordinates::kChannels || file_.method.starts_with("channels"), "codec",
+            name, ": the coordinates of ", path_,
+            " are not channels (pikv calibrate --basis channels)");
+    const bool centred = coordinates == Coordinates::kCentred;
     require(file_.keys.mean.empty() != centred, "codec", name, ": the rows of ", path_, " are ",
             centred ? "not centred" : "centred", " (pikv calibrate --centred)");
     dtype_ = dtype == "f32" ? DType::kF32 : dtype == "bf16" ? DType::kBf16 : DType::kF16;
@@ -85,11 +94,15 @@ class LowRank final : public UniformCodec {
 }  // namespace
 
 std::unique_ptr<const Codec> make_lora(PolicyOptions options) {
-  return std::make_unique<LowRank>("lora", /*centred=*/false, std::move(options));
+  return std::make_unique<LowRank>("lora", Coordinates::kAny, std::move(options));
 }
 
 std::unique_ptr<const Codec> make_lora_plus_plus(PolicyOptions options) {
-  return std::make_unique<LowRank>("lora_plus_plus", /*centred=*/true, std::move(options));
+  return std::make_unique<LowRank>("lora_plus_plus", Coordinates::kCentred, std::move(options));
+}
+
+std::unique_ptr<const Codec> make_pruning(PolicyOptions options) {
+  return std::make_unique<LowRank>("pruning", Coordinates::kChannels, std::move(options));
 }
 
 }  // namespace pikv::compression

@@ -27,6 +27,8 @@ constexpr std::array kCodecs = {
                      "principal components; Palu, 2407.21118", make_lora},
     PolicyRow<Codec>{"lora_plus_plus", "the same, less the mean of the rows",
                      "principal components of centred rows", make_lora_plus_plus},
+    PolicyRow<Codec>{"pruning", "the channels that matter most (file=, rank= or energy=)",
+                     "ThinK, 2407.21018", make_pruning},
     PolicyRow<Codec>{"auto", "for each head what a table of measurements names (file=)",
                      "pikv codecs --output", make_auto},
 };

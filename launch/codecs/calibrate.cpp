@@ -58,6 +58,11 @@ class Calibrate final : public Program {
     app.add_option("--model", options_.model, "Model directory in hub layout")->required();
     app.add_option("--text-file", text_file_, "UTF-8 text that the model reads")->required();
     app.add_option("--output", output_, "File for the basis")->required();
+    app.add_option("--basis", basis_,
+                   "Coordinates: components (principal ones) or channels (by what they weigh, for "
+                   "pruning)")
+        ->check(CLI::IsMember({"components", "channels"}))
+        ->capture_default_str();
     app.add_flag("--centred", centred_, "Less the mean of the rows: for lora_plus_plus");
     app.add_option(
            "--weight", weight_,
@@ -77,6 +82,7 @@ class Calibrate final : public Program {
   void run(Communicator& comm) override {
     agree(comm, [&] {
       require(comm.size() == 1, "calibrate", "runs on one rank, not on ", comm.size());
+      require(!centred_ || basis_ == "components", "calibrate", "channels have no mean taken off");
       reading_.queries = reading_.length;
     });
     options_.observed_queries = reading_.queries;
@@ -107,7 +113,7 @@ class Calibrate final : public Program {
     const ModelConfig& model = runtime.model();
     compression::BasisFile file;
     file.model = cached_model(model, runtime.weights());
-    file.method = fmt::format("weight={} centred={} rows={}", weight_, centred_ ? 1 : 0,
+    file.method = fmt::format("{} weight={} centred={} rows={}", basis_, weight_, centred_ ? 1 : 0,
                               moments[0].keys.count);
     const auto append = [](const compression::FittedBasis& fitted, Basis::Operand& operand,
                            std::vector<float>& energy) {
@@ -129,9 +135,13 @@ class Calibrate final : public Program {
         of_outputs = output_weights(model, runtime.weights().layer(layer).attention.o,
                                     i % model.num_kv_heads);
       }
-      append(compression::fit_basis(head.keys, of_queries, centred_), file.keys, file.key_energy);
-      append(compression::fit_basis(head.values, of_outputs, centred_), file.values,
-             file.value_energy);
+      const auto fitted = [&](const compression::RowMoments& rows,
+                              const std::vector<double>& weights) {
+        return basis_ == "channels" ? compression::order_channels(rows, weights)
+                                    : compression::fit_basis(rows, weights, centred_);
+      };
+      append(fitted(head.keys, of_queries), file.keys, file.key_energy);
+      append(fitted(head.values, of_outputs), file.values, file.value_energy);
     }
     return file;
   }
@@ -157,6 +167,7 @@ class Calibrate final : public Program {
   std::string text_file_;
   std::string output_;
   std::string weight_ = "none";
+  std::string basis_ = "components";
   bool centred_ = false;
 };
 

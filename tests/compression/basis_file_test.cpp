@@ -112,6 +112,9 @@ TEST_F(LowRankCodec, AskForTheRowsThatTheyWereFittedTo) {
   EXPECT_NO_THROW((void)make("lora", whole));
   EXPECT_THROW((void)make("lora_plus_plus", whole), InvalidArgument);
   EXPECT_THROW((void)make("lora", some_file()), InvalidArgument);
+  EXPECT_THROW((void)make("pruning", whole), InvalidArgument);
+  whole.method = "channels weight=none";
+  EXPECT_NO_THROW((void)make("pruning", whole));
 }
 
 TEST_F(LowRankCodec, BelongToOneModel) {

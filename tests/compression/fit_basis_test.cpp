@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "kernels/common/error.hpp"
@@ -152,6 +154,58 @@ TEST(FitBasis, NothingAndNoNumbersAreRefused) {
   RowMoments bad(2);
   bad.add(std::vector<float>{1.0f, std::numeric_limits<float>::quiet_NaN()});
   EXPECT_THROW((void)fit_basis(bad, {}, true), InvalidArgument);
+}
+
+// ThinK: what is dropped is the energy of the channels that are dropped.
+TEST(OrderChannels, TheErrorIsTheEnergyOfWhatIsDropped) {
+  Random random(626);
+  const std::vector<float> rows = rows_of_rank(random, 300, 24, 24, 0.5f);
+  RowMoments moments(24);
+  moments.add(rows);
+  const FittedBasis basis = order_channels(moments, {});
+  double dropped = 0;
+  for (std::int64_t rank = 24; rank > 0; --rank) {
+    EXPECT_NEAR(error(rows, 24, basis, rank), dropped, 1e-4 * (1 + dropped)) << rank;
+    dropped += static_cast<double>(basis.energy[static_cast<std::size_t>(rank - 1)]);
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(basis.energy, std::greater<>{}));
+  // No other choice of channels drops less, but components may.
+  for (const std::int64_t rank : {4, 12, 20}) {
+    EXPECT_LE(error(rows, 24, fit(rows, 24, false), rank), error(rows, 24, basis, rank) + 1e-5);
+  }
+}
+
+TEST(OrderChannels, QueriesThatReadFewChannelsKeepThese) {
+  Random random(627);
+  const std::vector<float> keys = random.normals(400 * 16);
+  std::vector<float> queries = random.normals(50 * 16);
+  for (std::size_t i = 0; i < queries.size(); ++i) queries[i] *= i % 16 < 12 ? 0.01f : 1.0f;
+  RowMoments of_keys(16);
+  of_keys.add(keys);
+  RowMoments of_queries(16);
+  of_queries.add(queries);
+  const auto score_error = [&](const FittedBasis& basis) {
+    double sum = 0;
+    for (std::size_t q = 0; q < queries.size(); q += 16) {
+      for (std::size_t k = 0; k < keys.size(); k += 16) {
+        double lost = 0;
+        for (std::size_t c = 0; c < 16; ++c) {
+          for (std::size_t i = 4; i < 16; ++i) {  // four channels are kept
+            lost += static_cast<double>(basis.in[c * 16 + i]) *
+                    static_cast<double>(queries[q + c] * keys[k + c]);
+          }
+        }
+        sum += lost * lost;
+      }
+    }
+    return sum;
+  };
+  EXPECT_LT(100 * score_error(order_channels(of_keys, of_queries.products)),
+            score_error(order_channels(of_keys, {})));
+}
+
+TEST(OrderChannels, NoRowsAreRefused) {
+  EXPECT_THROW((void)order_channels(RowMoments(8), {}), InvalidArgument);
 }
 
 }  // namespace

@@ -267,18 +267,23 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(
     OfOneRank, BadInputs,
-    testing::Combine(testing::Values(BadInput{"CalibrateOnAShortText",
-                                              {"calibrate", "--model", std::string(kModel),
-                                               "--text-file", "{here}/text", "--output",
-                                               "{here}/basis"},
-                                              "text-file: the text has ",
-                                              file("text", "a few words")},
-                                     BadInput{"CodecsOfAShortText",
-                                              {"codecs", "--model", std::string(kModel),
-                                               "--text-file", "{here}/text"},
-                                              "text-file: the text has ",
-                                              file("text", "a few words")}),
-                     testing::Values(1)),
+    testing::Combine(
+        testing::Values(
+            BadInput{"CalibrateOnAShortText",
+                     {"calibrate", "--model", std::string(kModel), "--text-file", "{here}/text",
+                      "--output", "{here}/basis"},
+                     "text-file: the text has ",
+                     file("text", "a few words")},
+            BadInput{"CalibrateCentredChannels",
+                     {"calibrate", "--model", std::string(kModel), "--text-file", "{here}/text",
+                      "--output", "{here}/basis", "--basis", "channels", "--centred"},
+                     "channels have no mean taken off",
+                     file("text", "a few words")},
+            BadInput{"CodecsOfAShortText",
+                     {"codecs", "--model", std::string(kModel), "--text-file", "{here}/text"},
+                     "text-file: the text has ",
+                     file("text", "a few words")}),
+        testing::Values(1)),
     name_of);
 
 INSTANTIATE_TEST_SUITE_P(
