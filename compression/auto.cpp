@@ -104,7 +104,9 @@ class Auto final : public Codec {
 
   void add_codec(const std::string& spec) {
     if (codecs_.contains(spec)) return;
-    require(spec.find("auto") != 0, "codec", "auto: ", path_, " names itself or another table");
+    // Anywhere in a chain or a pair: a table that names itself would be read without end.
+    require(spec.find("auto:") == std::string::npos, "codec", "auto: ", path_,
+            " names itself or another table");
     auto codec = make_codec(spec);
     require(codec->tiers().empty(), "codec", "auto: '", spec, "' of ", path_,
             " has tiers, which belong to no head");

@@ -103,6 +103,8 @@ TEST(AutoCodec, WhatItCannotBeIsRefused) {
     EXPECT_THROW((void)make_codec(spec), InvalidArgument) << name;
   };
   expect_refused(spec);
+  expect_refused("hadamard+" + spec);
+  expect_refused("int8/" + spec);
   expect_refused("pyramid");
   expect_refused("int3");
   EXPECT_THROW((void)make_codec("auto"), InvalidArgument);
