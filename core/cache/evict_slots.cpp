@@ -6,7 +6,6 @@
 // never takes a page more than its slots need, and evicting one slot a step costs next to nothing.
 #include <algorithm>
 #include <numeric>
-#include <unordered_map>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_access.hpp"
@@ -82,18 +81,18 @@ kernels::SlotRef KvCache::slot_at(const Stream& stream, std::int32_t place) cons
 }
 
 void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
-  // Pages of a stream may be laid out in several ways.
-  std::unordered_map<const PageLayout*, std::vector<kernels::SlotRef>> by_layout;
-  for (const std::int32_t place : places) {
-    by_layout[&layout_at(stream, place)].push_back(slot_at(stream, place));
-  }
-  for (auto& [layout, slots] : by_layout) {
-    kernels::hide_slots(exec_,
-                        {.layout = *layout, .slots = view_of<const kernels::SlotRef>(slots)});
-    if (!layout->key_bounds) continue;
+  // Pages of a stream may be laid out in several ways: runs of places of one layout at a time.
+  for (auto begin = places.begin(); begin != places.end();) {
+    const PageLayout& layout = layout_at(stream, *begin);
+    std::vector<kernels::SlotRef> slots;
+    for (; begin != places.end() && &layout_at(stream, *begin) == &layout; ++begin) {
+      slots.push_back(slot_at(stream, *begin));
+    }
+    kernels::hide_slots(exec_, {.layout = layout, .slots = view_of<const kernels::SlotRef>(slots)});
+    if (!layout.key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::SlotRef& slot : slots) pages.push_back(slot.page);
-    summarize(*layout, std::move(pages));
+    summarize(layout, std::move(pages));
   }
 }
 

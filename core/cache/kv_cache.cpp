@@ -7,7 +7,6 @@
 
 #include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/page_bounds.hpp"
 
 namespace pikv {
 KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_map, int rank,
@@ -60,8 +59,9 @@ double KvCache::mean_bytes_of_pages() const {
   const std::vector<double> tiers = codec_.tiers();
   require(tiers.empty() || tiers.size() == sealed_layouts_.size(), "kv_cache", tiers.size(),
           " tiers for ", sealed_layouts_.size(), " forms of pages");
-  for (std::size_t form = 0; form < tiers.size(); ++form)
+  for (std::size_t form = 0; form < tiers.size(); ++form) {
     total += tiers[form] * bytes_of_form(form);
+  }
   if (!tiers.empty()) return total;
   const std::size_t num_layers = local_shards_.size();
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
@@ -261,102 +261,6 @@ void KvCache::run_pending() {
   full_pages_.clear();
   sealed_pages_.clear();
   sealed_forms_.clear();
-}
-
-namespace {
-
-/// Calls f(form, sources, targets) for every form that some page has.
-template <class From, class To, class F>
-void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<const To> to,
-                   std::span<const std::uint8_t> forms, const F& f) {
-  for (std::size_t form = 0; form < num_forms; ++form) {
-    std::vector<From> sources;
-    std::vector<To> targets;
-    for (std::size_t i = 0; i < forms.size(); ++i) {
-      if (forms[i] != form) continue;
-      sources.push_back(from[i]);
-      targets.push_back(to[i]);
-    }
-    if (!sources.empty()) f(form, sources, targets);
-  }
-}
-
-}  // namespace
-
-void KvCache::seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
-                   std::span<const std::uint8_t> forms, bool repack) {
-  for_each_form(
-      sealed_layouts_.size(), open, sealed, forms,
-      [&](std::size_t form, auto& sources, auto& targets) {
-        const PageLayout& layout = sealed_layouts_[form];
-        try {
-          kernels::convert_pages(exec_, {.from_layout = open_layout_,
-                                         .to_layout = layout,
-                                         .from = view_of<const std::byte* const>(sources),
-                                         .to = view_of<std::byte* const>(targets),
-                                         .repack = repack});
-        } catch (const kernels::NotPackable& refused) {
-          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
-          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
-                             " are not finite or too large for codec ",
-                             name((refused.is_key ? layout.keys : layout.values).element)));
-        }
-      });
-}
-
-void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-                     std::span<std::byte* const> open) const {
-  for_each_form(sealed_layouts_.size(), sealed, open, forms,
-                [&](std::size_t form, auto& sources, auto& targets) {
-                  kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
-                                                 .to_layout = open_layout_,
-                                                 .from = view_of<const std::byte* const>(sources),
-                                                 .to = view_of<std::byte* const>(targets)});
-                });
-}
-
-/// One page.
-void KvCache::unseal(const Stream& stream, std::size_t page, std::byte* open) const {
-  const std::byte* sealed = stream.sealed_pages[page];
-  unseal({&sealed, 1}, {&stream.sealed_forms[page], 1}, {&open, 1});
-}
-
-/// " of sequence .., layer .., KV head .." for a sealed page.
-std::string KvCache::place_of(const std::byte* page) const {
-  for (const StreamId& id : stream_ids()) {
-    const std::vector<std::byte*>& pages = stream_of(id).sealed_pages;
-    if (std::ranges::find(pages, page) == pages.end()) continue;
-    return concat(" of sequence ", index(id.sequence), ", layer ", index(id.layer), ", KV head ",
-                  index(id.kv_head));
-  }
-  return "";
-}
-
-/// The bounds of keys follow what the pending work wrote.
-void KvCache::summarize_written() {
-  std::vector<std::byte*> pages;
-  for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
-  for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
-  summarize(open_layout_, std::move(pages));
-  summarize_sealed(sealed_pages_, sealed_forms_);
-}
-
-/// Each page once.
-void KvCache::summarize_sealed(std::span<std::byte* const> pages,
-                               std::span<const std::uint8_t> forms) {
-  for_each_form(
-      sealed_layouts_.size(), pages, pages, forms, [&](std::size_t form, auto& of_form, auto&) {
-        kernels::summarize_pages(
-            exec_, {.layout = sealed_layouts_[form], .pages = view_of<std::byte* const>(of_form)});
-      });
-}
-
-/// A page may be named more than once.
-void KvCache::summarize(const PageLayout& layout, std::vector<std::byte*> pages) {
-  std::ranges::sort(pages);
-  const auto repeated = std::ranges::unique(pages);
-  pages.erase(repeated.begin(), repeated.end());
-  kernels::summarize_pages(exec_, {.layout = layout, .pages = view_of<std::byte* const>(pages)});
 }
 
 std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,

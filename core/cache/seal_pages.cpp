@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pages between the open layout and the forms of the codec, and the bounds of their keys.
+#include <algorithm>
+
+#include "core/cache/kv_cache.hpp"
+#include "core/cache/page_access.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/page_bounds.hpp"
+
+namespace pikv {
+namespace {
+
+/// Calls f(form, sources, targets) for every form that some page has.
+template <class From, class To, class F>
+void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<const To> to,
+                   std::span<const std::uint8_t> forms, const F& f) {
+  for (std::size_t form = 0; form < num_forms; ++form) {
+    std::vector<From> sources;
+    std::vector<To> targets;
+    for (std::size_t i = 0; i < forms.size(); ++i) {
+      if (forms[i] != form) continue;
+      sources.push_back(from[i]);
+      targets.push_back(to[i]);
+    }
+    if (!sources.empty()) f(form, sources, targets);
+  }
+}
+
+}  // namespace
+
+void KvCache::seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
+                   std::span<const std::uint8_t> forms, bool repack) {
+  for_each_form(
+      sealed_layouts_.size(), open, sealed, forms,
+      [&](std::size_t form, auto& sources, auto& targets) {
+        const PageLayout& layout = sealed_layouts_[form];
+        try {
+          kernels::convert_pages(exec_, {.from_layout = open_layout_,
+                                         .to_layout = layout,
+                                         .from = view_of<const std::byte* const>(sources),
+                                         .to = view_of<std::byte* const>(targets),
+                                         .repack = repack});
+        } catch (const kernels::NotPackable& refused) {
+          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
+          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
+                             " are not finite or too large for codec ",
+                             name((refused.is_key ? layout.keys : layout.values).element)));
+        }
+      });
+}
+
+void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
+                     std::span<std::byte* const> open) const {
+  for_each_form(sealed_layouts_.size(), sealed, open, forms,
+                [&](std::size_t form, auto& sources, auto& targets) {
+                  kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
+                                                 .to_layout = open_layout_,
+                                                 .from = view_of<const std::byte* const>(sources),
+                                                 .to = view_of<std::byte* const>(targets)});
+                });
+}
+
+/// One page.
+void KvCache::unseal(const Stream& stream, std::size_t page, std::byte* open) const {
+  const std::byte* sealed = stream.sealed_pages[page];
+  kernels::convert_pages(exec_, {.from_layout = layout_of(stream, page),
+                                 .to_layout = open_layout_,
+                                 .from = {&sealed, {1}},
+                                 .to = {&open, {1}}});
+}
+
+/// " of sequence .., layer .., KV head .." for a sealed page.
+std::string KvCache::place_of(const std::byte* page) const {
+  for (const StreamId& id : stream_ids()) {
+    const std::vector<std::byte*>& pages = stream_of(id).sealed_pages;
+    if (std::ranges::find(pages, page) == pages.end()) continue;
+    return concat(" of sequence ", index(id.sequence), ", layer ", index(id.layer), ", KV head ",
+                  index(id.kv_head));
+  }
+  return "";
+}
+
+/// The bounds of keys follow what the pending work wrote.
+void KvCache::summarize_written() {
+  std::vector<std::byte*> pages;
+  for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
+  for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
+  summarize(open_layout_, std::move(pages));
+  summarize_sealed(sealed_pages_, sealed_forms_);
+}
+
+/// Each page once.
+void KvCache::summarize_sealed(std::span<std::byte* const> pages,
+                               std::span<const std::uint8_t> forms) {
+  for_each_form(
+      sealed_layouts_.size(), pages, pages, forms, [&](std::size_t form, auto& of_form, auto&) {
+        kernels::summarize_pages(
+            exec_, {.layout = sealed_layouts_[form], .pages = view_of<std::byte* const>(of_form)});
+      });
+}
+
+/// A page may be named more than once.
+void KvCache::summarize(const PageLayout& layout, std::vector<std::byte*> pages) {
+  std::ranges::sort(pages);
+  const auto repeated = std::ranges::unique(pages);
+  pages.erase(repeated.begin(), repeated.end());
+  kernels::summarize_pages(exec_, {.layout = layout, .pages = view_of<std::byte* const>(pages)});
+}
+
+}  // namespace pikv
