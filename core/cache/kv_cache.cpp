@@ -36,6 +36,7 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
   }
   layer_begin_.push_back(begin);
   mean_page_bytes_ = mean_bytes_of_pages();
+  has_tiers_ = !codec.tiers().empty();
 }
 
 std::uint8_t KvCache::form_of(LayerId layer, std::size_t kv_head) const {

@@ -117,9 +117,9 @@ class KvCache {
 
   /// Puts slots into tiers, for a codec that has them: full pages hold the slots by their worth,
   /// the best in the pages of the first form, each form its share; the newest slots stay in the
-  /// open page. worths[i]: of slot i, in the order of positions(). Nothing happens until an eighth
-  /// of the pages, or one, is new since the last time, or where the pool has no room for pages of
-  /// other sizes. Throws InvalidArgument if the codec has no tiers.
+  /// open page. worths[i]: of slot i, in the order of positions(). Nothing happens unless
+  /// tiers_due(), or where the pool has no room for pages of other sizes. Throws InvalidArgument if
+  /// the codec has no tiers.
   void tier_slots(const StreamId& stream, std::span<const float> worths);
 
   /// A slot, by its position, and the position that its key is turned to.
@@ -156,7 +156,9 @@ class KvCache {
   [[nodiscard]] View<const PageLayout, 1> sealed_layouts() const {
     return {sealed_layouts_.data(), {static_cast<std::int64_t>(sealed_layouts_.size())}};
   }
-  [[nodiscard]] bool has_tiers() const { return !codec_.tiers().empty(); }
+  [[nodiscard]] bool has_tiers() const { return has_tiers_; }
+  /// Whether an eighth of the pages, or one, is new since slots were put into tiers last.
+  [[nodiscard]] bool tiers_due(const StreamId& stream) const;
   /// Of a full page, on average over heads and tiers.
   [[nodiscard]] double mean_page_bytes() const { return mean_page_bytes_; }
   /// Bytes of the pages in use; stats() has the whole account, but counts streams for it.
@@ -239,6 +241,7 @@ class KvCache {
   PageLayout open_layout_;
   std::vector<PageLayout> sealed_layouts_;  // form by form
   double mean_page_bytes_ = 0;
+  bool has_tiers_ = false;
   PagePool pool_;
 
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending

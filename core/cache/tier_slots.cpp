@@ -9,14 +9,19 @@
 #include "kernels/common/error.hpp"
 
 namespace pikv {
+bool KvCache::tiers_due(const StreamId& id) const {
+  const Stream& stream = stream_of(id);
+  const auto num_new = static_cast<std::size_t>(stream.untiered_pages);
+  return num_new > 0 && num_new >= stream.sealed_pages.size() / 8;
+}
+
 void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   Stream& stream = stream_of(id);
   const auto num_slots = static_cast<std::size_t>(stream.num_slots(config_.page_slots));
   require(has_tiers(), "kv_cache", "the codec has no tiers");
   require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
           " slots");
-  if (stream.untiered_pages == 0) return;
-  if (static_cast<std::size_t>(stream.untiered_pages) < stream.sealed_pages.size() / 8) return;
+  if (!tiers_due(id)) return;
 
   const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
   const std::vector<std::uint8_t> forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full);

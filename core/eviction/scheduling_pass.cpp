@@ -299,6 +299,7 @@ void SchedulingPass::put_in_tiers() {
   std::vector<float> worths;
   for (std::size_t i = 0; i < evict_.size(); ++i) {
     for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
+      if (!parts_.cache.tiers_due(run.stream)) continue;
       worths.clear();
       auto evicted = std::ranges::lower_bound(evict_[i], run.begin);
       for (std::int32_t slot = run.begin; slot < run.end; ++slot) {
