@@ -29,7 +29,6 @@ void attention(Exec& exec, const AttentionArgs& args) {
     require(segment.scores == nullptr || segment.row_end - segment.row_begin == 1, "attention",
             "scores are stored for single rows, not for ", segment.row_end - segment.row_begin);
   }
-  require_plain_on_cuda(exec, "attention", args.sealed_layouts);
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention, cuda::attention);
 }

@@ -17,7 +17,7 @@
 //
 // Cost: 4 T H D flops a slot; each page is read once per block of rows. The score matrix is never
 // stored (Dao et al. 2022, 2205.14135). CPU: deterministic for equal threads and shapes. CUDA: head
-// sizes up to 256; one block a row and head, the form before tuning.
+// sizes up to 256, up to 8 forms of sealed pages; one block a row and head, the form before tuning.
 #pragma once
 
 #include <cstddef>

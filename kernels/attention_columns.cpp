@@ -23,7 +23,6 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
       "attention_columns", "sums of decayed attention without the decayed attention");
   require(args.decay >= 0 && args.decay < 1, "attention_columns", "decay = ", args.decay,
           " is outside [0, 1)");
-  require_plain_on_cuda(exec, "attention_columns", args.sealed_layouts);
   if (args.q.size() == 0) return;
   run_on(exec, args, cpu::attention_columns, cuda::attention_columns);
 }

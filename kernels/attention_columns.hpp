@@ -8,7 +8,7 @@
 // Cost: 2 T H D flops a slot, a second product of queries and keys; nothing of it where attention
 // already stored the scores (AttentionSegment::scores), as it can for single rows. Where these read
 // nothing elsewhere, attention does all of it (AttentionArgs::adds_to_columns). CPU: the same for
-// any number of threads.
+// any number of threads. CUDA: deterministic; stored scores are not read.
 #pragma once
 
 #include <optional>

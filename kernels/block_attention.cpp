@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/block_attention.hpp"
 
+#include "kernels/common/backend_choice.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
@@ -13,10 +14,7 @@ void block_attention(Exec& exec, const BlockAttentionArgs& args) {
     require(block.num_zero_keys >= 0, "block_attention", "num_zero_keys = ", block.num_zero_keys,
             " is negative");
   }
-  if (exec.device() == Device::kCuda) {
-    throw NotBuilt("block_attention: there is no CUDA kernel for it");
-  }
-  cpu::block_attention(exec, args);
+  run_on(exec, args, cpu::block_attention, cuda::block_attention);
 }
 
 }  // namespace pikv::kernels

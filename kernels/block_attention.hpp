@@ -8,8 +8,9 @@
 //
 // j over all keys of the block. The outputs of this attention are never computed.
 //
-// Cost: 2 G D flops a row and key; no more than a tile of weights exists at a time. Deterministic
-// for any number of threads. CPU only: a GPU is answered with NotBuilt.
+// Cost: 2 G D flops a row and key (CUDA: twice that); no more than a tile of weights exists at a
+// time. Deterministic for any number of threads, and on CUDA. CUDA: D at most 1024; blocks lie on
+// the host and all that they point to on the device, the pointers to rows included.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,9 @@ struct BlockAttentionArgs {
 void block_attention(Exec& exec, const BlockAttentionArgs& args);
 
 namespace cpu {
+void block_attention(Exec& exec, const BlockAttentionArgs& args);
+}
+namespace cuda {
 void block_attention(Exec& exec, const BlockAttentionArgs& args);
 }
 

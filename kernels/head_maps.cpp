@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/head_maps.hpp"
 
+#include "kernels/common/backend_choice.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
@@ -19,8 +20,7 @@ void head_maps(Exec& exec, const HeadMapsArgs& args) {
           "head_maps", "maps must be [N, ", dim, ", ", dim, "], before and after [N, ", dim,
           "] and y as x");
   if (args.x.size() == 0) return;
-  if (exec.device() == Device::kCuda) throw NotBuilt("head_maps: there is no CUDA kernel");
-  cpu::head_maps(exec, args);
+  run_on(exec, args, cpu::head_maps, cuda::head_maps);
 }
 
 }  // namespace pikv::kernels

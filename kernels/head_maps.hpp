@@ -21,10 +21,13 @@ struct HeadMapsArgs {
   View<float, 3> y;             // [T, H, D]; may be x itself
 };
 
-/// CPU only.
+/// CUDA: D at most 1024.
 void head_maps(Exec& exec, const HeadMapsArgs& args);
 
 namespace cpu {
+void head_maps(Exec& exec, const HeadMapsArgs& args);
+}
+namespace cuda {
 void head_maps(Exec& exec, const HeadMapsArgs& args);
 }
 

@@ -51,10 +51,13 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
               args.from_layout.columns == args.to_layout.columns &&
               args.from_layout.key_bounds == args.to_layout.key_bounds,
           "convert_pages", "the layouts differ in more than the forms of elements");
-  require_plain_on_cuda(exec, "convert_pages", args.from_layout);
-  require_plain_on_cuda(exec, "convert_pages", args.to_layout);
   require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
           " source pages, ", args.to.extent(0), " target pages");
+  if (exec.device() == Device::kCuda) {
+    const bool tells = args.refused.extent(0) == args.from.extent(0);
+    require(tells || (args.refused.extent(0) == 0 && !args.to_layout.packed()), "convert_pages",
+            "room for ", args.refused.extent(0), " refusals of ", args.from.extent(0), " pages");
+  }
   if (args.from.size() == 0) return;
   run_on(exec, args, cpu::convert_pages, cuda::convert_pages);
 }

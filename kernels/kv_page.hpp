@@ -112,9 +112,14 @@ class NotPackable : public Error {
   bool is_key;
 };
 
+/// What of a page could not be packed.
+enum class PackRefusal : std::uint8_t { kNone, kKeys, kValues };
+
 /// Converts whole pages between element forms, rounding to the nearest number; positions and
 /// columns are copied. The layouts differ in the forms of keys and values only. Source and target
-/// pages do not overlap. Throws NotPackable. CUDA: plain elements only.
+/// pages do not overlap. CPU: throws NotPackable. CUDA: the same pages bit for bit, and refusals go
+/// to `refused`, because nothing waits for the GPU here; the elements of a refused operand, and of
+/// values after refused keys, are not written.
 struct ConvertPagesArgs {
   PageLayout from_layout;
   PageLayout to_layout;
@@ -123,6 +128,9 @@ struct ConvertPagesArgs {
   // The targets are packed already, and groups keep their scales and lows where these cover the
   // new numbers too: numbers that did not change keep their codes.
   bool repack = false;
+  // [pages], on the device, written for every page; or empty. CUDA needs it to pack, and the caller
+  // to read it before the pages count as written.
+  View<PackRefusal, 1> refused = {};
 };
 void convert_pages(Exec& exec, const ConvertPagesArgs& args);
 

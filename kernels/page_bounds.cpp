@@ -2,27 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/page_bounds.hpp"
 
-#include <string_view>
-
 #include "kernels/common/backend_choice.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
-namespace {
-
-void require_cpu(const Exec& exec, std::string_view operation) {
-  if (exec.device() == Device::kCuda) {
-    throw NotBuilt(concat(operation, ": there is no CUDA kernel for it"));
-  }
-}
-
-}  // namespace
-
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
   require(args.layout.key_bounds, "summarize_pages", "the page layout has no room for bounds");
-  require_cpu(exec, "summarize_pages");
   if (args.pages.size() == 0) return;
-  cpu::summarize_pages(exec, args);
+  run_on(exec, args, cpu::summarize_pages, cuda::summarize_pages);
 }
 
 void page_bounds(Exec& exec, const PageBoundsArgs& args) {
@@ -35,7 +22,7 @@ void page_bounds(Exec& exec, const PageBoundsArgs& args) {
           " positions for ", num_rows, " rows");
   require(!args.window || *args.window > 0, "page_bounds", "window = ", args.window.value_or(0),
           " is not positive");
-  require_cpu(exec, "page_bounds");
+  if (exec.device() == Device::kCuda) return cuda::page_bounds(exec, args);  // segments lie there
   std::int64_t num_pages = 0;
   for (std::int64_t i = 0; i < args.segments.extent(0); ++i) {
     const AttentionSegment& segment = args.segments.data[i];

@@ -11,7 +11,7 @@
 //
 // m and M lie in the page ([2, Dp] floats at PageLayout::bounds_offset, what pads them is 0) and
 // are those of the keys as the page holds them, rounded if it is sealed in 16 bits. Deterministic
-// for any number of threads. CPU only: a GPU is answered with NotBuilt.
+// for any number of threads, and on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +49,8 @@ struct PageBoundsArgs {
   std::optional<std::int32_t> window;
   GroupReduce reduce = GroupReduce::kMax;
   /// A page each: segment by segment, KV head by KV head, the pages of its streams in their order,
-  /// an open page last of its stream.
+  /// an open page last of its stream. Only the CPU can refuse a wrong number of them; CUDA writes
+  /// no more than there is room for.
   View<PageBound, 1> bounds;
 };
 /// Cost: 4 H D flops a page; of each page the bounds and the positions are read.
@@ -59,5 +60,9 @@ namespace cpu {
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args);
 void page_bounds(Exec& exec, const PageBoundsArgs& args);
 }  // namespace cpu
+namespace cuda {
+void summarize_pages(Exec& exec, const SummarizePagesArgs& args);
+void page_bounds(Exec& exec, const PageBoundsArgs& args);
+}  // namespace cuda
 
 }  // namespace pikv::kernels

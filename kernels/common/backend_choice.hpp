@@ -4,8 +4,6 @@
 // The one place that turns the device of an Exec into a backend.
 #pragma once
 
-#include <string_view>
-
 #include "kernels/common/error.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/page_layout.hpp"
@@ -17,23 +15,6 @@ template <class Args>
 void run_on(Exec& exec, const Args& args, void (*cpu)(Exec&, const Args&),
             void (*cuda)(Exec&, const Args&)) {
   (exec.device() == Device::kCuda ? cuda : cpu)(exec, args);
-}
-
-inline void require_plain_on_cuda(const Exec& exec, std::string_view operation,
-                                  const PageLayout& layout) {
-  if (exec.device() == Device::kCuda && !layout.plain()) {
-    throw NotBuilt(concat(operation, ": there is no CUDA kernel for ", layout.key_channels(),
-                          " channels of keys in ", name(layout.keys.element), " and ",
-                          layout.value_channels(), " of values in ", name(layout.values.element)));
-  }
-}
-
-inline void require_plain_on_cuda(const Exec& exec, std::string_view operation,
-                                  const View<const PageLayout, 1>& layouts) {
-  if (exec.device() == Device::kCuda && layouts.size() > 1) {
-    throw NotBuilt(concat(operation, ": there is no CUDA kernel for pages of several forms"));
-  }
-  require_plain_on_cuda(exec, operation, layouts.data[0]);
 }
 
 /// Sealed pages differ from open ones, which are float32, in the forms of keys and values only.

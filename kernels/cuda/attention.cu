@@ -8,10 +8,9 @@
 // A page is read in tiles of kLanes slots. For scores, the halves of a warp hold the tile's slots
 // and divide the channels; for the output, lanes hold channels and step through the slots.
 #include "kernels/attention.hpp"
-#include "kernels/common/dispatch.hpp"
-#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/page.cuh"
+#include "kernels/cuda/packed.cuh"
+#include "kernels/cuda/streams.cuh"
 
 namespace pikv::kernels::cuda {
 namespace {
@@ -35,8 +34,7 @@ struct Params {
   std::int32_t group_size;  // G
   std::int64_t window;      // larger than any position if unbounded
   float scale;
-  PageShape sealed_shape;
-  PageShape open_shape;
+  PageShapes shapes;
 };
 
 /// Partial attention of one warp. Lane i holds channels i, i + 32, ... of the unnormalised output;
@@ -46,15 +44,6 @@ struct WarpState {
   float largest = -INFINITY;
   float total = 0.0f;
   float sum[kPerLane] = {};  // of exp(score - largest) * v
-};
-
-/// The positions p - window < j <= p that a query reads.
-struct Readable {
-  std::int64_t after;
-  std::int32_t last;
-  __device__ bool contains(std::int32_t position) const {
-    return position <= last && position > after;
-  }
 };
 
 /// The segment of a row, found by the whole warp; null if none has it. Segments may come in any
@@ -70,8 +59,39 @@ __device__ const AttentionSegment* find_segment(const Params& params, std::int64
   return nullptr;
 }
 
+/// q . k over the channels of one half of the warp.
+template <Element kElement>
+__device__ float score_of(const PageShape& shape, const std::byte* __restrict__ page,
+                          std::int32_t slot, const float* __restrict__ q, int half) {
+  float score = 0.0f;
+  for (std::int32_t d = half; d < shape.keys.channels; d += kHalves) {
+    score =
+        fmaf(q[d], number_at<kElement, true>(shape.keys, shape.num_slots, page, slot, d), score);
+  }
+  return score;
+}
+
+/// Adds the values of kLanes slots, weighted, of which `readers` has a bit each.
+template <Element kElement, int kPerLane>
+__device__ void add_values(const PageShape& shape, const std::byte* __restrict__ page,
+                           std::int32_t first_slot, float weight, unsigned readers, int lane,
+                           WarpState<kPerLane>& state) {
+  for (int j = 0; j < kLanes; ++j) {
+    const float slot_weight = __shfl_sync(kWholeWarp, weight, j);
+    if ((readers >> j & 1u) == 0) continue;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int c = i * kWarpThreads + lane;
+      if (c >= shape.values.channels) continue;
+      const float value =
+          number_at<kElement, false>(shape.values, shape.num_slots, page, first_slot + j, c);
+      state.sum[i] = fmaf(slot_weight, value, state.sum[i]);
+    }
+  }
+}
+
 /// Adds kLanes slots, beginning at `first_slot`, to the state of the calling warp.
-template <class T, int kPerLane>
+template <int kPerLane>
 __device__ void attend_tile(const PageShape& shape, const std::byte* __restrict__ page,
                             std::int32_t first_slot, const float* __restrict__ q, float scale,
                             const Readable& readable, int lane, WarpState<kPerLane>& state) {
@@ -82,11 +102,9 @@ __device__ void attend_tile(const PageShape& shape, const std::byte* __restrict_
   const unsigned readers = __ballot_sync(kWholeWarp, reads && half == 0);
   if (readers == 0) return;
 
-  const T* __restrict__ key = reinterpret_cast<const T*>(page) + slot;
-  float score = 0.0f;
-  for (std::int32_t d = half; d < shape.head_dim; d += kHalves) {
-    score = fmaf(q[d], widen(key[std::int64_t{d} * shape.num_slots]), score);
-  }
+  float score = with_element(shape.keys.element, [&]<Element kElement>() {
+    return score_of<kElement>(shape, page, slot, q, half);
+  });
   score += __shfl_xor_sync(kWholeWarp, score, kLanes);
   score = reads ? score * scale : -INFINITY;
 
@@ -97,58 +115,36 @@ __device__ void attend_tile(const PageShape& shape, const std::byte* __restrict_
   state.largest = largest;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) state.sum[i] *= shrink;
-
-  const T* __restrict__ values = reinterpret_cast<const T*>(page + shape.value_bytes) +
-                                 std::int64_t{first_slot} * shape.value_stride;
-  for (int j = 0; j < kLanes; ++j) {
-    const float slot_weight = __shfl_sync(kWholeWarp, weight, j);
-    if ((readers >> j & 1u) == 0) continue;
-    const T* __restrict__ value = values + std::int64_t{j} * shape.value_stride;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int d = i * kWarpThreads + lane;
-      if (d < shape.head_dim) state.sum[i] = fmaf(slot_weight, widen(value[d]), state.sum[i]);
-    }
-  }
-}
-
-template <class T, int kPerLane>
-__device__ void attend_page(const PageShape& shape, const std::byte* __restrict__ page,
-                            const float* __restrict__ q, float scale, const Readable& readable,
-                            int lane, WarpState<kPerLane>& state) {
-  for (std::int32_t slot = 0; slot < shape.num_slots; slot += kLanes) {
-    attend_tile<T>(shape, page, slot, q, scale, readable, lane, state);
-  }
+  with_element(shape.values.element, [&]<Element kElement>() {
+    add_values<kElement>(shape, page, first_slot, weight, readers, lane, state);
+  });
 }
 
 /// Reads every kWarps-th page of the segment's streams of one KV head, counted over all of them, so
 /// that many short streams are divided as well as one long one.
-template <class Sealed, int kPerLane>
+template <int kPerLane>
 __device__ void attend_streams(const Params& params, const AttentionSegment& segment,
                                std::int32_t kv_head, const float* __restrict__ q,
                                const Readable& readable, int warp_idx, int lane,
                                WarpState<kPerLane>& state) {
-  const StreamView* __restrict__ streams =
-      params.streams + segment.first_stream + std::int64_t{kv_head} * segment.num_streams;
+  const StreamView* __restrict__ streams = streams_of(params.streams, segment, kv_head);
   int turn = warp_idx;  // pages until this warp's next one
   for (std::int32_t s = 0; s < segment.num_streams; ++s) {
     const StreamView stream = streams[s];
-    const std::int32_t num_pages = stream.num_sealed_pages + (stream.open_page == nullptr ? 0 : 1);
+    const std::int32_t num_pages = num_pages_of(stream);
     for (std::int32_t i = turn; i < num_pages; i += kWarps) {
-      if (i < stream.num_sealed_pages) {
-        attend_page<Sealed>(params.sealed_shape, stream.sealed_pages[i], q, params.scale, readable,
-                            lane, state);
-      } else {
-        attend_page<float>(params.open_shape, stream.open_page, q, params.scale, readable, lane,
-                           state);
+      const StreamPage page = page_of(params.shapes, stream, i);
+      for (std::int32_t slot = 0; slot < page.shape.num_slots; slot += kLanes) {
+        attend_tile(page.shape, page.data, slot, q, params.scale, readable, lane, state);
       }
     }
     turn = (turn + kWarps - num_pages % kWarps) % kWarps;
   }
 }
 
-template <class Sealed, int kPerLane>
-__global__ void __launch_bounds__(kBlockThreads) attention_kernel(const Params params) {
+template <int kPerLane>
+__global__ void __launch_bounds__(kBlockThreads)
+    attention_kernel(const __grid_constant__ Params params) {
   constexpr int kChannels = kPerLane * kWarpThreads;
   __shared__ float q[kChannels];
   __shared__ float largest[kWarps];
@@ -156,7 +152,7 @@ __global__ void __launch_bounds__(kBlockThreads) attention_kernel(const Params p
   __shared__ float sums[kWarps][kChannels];
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const std::int32_t head_dim = params.open_shape.head_dim;
+  const std::int32_t head_dim = params.shapes.open.head_dim;
 
   const std::int64_t num_tasks = params.num_rows * params.num_heads;
   for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
@@ -173,8 +169,8 @@ __global__ void __launch_bounds__(kBlockThreads) attention_kernel(const Params p
     if (segment != nullptr) {
       const std::int32_t position = params.positions[row];
       const Readable readable{.after = position - params.window, .last = position};
-      attend_streams<Sealed>(params, *segment, head / params.group_size, q, readable, warp_idx,
-                             lane, state);
+      attend_streams(params, *segment, head / params.group_size, q, readable, warp_idx, lane,
+                     state);
     }
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) sums[warp_idx][i * kWarpThreads + lane] = state.sum[i];
@@ -219,17 +215,14 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .num_segments = args.segments.extent(0),
                       .num_heads = num_heads,
                       .group_size = num_heads / args.num_kv_heads,
-                      .window = args.window ? *args.window : std::int64_t{2} << 32,
+                      .window = args.window ? *args.window : kUnbounded,
                       .scale = args.scale,
-                      .sealed_shape = page_shape(args.sealed_layouts.data[0]),
-                      .open_shape = page_shape(args.open_layout)};
+                      .shapes = page_shapes("attention", args.sealed_layouts, args.open_layout)};
   const cudaStream_t stream = stream_of(exec);
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
-        dispatch_dtype(args.sealed_layouts.data[0].dtype(), [&]<class Sealed>() {
-          attention_kernel<Sealed, kMaxChannels / kWarpThreads>
-              <<<num_blocks(args.lse.size(), 1), kBlockThreads, 0, stream>>>(params);
-        });
+        attention_kernel<kMaxChannels / kWarpThreads>
+            <<<num_blocks(args.lse.size(), 1), kBlockThreads, 0, stream>>>(params);
       });
   check_launch("attention");
 }

@@ -4,11 +4,9 @@
 // One block a segment and KV head; its warps take the pages in turn, kLanes slots at a time, and go
 // through the rows in their order with the columns in registers. The form before tuning.
 #include "kernels/attention_columns.hpp"
-#include "kernels/common/dispatch.hpp"
-#include "kernels/common/error.hpp"
-#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/page.cuh"
+#include "kernels/cuda/packed.cuh"
+#include "kernels/cuda/streams.cuh"
 
 namespace pikv::kernels::cuda {
 namespace {
@@ -44,8 +42,7 @@ struct Params {
   std::int64_t window;  // larger than any position if unbounded
   float scale;
   float decay;
-  PageShape sealed_shape;
-  PageShape open_shape;
+  PageShapes shapes;
   std::int32_t place[kNumAttentionColumns];  // of each column in a page; -1: it has none
 };
 
@@ -66,7 +63,7 @@ __device__ void add_weights(Sums& sums, float mean, float largest_far, std::int3
 
 /// Adds all rows of a segment to kLanes slots of a page. The halves of the warp divide the
 /// channels.
-template <class T>
+template <Element kElement>
 __device__ void add_tile(const Params& params, const PageShape& shape, std::byte* page,
                          std::int32_t first_slot, const AttentionSegment& segment,
                          std::int32_t kv_head, int lane) {
@@ -74,7 +71,6 @@ __device__ void add_tile(const Params& params, const PageShape& shape, std::byte
   const std::int32_t slot = first_slot + lane % kLanes;
   const auto* slot_positions = reinterpret_cast<const std::int32_t*>(page + shape.position_bytes);
   const std::int64_t held = slot_positions[slot];
-  const T* __restrict__ key = reinterpret_cast<const T*>(page) + slot;
   auto* columns = reinterpret_cast<float*>(page + shape.position_bytes) + shape.num_slots + slot;
 
   Sums sums{};
@@ -93,8 +89,9 @@ __device__ void add_tile(const Params& params, const PageShape& shape, std::byte
           std::int64_t{row} * params.num_heads + kv_head * params.group_size + g;
       const float* __restrict__ q = params.q + at * shape.head_dim;
       float score = 0.0f;
-      for (std::int32_t d = half; d < shape.head_dim; d += kHalves) {
-        score = fmaf(q[d], widen(key[std::int64_t{d} * shape.num_slots]), score);
+      for (std::int32_t d = half; d < shape.keys.channels; d += kHalves) {
+        const float key = number_at<kElement, true>(shape.keys, shape.num_slots, page, slot, d);
+        score = fmaf(q[d], key, score);
       }
       score += __shfl_xor_sync(kWholeWarp, score, kLanes);
       const float weight = reads ? expf(score * params.scale - params.lse[at]) : 0.0f;
@@ -113,31 +110,26 @@ __device__ void add_tile(const Params& params, const PageShape& shape, std::byte
   }
 }
 
-template <class Sealed>
-__global__ void __launch_bounds__(kBlockThreads) attention_columns_kernel(const Params params) {
+__global__ void __launch_bounds__(kBlockThreads)
+    attention_columns_kernel(const __grid_constant__ Params params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int64_t num_tasks = params.num_segments * params.num_kv_heads;
   for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
     const AttentionSegment& segment = params.segments[task / params.num_kv_heads];
     const auto kv_head = static_cast<std::int32_t>(task % params.num_kv_heads);
-    const StreamView* __restrict__ streams =
-        params.streams + segment.first_stream + std::int64_t{kv_head} * segment.num_streams;
+    const StreamView* __restrict__ streams = streams_of(params.streams, segment, kv_head);
     int turn = warp_idx;  // pages until this warp's next one
     for (std::int32_t s = 0; s < segment.num_streams; ++s) {
       const StreamView stream = streams[s];
-      const std::int32_t num_pages =
-          stream.num_sealed_pages + (stream.open_page == nullptr ? 0 : 1);
+      const std::int32_t num_pages = num_pages_of(stream);
       for (std::int32_t i = turn; i < num_pages; i += kWarps) {
-        for (std::int32_t slot = 0; slot < params.open_shape.num_slots; slot += kLanes) {
-          if (i < stream.num_sealed_pages) {
-            add_tile<Sealed>(params, params.sealed_shape, stream.sealed_pages[i], slot, segment,
-                             kv_head, lane);
-          } else {
-            add_tile<float>(params, params.open_shape, stream.open_page, slot, segment, kv_head,
-                            lane);
+        const StreamPage page = page_of(params.shapes, stream, i);
+        with_element(page.shape.keys.element, [&]<Element kElement>() {
+          for (std::int32_t slot = 0; slot < page.shape.num_slots; slot += kLanes) {
+            add_tile<kElement>(params, page.shape, page.data, slot, segment, kv_head, lane);
           }
-        }
+        });
       }
       turn = (turn + kWarps - num_pages % kWarps) % kWarps;
     }
@@ -158,23 +150,18 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
                 .num_heads = num_heads,
                 .num_kv_heads = args.num_kv_heads,
                 .group_size = num_heads / args.num_kv_heads,
-                .window = args.window ? *args.window : std::int64_t{2} << 32,
+                .window = args.window ? *args.window : kUnbounded,
                 .scale = args.scale,
                 .decay = args.decay,
-                .sealed_shape = page_shape(args.sealed_layouts.data[0]),
-                .open_shape = page_shape(args.open_layout),
+                .shapes = page_shapes("attention_columns", args.sealed_layouts, args.open_layout),
                 .place = {}};
   for (int c = 0; c < kNumAttentionColumns; ++c) {
     const auto column = static_cast<AttentionColumn>(c);
     const AttentionColumns& columns = args.open_layout.columns;
     params.place[c] = columns.has(column) ? columns.place(column) : -1;
   }
-  const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.sealed_layouts.data[0].dtype(), [&]<class Sealed>() {
-    attention_columns_kernel<Sealed>
-        <<<num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, stream>>>(
-            params);
-  });
+  attention_columns_kernel<<<num_blocks(params.num_segments * params.num_kv_heads, 1),
+                             kBlockThreads, 0, stream_of(exec)>>>(params);
   check_launch("attention_columns");
 }
 

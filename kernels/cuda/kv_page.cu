@@ -28,8 +28,8 @@ __global__ void __launch_bounds__(kBlockThreads) write_slots_kernel(const WriteP
        i += stride) {
     const KvWrite write = params.writes[i];
     auto* keys = reinterpret_cast<float*>(write.page) + write.slot;
-    auto* value = reinterpret_cast<float*>(write.page + shape.value_bytes) +
-                  std::int64_t{write.slot} * shape.value_stride;
+    auto* value = reinterpret_cast<float*>(write.page + shape.values.codes_bytes) +
+                  std::int64_t{write.slot} * shape.values.stride;
     for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
       keys[std::int64_t{d} * shape.num_slots] = write.key[d];
       value[d] = write.value[d];
@@ -61,10 +61,10 @@ __global__ void __launch_bounds__(kBlockThreads) move_slots_kernel(const MovePar
     const SlotRef to = params.to[i];
     const auto* from_keys = reinterpret_cast<const T*>(from.page) + from.slot;
     auto* to_keys = reinterpret_cast<T*>(to.page) + to.slot;
-    const auto* from_value = reinterpret_cast<const T*>(from.page + shape.value_bytes) +
-                             std::int64_t{from.slot} * shape.value_stride;
-    auto* to_value = reinterpret_cast<T*>(to.page + shape.value_bytes) +
-                     std::int64_t{to.slot} * shape.value_stride;
+    const auto* from_value = reinterpret_cast<const T*>(from.page + shape.values.codes_bytes) +
+                             std::int64_t{from.slot} * shape.values.stride;
+    auto* to_value = reinterpret_cast<T*>(to.page + shape.values.codes_bytes) +
+                     std::int64_t{to.slot} * shape.values.stride;
     for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
       to_keys[std::int64_t{d} * shape.num_slots] = from_keys[std::int64_t{d} * shape.num_slots];
       to_value[d] = from_value[d];
@@ -145,8 +145,8 @@ __global__ void __launch_bounds__(kBlockThreads) update_values_kernel(const Upda
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx;
        i < params.num_updates; i += stride) {
     const ValueUpdate update = params.updates[i];
-    auto* value = reinterpret_cast<float*>(update.page + shape.value_bytes) +
-                  std::int64_t{update.slot} * shape.value_stride;
+    auto* value = reinterpret_cast<float*>(update.page + shape.values.codes_bytes) +
+                  std::int64_t{update.slot} * shape.values.stride;
     for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
       value[d] = update.scale * value[d] + update.addend[d];
     }
@@ -156,6 +156,7 @@ __global__ void __launch_bounds__(kBlockThreads) update_values_kernel(const Upda
 struct ClearParams {
   std::byte* const* __restrict__ pages;  // [num_pages]
   std::int64_t num_pages;
+  std::int64_t num_words;  // of a page
   PageShape shape;
 };
 
@@ -164,44 +165,10 @@ struct ClearParams {
 __global__ void __launch_bounds__(kBlockThreads) clear_pages_kernel(const ClearParams params) {
   const std::int64_t num_zeros = params.shape.position_bytes / 4;
   const std::int64_t columns = num_zeros + params.shape.num_slots;
-  const std::int64_t num_words =
-      columns + std::int64_t{params.shape.num_columns} * params.shape.num_slots;
   for (std::int64_t page = blockIdx.x; page < params.num_pages; page += gridDim.x) {
     auto* words = reinterpret_cast<std::int32_t*>(params.pages[page]);
-    for (std::int64_t i = threadIdx.x; i < num_words; i += kBlockThreads) {
+    for (std::int64_t i = threadIdx.x; i < params.num_words; i += kBlockThreads) {
       words[i] = i < num_zeros || i >= columns ? 0 : kNoPosition;
-    }
-  }
-}
-
-struct ConvertParams {
-  const std::byte* const* __restrict__ from;  // [num_pages]
-  std::byte* const* __restrict__ to;          // [num_pages]
-  std::int64_t num_pages;
-  std::int64_t num_elements;  // of K and V, which lie end to end
-  PageShape from_shape;
-  PageShape to_shape;
-};
-
-/// One block a page.
-template <class From, class To>
-__global__ void __launch_bounds__(kBlockThreads) convert_pages_kernel(const ConvertParams params) {
-  for (std::int64_t page = blockIdx.x; page < params.num_pages; page += gridDim.x) {
-    const std::byte* from = params.from[page];
-    std::byte* to = params.to[page];
-    const auto* __restrict__ source = reinterpret_cast<const From*>(from);
-    auto* __restrict__ target = reinterpret_cast<To*>(to);
-    for (std::int64_t i = threadIdx.x; i < params.num_elements; i += kBlockThreads) {
-      target[i] = narrow<To>(widen(source[i]));
-    }
-    const auto* from_positions =
-        reinterpret_cast<const std::int32_t*>(from + params.from_shape.position_bytes);
-    auto* to_positions = reinterpret_cast<std::int32_t*>(to + params.to_shape.position_bytes);
-    // The columns follow the positions.
-    const std::int32_t num_words = params.to_shape.num_slots * (1 + params.to_shape.num_columns);
-    for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < num_words;
-         i += kBlockThreads) {
-      to_positions[i] = from_positions[i];
     }
   }
 }
@@ -222,6 +189,7 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args) {
   if (args.pages.size() == 0) return;
   const ClearParams params{.pages = args.pages.data,
                            .num_pages = args.pages.extent(0),
+                           .num_words = static_cast<std::int64_t>(args.layout.page_bytes() / 4),
                            .shape = page_shape(args.layout)};
   clear_pages_kernel<<<num_blocks(params.num_pages, 1), kBlockThreads, 0, stream_of(exec)>>>(
       params);
@@ -274,26 +242,6 @@ void update_values(Exec& exec, const UpdateValuesArgs& args) {
   update_values_kernel<<<num_blocks(params.num_updates, kWarpsPerBlock), kBlockThreads, 0,
                          stream_of(exec)>>>(params);
   check_launch("update_values");
-}
-
-void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
-  if (args.from.size() == 0) return;
-  const PageLayout& layout = args.from_layout;
-  const ConvertParams params{
-      .from = args.from.data,
-      .to = args.to.data,
-      .num_pages = args.from.extent(0),
-      .num_elements = std::int64_t{layout.num_slots} * (layout.head_dim + layout.value_stride()),
-      .from_shape = page_shape(args.from_layout),
-      .to_shape = page_shape(args.to_layout)};
-  const unsigned blocks = num_blocks(params.num_pages, 1);
-  const cudaStream_t stream = stream_of(exec);
-  dispatch_dtype(args.from_layout.dtype(), [&]<class From>() {
-    dispatch_dtype(args.to_layout.dtype(), [&]<class To>() {
-      convert_pages_kernel<From, To><<<blocks, kBlockThreads, 0, stream>>>(params);
-    });
-  });
-  check_launch("convert_pages");
 }
 
 }  // namespace pikv::kernels::cuda

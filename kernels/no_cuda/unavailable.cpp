@@ -6,13 +6,16 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/attention_columns.hpp"
+#include "kernels/block_attention.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/gate_topk.hpp"
+#include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
 #include "kernels/linear.hpp"
 #include "kernels/merge_states.hpp"
+#include "kernels/page_bounds.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rows.hpp"
@@ -43,11 +46,13 @@ namespace kernels::cuda {
 
 void attention(Exec&, const AttentionArgs&) { not_built("attention"); }
 void attention_columns(Exec&, const AttentionColumnsArgs&) { not_built("attention_columns"); }
+void block_attention(Exec&, const BlockAttentionArgs&) { not_built("block_attention"); }
 void silu_mul(Exec&, const SiluMulArgs&) { not_built("silu_mul"); }
 void add(Exec&, const AddArgs&) { not_built("add"); }
 void sigmoid_gated_add(Exec&, const SigmoidGatedAddArgs&) { not_built("sigmoid_gated_add"); }
 void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
 void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
+void head_maps(Exec&, const HeadMapsArgs&) { not_built("head_maps"); }
 void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
 void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }
 void move_slots(Exec&, const MoveSlotsArgs&) { not_built("move_slots"); }
@@ -57,6 +62,8 @@ void update_values(Exec&, const UpdateValuesArgs&) { not_built("update_values");
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
 void linear(Exec&, const LinearArgs&) { not_built("linear"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
+void summarize_pages(Exec&, const SummarizePagesArgs&) { not_built("summarize_pages"); }
+void page_bounds(Exec&, const PageBoundsArgs&) { not_built("page_bounds"); }
 void rms_norm(Exec&, const RmsNormArgs&) { not_built("rms_norm"); }
 void rope_table(Exec&, const RopeTableArgs&) { not_built("rope_table"); }
 void rope(Exec&, const RopeArgs&) { not_built("rope"); }

@@ -7,15 +7,19 @@
 #include <cstring>
 
 #include "kernels/attention_columns.hpp"
+#include "kernels/kv_page.hpp"
 
 namespace pikv::test {
 
 AttentionCase::AttentionCase(Random& random, const AttentionShape& shape,
                              const std::vector<Sequence>& sequences)
     : shape_(shape),
-      sealed_layout_(
-          make_page_layout(shape.num_slots, shape.head_dim, shape.sealed, shape.columns)),
-      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)) {
+      open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns,
+                                    shape.key_bounds)) {
+  for (const PageForm& form : shape.sealed) {
+    sealed_layouts_.push_back(make_page_layout(shape.num_slots, shape.head_dim, form.keys,
+                                               form.values, shape.columns, shape.key_bounds));
+  }
   std::int32_t row = 0;
   for (const Sequence& sequence : sequences) {
     segments_.push_back({.row_begin = row,
@@ -56,7 +60,10 @@ void AttentionCase::append_stream(Random& random, const std::vector<std::int32_t
     if (slots.size() < page_size || (last && random.below(2) == 0)) {
       stream.open_offset = append_page(random, open_layout_, slots);
     } else {
-      stream.sealed_offsets.push_back(append_page(random, sealed_layout_, slots));
+      const std::int64_t form = random.below(static_cast<std::int64_t>(sealed_layouts_.size()));
+      stream.sealed_forms.push_back(static_cast<std::uint8_t>(form));
+      stream.sealed_offsets.push_back(
+          append_page(random, sealed_layouts_[static_cast<std::size_t>(form)], slots));
     }
   }
   streams_.push_back(std::move(stream));
@@ -66,7 +73,7 @@ std::size_t AttentionCase::append_page(Random& random, const PageLayout& layout,
                                        const std::vector<std::int32_t>& positions) {
   const auto num_slots = static_cast<std::size_t>(layout.num_slots);
   const auto head_dim = static_cast<std::size_t>(layout.head_dim);
-  const auto value_stride = static_cast<std::size_t>(layout.value_stride());
+  const auto value_stride = static_cast<std::size_t>(layout.full_stride());
   std::vector<float> elements(num_slots * (head_dim + value_stride), 0.0f);
   std::vector<std::int32_t> slot_positions(num_slots, kNoPosition);
   for (std::size_t slot = 0; slot < positions.size(); ++slot) {
@@ -76,12 +83,30 @@ std::size_t AttentionCase::append_page(Random& random, const PageLayout& layout,
     }
     slot_positions[slot] = positions[slot];
   }
-  const std::size_t offset = pages_.size();
-  pages_.resize(offset + layout.page_bytes());
-  const auto bytes = encode(elements, layout.dtype());
-  std::memcpy(pages_.data() + offset, bytes.data(), bytes.size());
-  std::memcpy(pages_.data() + offset + layout.position_offset(), slot_positions.data(),
+  Exec exec = Exec::cpu(1);
+  DeviceBuffer<std::byte> buffer(Device::kCpu, layout.page_bytes());
+  std::byte* page = buffer.data();
+  std::fill_n(page, layout.page_bytes(), std::byte{});
+  std::memcpy(page + layout.position_offset(), slot_positions.data(),
               num_slots * sizeof(std::int32_t));
+  if (layout.plain()) {
+    const auto bytes = encode(elements, layout.dtype());
+    std::memcpy(page, bytes.data(), bytes.size());
+  } else {
+    DeviceBuffer<std::byte> open(Device::kCpu, open_layout_.page_bytes());
+    std::memcpy(open.data(), elements.data(), elements.size() * sizeof(float));
+    std::memcpy(open.data() + open_layout_.position_offset(), page + layout.position_offset(),
+                num_slots * (sizeof(std::int32_t) +
+                             sizeof(float) * static_cast<std::size_t>(layout.columns.count())));
+    const std::byte* from = open.data();
+    kernels::convert_pages(exec, {.from_layout = open_layout_,
+                                  .to_layout = layout,
+                                  .from = {&from, {1}},
+                                  .to = {&page, {1}}});
+  }
+  if (layout.key_bounds) kernels::summarize_pages(exec, {.layout = layout, .pages = {&page, {1}}});
+  const std::size_t offset = pages_.size();
+  pages_.insert(pages_.end(), page, page + layout.page_bytes());
   column_offsets_.push_back(offset + layout.columns_offset());
   return offset;
 }
@@ -90,41 +115,95 @@ void AttentionCase::ask_from(std::int32_t position) {
   std::fill(positions_.begin(), positions_.end(), position);
 }
 
+class AttentionCase::Staged {
+ public:
+  Staged(Exec& exec, const AttentionCase& batch)
+      : q(exec, batch.q_),
+        positions(exec, batch.positions_),
+        segments(exec, batch.segments_),
+        pages(exec, batch.pages_),
+        pointers_(exec, pointers(batch)),
+        forms_(exec, forms(batch)),
+        streams(exec, views(batch)) {}
+
+  Array<float> q;
+  Array<std::int32_t> positions;
+  Array<kernels::AttentionSegment> segments;
+  Array<std::byte> pages;
+
+ private:
+  std::vector<std::byte*> pointers(const AttentionCase& batch) {
+    std::vector<std::byte*> all;
+    for (const Stream& stream : batch.streams_) {
+      for (const std::size_t offset : stream.sealed_offsets) all.push_back(pages.data() + offset);
+    }
+    return all;
+  }
+  static std::vector<std::uint8_t> forms(const AttentionCase& batch) {
+    std::vector<std::uint8_t> all;
+    for (const Stream& stream : batch.streams_) {
+      all.insert(all.end(), stream.sealed_forms.begin(), stream.sealed_forms.end());
+    }
+    return all;
+  }
+  std::vector<kernels::StreamView> views(const AttentionCase& batch) {
+    std::vector<kernels::StreamView> all;
+    std::size_t first_page = 0;
+    for (const Stream& stream : batch.streams_) {
+      const bool mixed = batch.sealed_layouts_.size() > 1;
+      all.push_back(
+          {.sealed_pages = pointers_.data() + first_page,
+           .sealed_forms = mixed ? forms_.data() + first_page : nullptr,
+           .num_sealed_pages = static_cast<std::int32_t>(stream.sealed_offsets.size()),
+           .open_page = stream.open_offset ? pages.data() + *stream.open_offset : nullptr});
+      first_page += stream.sealed_offsets.size();
+    }
+    return all;
+  }
+
+  Array<std::byte*> pointers_;
+  Array<std::uint8_t> forms_;
+
+ public:
+  Array<kernels::StreamView> streams;
+};
+
+std::vector<kernels::PageBound> AttentionCase::run_bounds(Exec& exec,
+                                                          kernels::GroupReduce reduce) const {
+  Staged staged(exec, *this);
+  std::size_t num_pages = 0;
+  for (const Stream& stream : streams_) {
+    num_pages += stream.sealed_offsets.size() + (stream.open_offset ? 1 : 0);
+  }
+  const kernels::PageBound poison{.bound = std::nanf(""), .newest = -77};
+  Array<kernels::PageBound> bounds(exec, std::vector<kernels::PageBound>(num_pages, poison));
+  const std::size_t num_rows = positions_.size();
+  kernels::page_bounds(exec, {.q = staged.q.view(num_rows, shape_.num_heads, shape_.head_dim),
+                              .positions = staged.positions.view(num_rows),
+                              .segments = staged.segments.view(segments_.size()),
+                              .streams = staged.streams.view(streams_.size()),
+                              .num_kv_heads = shape_.num_kv_heads,
+                              .sealed_layouts = layouts(),
+                              .open_layout = open_layout_,
+                              .window = shape_.window,
+                              .reduce = reduce,
+                              .bounds = bounds.view(num_pages)});
+  return bounds.host();
+}
+
 AttentionCase::Result AttentionCase::run(Exec& exec) const {
   const auto num_rows = static_cast<std::int64_t>(positions_.size());
-  Array<float> q(exec, q_);
-  Array<std::int32_t> positions(exec, positions_);
-  Array<kernels::AttentionSegment> segments(exec, segments_);
-  Array<std::byte> pages(exec, pages_);
-
-  std::vector<std::byte*> page_pointers;
-  for (const Stream& stream : streams_) {
-    for (const std::size_t offset : stream.sealed_offsets) {
-      page_pointers.push_back(pages.data() + offset);
-    }
-  }
-  Array<std::byte*> pointers(exec, page_pointers);
-  std::vector<kernels::StreamView> views;
-  std::size_t first_page = 0;
-  for (const Stream& stream : streams_) {
-    views.push_back(
-        {.sealed_pages = pointers.data() + first_page,
-         .num_sealed_pages = static_cast<std::int32_t>(stream.sealed_offsets.size()),
-         .open_page = stream.open_offset ? pages.data() + *stream.open_offset : nullptr});
-    first_page += stream.sealed_offsets.size();
-  }
-  Array<kernels::StreamView> streams(exec, views);
-
+  Staged staged(exec, *this);
   Array<float> o(exec, poisoned(num_rows * shape_.num_heads * shape_.head_dim));
   Array<float> lse(exec, poisoned(num_rows * shape_.num_heads));
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-  const View<const float, 3> q_view = q.view(num_rows, shape_.num_heads, shape_.head_dim);
+  const View<const float, 3> q_view = staged.q.view(num_rows, shape_.num_heads, shape_.head_dim);
   kernels::attention(exec, {.q = q_view,
-                            .positions = positions.view(num_rows),
-                            .segments = segments.view(segments_.size()),
-                            .streams = streams.view(views.size()),
+                            .positions = staged.positions.view(num_rows),
+                            .segments = staged.segments.view(segments_.size()),
+                            .streams = staged.streams.view(streams_.size()),
                             .num_kv_heads = shape_.num_kv_heads,
-                            .sealed_layouts = {&sealed_layout_, {1}},
+                            .sealed_layouts = layouts(),
                             .open_layout = open_layout_,
                             .scale = scale,
                             .window = shape_.window,
@@ -133,17 +212,17 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
   Result result{o.host(), lse.host(), {}};
   if (shape_.columns.empty()) return result;
   kernels::attention_columns(exec, {.q = q_view,
-                                    .positions = positions.view(num_rows),
-                                    .segments = segments.view(segments_.size()),
-                                    .streams = streams.view(views.size()),
+                                    .positions = staged.positions.view(num_rows),
+                                    .segments = staged.segments.view(segments_.size()),
+                                    .streams = staged.streams.view(streams_.size()),
                                     .num_kv_heads = shape_.num_kv_heads,
-                                    .sealed_layouts = {&sealed_layout_, {1}},
+                                    .sealed_layouts = layouts(),
                                     .open_layout = open_layout_,
                                     .scale = scale,
                                     .window = shape_.window,
                                     .lse = lse.view(num_rows, shape_.num_heads),
                                     .decay = 0.9f});
-  const std::vector<std::byte> after = pages.host();
+  const std::vector<std::byte> after = staged.pages.host();
   const auto count = static_cast<std::size_t>(shape_.num_slots * shape_.columns.count());
   for (const std::size_t offset : column_offsets_) {
     const std::size_t begin = result.columns.size();

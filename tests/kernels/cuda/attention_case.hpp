@@ -2,16 +2,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A random batch for attention: sequences whose cached slots are divided over streams of pages, as
-// shards would hold them. Built byte by byte, without the page operations.
+// shards would hold them. Built byte by byte; packed pages are converted by the CPU.
 #pragma once
 
 #include <optional>
 #include <vector>
 
 #include "kernels/attention.hpp"
+#include "kernels/page_bounds.hpp"
 #include "tests/kernels/cuda/parity.hpp"
 
 namespace pikv::test {
+
+/// The forms of keys and of values.
+struct PageForm {
+  PageForm(DType dtype) : keys(dtype), values(dtype) {}            // NOLINT: a type is a form
+  PageForm(const ElementForm& form) : keys(form), values(form) {}  // NOLINT
+  PageForm(const ElementForm& of_keys, const ElementForm& of_values)
+      : keys(of_keys), values(of_values) {}
+  ElementForm keys;
+  ElementForm values;
+};
 
 struct AttentionShape {
   std::int32_t head_dim = 64;
@@ -19,9 +30,10 @@ struct AttentionShape {
   std::int32_t num_heads = 4;
   std::int32_t num_kv_heads = 2;
   std::int32_t num_streams = 3;  // a KV head and sequence; with more than one, the first is empty
-  DType sealed = DType::kF32;
+  std::vector<PageForm> sealed = {DType::kF32};  // each page has one of them, at random
   std::optional<std::int32_t> window = std::nullopt;
   AttentionColumns columns = {};
+  bool key_bounds = false;
 };
 
 /// The last `num_rows` positions of a context ask.
@@ -43,21 +55,31 @@ class AttentionCase {
   };
   [[nodiscard]] Result run(Exec& exec) const;
 
+  [[nodiscard]] std::vector<kernels::PageBound> run_bounds(Exec& exec,
+                                                           kernels::GroupReduce reduce) const;
+
   /// Makes every query ask from `position`.
   void ask_from(std::int32_t position);
 
  private:
   struct Stream {
     std::vector<std::size_t> sealed_offsets;  // of pages, in pages_
+    std::vector<std::uint8_t> sealed_forms;
     std::optional<std::size_t> open_offset;
   };
 
+  [[nodiscard]] View<const PageLayout, 1> layouts() const {
+    return {sealed_layouts_.data(), {static_cast<std::int64_t>(sealed_layouts_.size())}};
+  }
   void append_stream(Random& random, const std::vector<std::int32_t>& positions);
+  /// Pages and streams in the memory of an Exec.
+  class Staged;
+
   std::size_t append_page(Random& random, const PageLayout& layout,
                           const std::vector<std::int32_t>& positions);
 
   AttentionShape shape_;
-  PageLayout sealed_layout_;
+  std::vector<PageLayout> sealed_layouts_;
   PageLayout open_layout_;
   std::vector<float> q_;
   std::vector<std::int32_t> positions_;

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "kernels/common/dispatch.hpp"
+#include "tests/kernels/cuda/pages.hpp"
 #include "tests/kernels/cuda/parity.hpp"
 
 namespace pikv::test {
@@ -18,37 +19,6 @@ namespace {
 constexpr std::int32_t kSlots[] = {16, 32, 64};
 constexpr std::int32_t kHeadDims[] = {1, 16, 24, 64, 80, 128, 256};
 constexpr std::int64_t kPages[] = {0, 1, 7};
-
-/// Pages that lie end to end, in the memory of an Exec.
-class Pages {
- public:
-  Pages(Exec& exec, const PageLayout& layout, const std::vector<std::byte>& bytes)
-      : layout_(layout), bytes_(exec, bytes), pointers_(exec, pointers(bytes.size())) {}
-
-  [[nodiscard]] std::byte* page(std::int64_t i) {
-    return bytes_.data() + static_cast<std::size_t>(i) * layout_.page_bytes();
-  }
-  [[nodiscard]] View<std::byte*, 1> view(std::int64_t count) { return pointers_.view(count); }
-  [[nodiscard]] std::vector<std::byte> host() { return bytes_.host(); }
-
- private:
-  [[nodiscard]] std::vector<std::byte*> pointers(std::size_t num_bytes) {
-    std::vector<std::byte*> result;
-    for (std::size_t at = 0; at < num_bytes; at += layout_.page_bytes()) {
-      result.push_back(bytes_.data() + at);
-    }
-    return result;
-  }
-
-  PageLayout layout_;
-  Array<std::byte> bytes_;
-  Array<std::byte*> pointers_;
-};
-
-std::vector<std::byte> poisoned_pages(const PageLayout& layout, std::int64_t count) {
-  return std::vector<std::byte>(static_cast<std::size_t>(count) * layout.page_bytes(),
-                                std::byte{0xff});
-}
 
 /// Keys and values of all pages, widened without rounding, and their positions.
 struct Contents {
@@ -180,6 +150,57 @@ TEST_F(KvPageCuda, MovesAndHidesSlotsWithTheirColumns) {
           return pages.host();
         };
         expect_equal(layout, change(gpu()), change(cpu()));
+      }
+    }
+  }
+}
+
+TEST_F(KvPageCuda, TurnsKeysToTheSameNumbers) {
+  for (const DType dtype : kDTypes) {
+    for (const std::int32_t num_slots : kSlots) {
+      for (const std::int32_t head_dim : {2, 16, 24, 64, 128, 256}) {
+        SCOPED_TRACE(::testing::Message()
+                     << name(dtype) << ", P = " << num_slots << ", D = " << head_dim);
+        const PageLayout layout = make_page_layout(num_slots, head_dim, dtype);
+        const std::int64_t num_pages = 3;
+        const std::int64_t count = num_pages * num_slots / 2;
+        std::vector<float> frequencies;
+        for (std::int32_t i = 0; i < head_dim / 2; ++i) {
+          frequencies.push_back(
+              std::pow(10'000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(head_dim)));
+        }
+        const auto keys = random_.normals(count * head_dim);
+        std::vector<std::int32_t> from, to;
+        for (std::int64_t i = 0; i < count; ++i) {
+          from.push_back(static_cast<std::int32_t>(random_.below(1 << 20)));
+          to.push_back(static_cast<std::int32_t>(random_.below(1 << 20)));
+        }
+        const auto turn = [&](Exec& exec) {
+          Pages pages(exec, layout, poisoned_pages(layout, num_pages));
+          kernels::clear_pages(exec, {.layout = layout, .pages = pages.view(num_pages)});
+          Array<float> keys_array(exec, keys), frequencies_array(exec, frequencies);
+          std::vector<kernels::KeyTurn> turns;
+          for (std::int64_t i = 0; i < count; ++i) {
+            turns.push_back({.key = keys_array.data() + i * head_dim,
+                             .page = pages.page(2 * i / num_slots),
+                             .slot = static_cast<std::int32_t>(2 * i % num_slots),
+                             .from = from[static_cast<std::size_t>(i)],
+                             .to = to[static_cast<std::size_t>(i)]});
+          }
+          Array<kernels::KeyTurn> turns_array(exec, turns);
+          kernels::turn_keys(exec, {.layout = layout,
+                                    .inverse_frequencies = frequencies_array.view(head_dim / 2),
+                                    .turns = turns_array.view(count)});
+          return pages.host();
+        };
+        // Sines of both devices differ in the last bit of a double: rarely a tie of the rounding.
+        const Contents cuda = contents(layout, turn(gpu()));
+        const Contents expected = contents(layout, turn(cpu()));
+        EXPECT_EQ(cuda.positions, expected.positions);
+        const double unit = dtype == DType::kF32   ? 0x1p-23
+                            : dtype == DType::kF16 ? 0x1p-10
+                                                   : 0x1p-7;
+        expect_close(cuda.elements, expected.elements, {1e-7, unit});
       }
     }
   }
