@@ -1,13 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// One block a row and query head. Its warps take the pages of the head's streams in turn, each with
-// an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867), and their states are
-// merged at the end in the order of the warps: deterministic.
+// Segments of one row are the business of attention_decode.cu, where it has a kernel for the shape.
+// For all others: one block a row and query head. Its warps take the pages of the head's streams in
+// turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867), and their
+// states are merged at the end in the order of the warps: deterministic.
 //
 // A page is read in tiles of kLanes slots. For scores, the halves of a warp hold the tile's slots
 // and divide the channels; for the output, lanes hold channels and step through the slots.
 #include "kernels/attention.hpp"
+#include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed.cuh"
 #include "kernels/cuda/streams.cuh"
@@ -34,6 +36,8 @@ struct Params {
   std::int32_t group_size;  // G
   std::int64_t window;      // larger than any position if unbounded
   float scale;
+  /// Of rows that are a segment each, if these have been attended: whether there are others.
+  const std::int32_t* __restrict__ has_runs;
   PageShapes shapes;
 };
 
@@ -154,10 +158,16 @@ __global__ void __launch_bounds__(kBlockThreads)
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int32_t head_dim = params.shapes.open.head_dim;
 
+  if (params.has_runs != nullptr && *params.has_runs == 0) return;
   const std::int64_t num_tasks = params.num_rows * params.num_heads;
   for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
     const std::int64_t row = task / params.num_heads;
     const auto head = static_cast<std::int32_t>(task % params.num_heads);
+    const AttentionSegment* segment = find_segment(params, row, lane);
+    if (params.has_runs != nullptr && segment != nullptr &&
+        segment->row_end - segment->row_begin == 1) {
+      continue;
+    }
     for (std::int32_t d = static_cast<std::int32_t>(threadIdx.x); d < head_dim;
          d += kBlockThreads) {
       q[d] = params.q[task * head_dim + d];
@@ -165,7 +175,6 @@ __global__ void __launch_bounds__(kBlockThreads)
     __syncthreads();
 
     WarpState<kPerLane> state;
-    const AttentionSegment* segment = find_segment(params, row, lane);
     if (segment != nullptr) {
       const std::int32_t position = params.positions[row];
       const Readable readable{.after = position - params.window, .last = position};
@@ -217,6 +226,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .group_size = num_heads / args.num_kv_heads,
                       .window = args.window ? *args.window : kUnbounded,
                       .scale = args.scale,
+                      .has_runs = attend_single_rows(exec, args),
                       .shapes = page_shapes("attention", args.sealed_layouts, args.open_layout)};
   const cudaStream_t stream = stream_of(exec);
   dispatch_at_least<64, 128, kMaxHeadDim>(

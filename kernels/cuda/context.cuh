@@ -8,6 +8,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <source_location>
 #include <utility>
 
@@ -41,6 +42,9 @@ class UniqueHandle {
  private:
   Handle handle_{};
 };
+
+/// Device memory that operations of one context share, in the order of its stream.
+inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
 /// Throws CudaError("what: reason (file:line)") unless `status` is success.
 inline void check(cudaError_t status, const char* what,
@@ -76,6 +80,8 @@ struct CudaContext {
   int device_idx;
   cuda::UniqueHandle<cudaStream_t, &cudaStreamDestroy> stream;
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
+  cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
+  int num_multiprocessors;
 
   /// Makes this GPU the calling thread's current one.
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }

@@ -34,6 +34,13 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
   check(cublasCreate(&blas), "cublasCreate");
   context->blas = decltype(context->blas)(blas);
   check(cublasSetStream(blas, stream), "cublasSetStream");
+
+  void* workspace = nullptr;
+  check(cudaMalloc(&workspace, static_cast<std::size_t>(kWorkspaceBytes)), "workspace");
+  context->workspace = decltype(context->workspace)(workspace);
+  check(cudaDeviceGetAttribute(&context->num_multiprocessors, cudaDevAttrMultiProcessorCount,
+                               device_idx),
+        "cudaDeviceGetAttribute");
   return context;
 }
 

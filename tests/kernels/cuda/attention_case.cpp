@@ -115,6 +115,10 @@ void AttentionCase::ask_from(std::int32_t position) {
   std::fill(positions_.begin(), positions_.end(), position);
 }
 
+void AttentionCase::scale_queries(float factor) {
+  for (float& x : q_) x *= factor;
+}
+
 class AttentionCase::Staged {
  public:
   Staged(Exec& exec, const AttentionCase& batch)

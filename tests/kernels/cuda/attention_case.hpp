@@ -60,6 +60,7 @@ class AttentionCase {
 
   /// Makes every query ask from `position`.
   void ask_from(std::int32_t position);
+  void scale_queries(float factor);
 
  private:
   struct Stream {

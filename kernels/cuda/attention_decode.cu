@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/decode_launch.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace pikv::kernels::cuda {
+
+const std::int32_t* attend_single_rows(Exec& exec, const AttentionArgs& args) {
+  if (args.sealed_layouts.size() != 1 || args.segments.extent(0) == 0) return nullptr;
+  const PageLayout& sealed = args.sealed_layouts.data[0];
+  if (sealed.key_channels() != sealed.head_dim || sealed.value_channels() != sealed.head_dim) {
+    return nullptr;
+  }
+  const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
+  const std::int32_t group_size = num_heads / args.num_kv_heads;
+  const std::int32_t units_per_group = (group_size + kHeadsPerUnit - 1) / kHeadsPerUnit;
+  const std::int64_t num_units = args.segments.extent(0) * args.num_kv_heads * units_per_group;
+  if (num_units > kMaxUnits) return nullptr;
+
+  exec.cuda_context().activate();
+  const CudaContext& context = exec.cuda_context();
+  // The workspace: first tiles, whether there are runs, parts.
+  auto* workspace = static_cast<std::byte*>(context.workspace.get());
+  constexpr std::int64_t kFirstTileBytes = (kMaxUnits + 1) * std::int64_t{sizeof(std::int64_t)};
+  constexpr std::int64_t kHeadBytes = (kFirstTileBytes + 255) / 256 * 256 + 256;
+  DecodeParams params{.q = args.q.data,
+                      .positions = args.positions.data,
+                      .segments = args.segments.data,
+                      .streams = args.streams.data,
+                      .o = args.o.data,
+                      .lse = args.lse.data,
+                      .first_tiles = reinterpret_cast<std::int64_t*>(workspace),
+                      .has_runs = reinterpret_cast<std::int32_t*>(workspace + kHeadBytes - 256),
+                      .parts = reinterpret_cast<float*>(workspace + kHeadBytes),
+                      .part_bytes = pikv::cuda::kWorkspaceBytes - kHeadBytes,
+                      .num_segments = args.segments.extent(0),
+                      .num_units = num_units,
+                      .num_blocks = 0,
+                      .min_block_tiles = 0,
+                      .num_heads = num_heads,
+                      .num_kv_heads = args.num_kv_heads,
+                      .group_size = group_size,
+                      .units_per_group = units_per_group,
+                      .window = args.window ? *args.window : kUnbounded,
+                      .scale = args.scale,
+                      .sealed = page_shape(sealed),
+                      .open = page_shape(args.open_layout)};
+  if (sealed.packed() ? !decode_packed(params, context) : !decode_plain(params, context)) {
+    return nullptr;
+  }
+  return params.has_runs;
+}
+
+}  // namespace pikv::kernels::cuda

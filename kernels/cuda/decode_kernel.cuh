@@ -1,0 +1,406 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decode attention of one block: its range of tiles, unit by unit (decode_plan.cuh). Warps take the
+// tiles in turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867)
+// to base 2, and are merged in their order. A warp reads ahead through a ring of stages in shared
+// memory, across the ends of tiles, so that memory is never idle while it computes.
+//
+// All query heads of a unit are columns of one product. Queries and weights are split into two
+// 16-bit numbers each where pages are 16 bits wide: results are those of float32 sums.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/cuda/decode_open.cuh"
+#include "kernels/cuda/decode_operands.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace pikv::kernels::cuda {
+
+template <class Keys, class Values, int kDim, int kWarps, int kRing>
+struct DecodeKernel {
+  static constexpr int kThreads = kWarps * kWarpThreads;
+  static constexpr int kStages = Keys::kStages + Values::kStages;  // of a tile
+  static constexpr int kLaneBytes =
+      Keys::kLaneBytes > Values::kLaneBytes ? Keys::kLaneBytes : Values::kLaneBytes;
+  static constexpr std::uint32_t kStageBytes = kLaneBytes * kWarpThreads;
+  // Tiles whose stages may be in the ring at once.
+  static constexpr int kTilesAhead = (kRing + kStages - 1) / kStages + 1;
+  static constexpr std::uint32_t kPositionBytes = kTileSlots * sizeof(std::int32_t);
+  static constexpr std::uint32_t kScratchBytes = kLanes * kHeadsPerUnit * sizeof(float);
+  static constexpr std::uint32_t kQueryBytes = kDim / 16 * kUnitBytes;
+  static constexpr std::uint32_t kWarpBytes =
+      kRing * kStageBytes + kTilesAhead * kPositionBytes + kScratchBytes;
+  static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
+  static constexpr std::uint32_t kSharedBytes =
+      kQueryBytes + (kWarps * kWarpBytes > kMergeBytes ? kWarps * kWarpBytes : kMergeBytes);
+
+  /// Finds the sealed tiles of a unit, in ascending order.
+  struct Cursor {
+    const StreamView* stream;
+    std::int64_t first = 0;  // tile of the stream
+    std::int64_t count;      // tiles of the stream
+
+    __device__ Cursor(const DecodeParams& params, const StreamView* streams)
+        : stream(streams), count(sealed_tiles(params, *streams)) {}
+    /// Moves to the stream of a tile.
+    __device__ void seek(const DecodeParams& params, std::int64_t tile) {
+      while (tile >= first + count) {
+        first += count;
+        ++stream;
+        count = sealed_tiles(params, *stream);
+      }
+    }
+    /// Blocks of kLanes slots from the start of a tile to the end of its stream.
+    __device__ std::int64_t blocks_left(const DecodeParams& params, std::int64_t tile) const {
+      return std::int64_t{stream->num_sealed_pages} * (params.sealed.num_slots / kLanes) -
+             (tile - first) * kTileBlocks;
+    }
+    /// Blocks that are missing of a last tile are read from the last one, and masked.
+    __device__ TileSource source(const DecodeParams& params, std::int64_t tile,
+                                 const Place& lane) const {
+      const std::int32_t blocks_per_page = params.sealed.num_slots / kLanes;
+      const std::int64_t begin = (tile - first) * kTileBlocks;
+      const std::int64_t last = begin + blocks_left(params, tile) - 1;
+      const std::int64_t key_block =
+          min(static_cast<long long>(begin + lane.g / 2), static_cast<long long>(last));
+      const std::int64_t value_block =
+          min(static_cast<long long>(begin + lane.t), static_cast<long long>(last));
+      const auto page_of = [&](std::int64_t block) {
+        return static_cast<std::uint32_t>(block) / static_cast<std::uint32_t>(blocks_per_page);
+      };
+      const std::uint32_t key_page = page_of(key_block);
+      const std::uint32_t value_page = page_of(value_block);
+      return {.key_page = stream->sealed_pages[key_page],
+              .value_page = stream->sealed_pages[value_page],
+              .key_slot =
+                  static_cast<std::int32_t>(key_block - std::int64_t{key_page} * blocks_per_page) *
+                      kLanes +
+                  lane.g % 2 * 8,
+              .value_slot = static_cast<std::int32_t>(value_block -
+                                                      std::int64_t{value_page} * blocks_per_page) *
+                            kLanes};
+    }
+  };
+
+  /// The largest score and the sum of weights of columns 2t and 2t + 1.
+  struct Softmax {
+    float largest[2] = {-INFINITY, -INFINITY};  // the same on all lanes of a column
+    float total[2] = {};                        // of this lane's rows
+
+    /// Turns masked scores into weights.
+    template <class Sums>
+    __device__ void weigh(float (&scores)[kRowTiles][4], Sums& sums) {
+      float now[2] = {largest[0], largest[1]};
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        now[0] = fmaxf(now[0], fmaxf(scores[r][0], scores[r][2]));
+        now[1] = fmaxf(now[1], fmaxf(scores[r][1], scores[r][3]));
+      }
+#pragma unroll
+      for (int step = 4; step < kWarpThreads; step *= 2) {
+        now[0] = fmaxf(now[0], __shfl_xor_sync(kWholeWarp, now[0], step));
+        now[1] = fmaxf(now[1], __shfl_xor_sync(kWholeWarp, now[1], step));
+      }
+      if (__any_sync(kWholeWarp, now[0] > largest[0] || now[1] > largest[1])) {
+        float shrink[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          shrink[i] = now[i] > largest[i] ? exp2f(largest[i] - now[i]) : 1.0f;
+          largest[i] = now[i];
+          total[i] *= shrink[i];
+        }
+        sums.rescale(shrink[0], shrink[1]);
+      }
+      const float base[2] = {now[0] == -INFINITY ? 0.0f : now[0],
+                             now[1] == -INFINITY ? 0.0f : now[1]};
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scores[r][i] = exp2f(scores[r][i] - base[i % 2]);
+          total[i % 2] += scores[r][i];
+        }
+      }
+    }
+  };
+
+  /// Fills the ring: the stages of a warp's tiles `tile`, `tile` + kWarps, ... below `end`.
+  struct Reader {
+    const DecodeParams& params;
+    Cursor cursor;
+    TileSource source;  // of `tile`
+    TileSource next;    // its page pointers are on their way while `tile` is copied
+    std::int64_t tile;
+    std::int64_t end;
+    std::uint32_t ring;  // in shared memory
+    std::uint32_t positions;
+    Place lane;
+    int lane_idx;
+    int stage = 0;     // of `tile`
+    int slot = 0;      // of the ring
+    int position = 0;  // of the ring of positions
+
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int64_t first,
+                      std::int64_t last, std::uint32_t memory, const Place& place, int idx)
+        : params(all),
+          cursor(all, streams),
+          tile(first),
+          end(last),
+          ring(memory),
+          positions(memory + kRing * kStageBytes),
+          lane(place),
+          lane_idx(idx) {
+      if (tile < end) source = find(tile);
+      if (tile + kWarps < end) next = find(tile + kWarps);
+    }
+    __device__ TileSource find(std::int64_t i) {
+      cursor.seek(params, i);
+      return cursor.source(params, i, lane);
+    }
+    /// Starts the copies of the next stage.
+    __device__ void copy() {
+      if (tile < end) {
+        const std::uint32_t to = ring + slot * kStageBytes + lane_idx * 16;
+        if (stage == 0 && lane.t < 2) {
+          copy16(
+              positions + position * kPositionBytes + (2 * lane.g + lane.t) * 16,
+              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * lane.t) * 4);
+        }
+        if (stage < Keys::kStages) {
+          Keys::copy(to, params.sealed, source, lane, stage);
+        } else {
+          Values::copy(to, params.sealed, source, lane, stage - Keys::kStages);
+        }
+        if (++stage == kStages) {
+          stage = 0;
+          position = position + 1 == kTilesAhead ? 0 : position + 1;
+          tile += kWarps;
+          source = next;
+          if (tile + kWarps < end) next = find(tile + kWarps);
+        }
+      }
+      slot = slot + 1 == kRing ? 0 : slot + 1;
+      commit_copies();
+    }
+  };
+
+  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit.
+  static __device__ void attend_sealed(const DecodeParams& params, const StreamView* streams,
+                                       std::int64_t tile, std::int64_t end,
+                                       const Readable& readable, std::uint32_t memory,
+                                       std::uint32_t q, int lane_idx, Softmax& softmax,
+                                       typename Values::Sums& sums) {
+    if (tile >= end) return;
+    const Place lane{lane_idx / 4, lane_idx % 4};
+    Reader reader(params, streams, tile, end, memory, lane, lane_idx);
+    Cursor cursor(params, streams);
+#pragma unroll 1
+    for (int i = 0; i < kRing - 1; ++i) reader.copy();
+    int slot = 0;
+    int position = 0;
+    const auto stage_at = [&] {
+      wait_for_copies<kRing - 2>();
+      return memory + slot * kStageBytes + lane_idx * 16;
+    };
+    const auto advance = [&] {
+      slot = slot + 1 == kRing ? 0 : slot + 1;
+      reader.copy();
+    };
+#pragma unroll 1
+    for (; tile < end; tile += kWarps) {
+      cursor.seek(params, tile);
+      const bool there = lane.g / 2 < cursor.blocks_left(params, tile);
+      float scores[kRowTiles][4] = {};
+#pragma unroll
+      for (int stage = 0; stage < Keys::kStages; ++stage) {
+        Keys::multiply(stage_at(), q, stage, scores);
+        advance();
+      }
+      __syncwarp();  // positions came with the first stage, from other lanes
+      const std::uint32_t held =
+          memory + kRing * kStageBytes + position * kPositionBytes + lane.g * 32;
+      position = position + 1 == kTilesAhead ? 0 : position + 1;
+      const uint4 front = load_shared16(held);
+      const uint4 back = load_shared16(held + 16);
+      const auto mask = [&](int r, std::uint32_t even, std::uint32_t odd) {
+        if (!there || !readable.contains(static_cast<std::int32_t>(even))) {
+          scores[r][0] = scores[r][1] = -INFINITY;
+        }
+        if (!there || !readable.contains(static_cast<std::int32_t>(odd))) {
+          scores[r][2] = scores[r][3] = -INFINITY;
+        }
+      };
+      mask(0, front.x, front.y);
+      mask(1, front.z, front.w);
+      mask(2, back.x, back.y);
+      mask(3, back.z, back.w);
+      softmax.weigh(scores, sums);
+#pragma unroll
+      for (int stage = 0; stage < Values::kStages; ++stage) {
+        const std::uint32_t from = stage_at();
+        if (stage == 0) sums.prepare(from, params.sealed, scores);
+        sums.multiply(from, params.sealed, stage);
+        advance();
+      }
+    }
+    wait_for_copies<0>();
+  }
+
+  /// Queries of a unit as fragments, scaled so that exponents are to base 2.
+  static __device__ void stage_queries(const DecodeParams& params, const Unit& unit,
+                                       const float* __restrict__ q, uint4* to) {
+    constexpr float kLog2E = 1.44269504088896f;
+    const float scale = params.scale * kLog2E;
+    for (int i = static_cast<int>(threadIdx.x); i < kDim / 16 * kWarpThreads; i += kThreads) {
+      const int step = i / kWarpThreads;
+      const int head = i % kWarpThreads / 4;
+      float x[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int d = Keys::channel(step, i % 4, j);
+        x[j] = head < unit.num_heads ? q[std::int64_t{head} * kDim + d] * scale : 0.0f;
+      }
+      const SplitPair low = split<typename Keys::Number>(x[0], x[1]);
+      const SplitPair high = split<typename Keys::Number>(x[2], x[3]);
+      to[i] = {low.high, high.high, low.low, high.low};
+    }
+  }
+
+  /// Merges the warps and writes the output of a whole unit, or a part.
+  static __device__ void write(const DecodeParams& params, const Unit& unit, std::int64_t row,
+                               float* part, char* memory, int warp_idx, int lane_idx,
+                               Softmax& softmax, typename Values::Sums& sums) {
+    auto* o = reinterpret_cast<float*>(memory);          // [kWarps, kHeadsPerUnit, D]
+    float* largest = o + kWarps * kHeadsPerUnit * kDim;  // [kWarps, kHeadsPerUnit]
+    float* totals = largest + kWarps * kHeadsPerUnit;    // [kWarps, kHeadsPerUnit]
+    const int g = lane_idx / 4;
+    const int t = lane_idx % 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      for (int step = 4; step < kWarpThreads; step *= 2) {
+        softmax.total[i] += __shfl_xor_sync(kWholeWarp, softmax.total[i], step);
+      }
+    }
+    sums.finish(params.sealed);
+    __syncthreads();  // all warps have left the ring, which this replaces
+    const int first = warp_idx * kHeadsPerUnit + 2 * t;
+    if (g == 0) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        largest[first + i] = softmax.largest[i];
+        totals[first + i] = softmax.total[i];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kDim / 16; ++i) {
+      const int c = Values::channel(i, g);
+      const float2 shift = sums.shift(params.sealed, i);
+      o[first * kDim + c] = sums.o[i][0] * Values::kUnit + shift.x;
+      o[(first + 1) * kDim + c] = sums.o[i][1] * Values::kUnit + shift.y;
+      o[first * kDim + c + 1] = sums.o[i][2] * Values::kUnit + shift.x;
+      o[(first + 1) * kDim + c + 1] = sums.o[i][3] * Values::kUnit + shift.y;
+    }
+    __syncthreads();
+    constexpr float kLn2 = 0.693147180559945f;
+    for (int i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim; i += kThreads) {
+      const int head = i / kDim;
+      const int d = i % kDim;
+      float overall = -INFINITY;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) {
+        overall = fmaxf(overall, largest[w * kHeadsPerUnit + head]);
+      }
+      float total = 0.0f;
+      float sum = 0.0f;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) {
+        const float m = largest[w * kHeadsPerUnit + head];
+        const float weight = m == -INFINITY ? 0.0f : exp2f(m - overall);
+        total += weight * totals[w * kHeadsPerUnit + head];
+        sum += weight * o[(w * kHeadsPerUnit + head) * kDim + d];
+      }
+      const float result = total == 0.0f ? 0.0f : sum / total;
+      const float lse = total == 0.0f ? -INFINITY : overall + log2f(total);
+      if (part == nullptr) {
+        const std::int64_t at = row * params.num_heads + unit.first_head + head;
+        params.o[at * kDim + d] = result;
+        if (d == 0) params.lse[at] = lse * kLn2;
+      } else {
+        part[i] = result;
+        if (d == 0) part[kHeadsPerUnit * kDim + head] = lse;
+      }
+    }
+    __syncthreads();  // the next unit replaces all of it
+  }
+
+  static __device__ void run(const DecodeParams& params, char* memory) {
+    const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
+    const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
+    auto* queries = reinterpret_cast<uint4*>(memory);
+    char* rings = memory + kQueryBytes;
+    const std::uint32_t ring = shared_address(rings) + warp_idx * kWarpBytes;
+    auto* scratch = reinterpret_cast<float*>(rings + (warp_idx + 1) * kWarpBytes - kScratchBytes);
+    const std::int64_t per_block = tiles_per_block(params);
+    const std::int64_t range_begin = blockIdx.x * per_block;
+    const std::int64_t range_end =
+        min(static_cast<long long>(range_begin + per_block),
+            static_cast<long long>(params.first_tiles[params.num_units]));
+    if (range_begin >= range_end) return;
+    // The last unit that begins at or before the range: units without tiles do not matter.
+    std::int64_t unit_idx = -1;
+    for (std::int64_t base = 0; base < params.num_units; base += kThreads) {
+      const std::int64_t i = base + threadIdx.x;
+      const bool before = i < params.num_units && params.first_tiles[i] <= range_begin;
+      unit_idx += __syncthreads_count(before);
+    }
+    for (std::int64_t at = range_begin; at < range_end; ++unit_idx) {
+      const std::int64_t unit_begin = params.first_tiles[unit_idx];
+      const std::int64_t unit_end = params.first_tiles[unit_idx + 1];
+      if (unit_begin == unit_end) continue;
+      const std::int64_t begin = at - unit_begin;
+      const std::int64_t end =
+          min(static_cast<long long>(range_end), static_cast<long long>(unit_end)) - unit_begin;
+      const Unit unit = unit_at(params, unit_idx);
+      const AttentionSegment segment = *unit.segment;
+      const std::int64_t row = segment.row_begin;
+      const float* q = params.q + (row * params.num_heads + unit.first_head) * kDim;
+      const StreamView* streams = streams_of(params.streams, segment, unit.kv_head);
+      const std::int32_t position = params.positions[row];
+      const Readable readable{.after = position - params.window, .last = position};
+      std::int64_t num_sealed = 0;
+      for (std::int32_t s = 0; s < segment.num_streams; ++s) {
+        num_sealed += sealed_tiles(params, streams[s]);
+      }
+      stage_queries(params, unit, q, queries);
+      __syncthreads();
+
+      Softmax softmax;
+      typename Values::Sums sums{};
+      attend_sealed(params, streams, begin + warp_idx,
+                    min(static_cast<long long>(end), static_cast<long long>(num_sealed)), readable,
+                    ring, shared_address(queries + lane_idx), lane_idx, softmax, sums);
+      const std::int64_t open_begin =
+          begin > num_sealed ? begin - num_sealed : 0;  // of the open tiles of the unit
+      attend_open<Values, kDim, kWarps>(params, unit, streams, segment.num_streams,
+                                        open_begin + warp_idx, end - num_sealed, readable, q,
+                                        scratch, lane_idx, softmax, sums);
+      float* part = begin == 0 && unit_begin + end == unit_end
+                        ? nullptr
+                        : part_of(params, blockIdx.x, begin > 0);
+      write(params, unit, row, part, rings, warp_idx, lane_idx, softmax, sums);
+      at = unit_begin + end;
+    }
+  }
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads)
+    decode_kernel(const __grid_constant__ DecodeParams params) {
+  extern __shared__ __align__(128) char memory[];
+  Kernel::run(params, memory);
+}
+
+}  // namespace pikv::kernels::cuda

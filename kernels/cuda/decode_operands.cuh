@@ -1,0 +1,167 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a warp reads a tile of kTileSlots slots of pages in 16-bit numbers, and multiplies by it.
+// decode_packed.cuh has the same for packed pages.
+//
+// Lane (g, t) copies what it will need itself, stage by stage, so that no other lane waits for it:
+// of keys, slots 8g ... 8g + 7 of the channels that are its k-indices; of values, the channels that
+// are its rows, of slots of the t-th block of kLanes. Sixteen bytes of either hold eight rows of
+// one k-index: halves of two of them make a fragment, because rows and k-indices may come in any
+// order. Row g of product r stands for slot 8g + 2r, row g + 8 for slot 8g + 2r + 1; so do rows of
+// values for channels.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/decode_plan.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace pikv::kernels::cuda {
+
+/// Bytes from one unit of 16 bytes a lane to the next in shared memory.
+inline constexpr std::uint32_t kUnitBytes = 16 * kWarpThreads;
+/// Rows of a tile: scores of kTileSlots slots, 16 at a time.
+inline constexpr int kRowTiles = kTileSlots / 16;
+
+/// A lane's place in fragments.
+struct Place {
+  std::int32_t g;
+  std::int32_t t;
+};
+
+/// Where a lane reads a tile: the block of kLanes slots with its slots of keys, and the one with
+/// its slots of values.
+struct TileSource {
+  const std::byte* key_page;
+  const std::byte* value_page;
+  std::int32_t key_slot;    // in the page, the first of the lane's eight
+  std::int32_t value_slot;  // the first of the block
+};
+
+template <class T, int kDim>
+struct PlainKeys {
+  using Number = T;
+  static constexpr bool kSplitsQuery = true;
+  static constexpr int kStages = 4;
+  static constexpr int kSteps = kDim / 16 / kStages;  // products of a stage
+  static constexpr int kLaneBytes = kSteps * 64;
+
+  /// The channel that k-index i of four of lane t stands for: lanes side by side in memory.
+  static __device__ int channel(int step, int t, int i) { return 16 * step + 4 * i + t; }
+
+  static __device__ void copy(std::uint32_t to, const PageShape& shape, const TileSource& source,
+                              const Place& lane, int stage) {
+    const std::int64_t row_bytes = std::int64_t{shape.num_slots} * 2;
+    const std::byte* from = source.key_page + source.key_slot * 2 +
+                            (std::int64_t{stage} * kSteps * 16 + lane.t) * row_bytes;
+#pragma unroll
+    for (int i = 0; i < 4 * kSteps; ++i) copy16(to + i * kUnitBytes, from + 4 * i * row_bytes);
+  }
+
+  /// scores += keys q; `q` are this lane's fragments, a step after the other.
+  static __device__ void multiply(std::uint32_t from, std::uint32_t q, int stage,
+                                  float (&scores)[kRowTiles][4]) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const uint4 b = load_shared16(q + (stage * kSteps + step) * kUnitBytes);
+      uint4 k[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) k[i] = load_shared16(from + (4 * step + i) * kUnitBytes);
+      const auto product = [&](int r, std::uint32_t k0, std::uint32_t k1, std::uint32_t k2,
+                               std::uint32_t k3) {
+        const std::uint32_t a0 = lower_halves(k0, k1);
+        const std::uint32_t a1 = upper_halves(k0, k1);
+        const std::uint32_t a2 = lower_halves(k2, k3);
+        const std::uint32_t a3 = upper_halves(k2, k3);
+        cuda::multiply<T>(scores[r], a0, a1, a2, a3, b.x, b.y);
+        cuda::multiply<T>(scores[r], a0, a1, a2, a3, b.z, b.w);
+      };
+      product(0, k[0].x, k[1].x, k[2].x, k[3].x);
+      product(1, k[0].y, k[1].y, k[2].y, k[3].y);
+      product(2, k[0].z, k[1].z, k[2].z, k[3].z);
+      product(3, k[0].w, k[1].w, k[2].w, k[3].w);
+    }
+  }
+};
+
+template <class T, int kDim>
+struct PlainValues {
+  static constexpr int kStages = 4;          // one for each step of 16 slots
+  static constexpr int kChunks = kDim / 64;  // of the channels of one unit of all lanes
+  static constexpr int kLaneBytes = 4 * kChunks * 16;
+  static constexpr float kUnit = 1.0f;  // what sums are multiplied by in the end
+
+  /// The channel of row g of product i; that of row g + 8 is the next.
+  static __device__ int channel(int i, int g) { return i / 4 * 64 + 8 * g + i % 4 * 2; }
+
+  static __device__ void copy(std::uint32_t to, const PageShape& shape, const TileSource& source,
+                              const Place& lane, int stage) {
+    const std::int64_t row_bytes = std::int64_t{shape.values.stride} * 2;
+    const std::byte* from = source.value_page + shape.values.codes_bytes + 16 * lane.g +
+                            (source.value_slot + 2 * stage) * row_bytes;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const std::byte* row = from + (8 * (i & 1) + (i >> 1)) * row_bytes;
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        copy16(to + (i * kChunks + c) * kUnitBytes, row + 128 * c);
+      }
+    }
+  }
+
+  /// Weights of a tile as fragments, and the sums of the unit.
+  struct Sums {
+    float o[kDim / 16][4] = {};
+    std::uint32_t weights[kRowTiles][4];
+
+    __device__ void rescale(float first, float second) {
+#pragma unroll
+      for (int i = 0; i < kDim / 16; ++i) {
+        o[i][0] *= first;
+        o[i][1] *= second;
+        o[i][2] *= first;
+        o[i][3] *= second;
+      }
+    }
+    __device__ void prepare(std::uint32_t /*from*/, const PageShape& /*shape*/,
+                            const float (&p)[kRowTiles][4]) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+        const SplitPair even = split<T>(p[r][0], p[r][1]);
+        const SplitPair odd = split<T>(p[r][2], p[r][3]);
+        weights[r][0] = transposed(even.high);
+        weights[r][1] = transposed(odd.high);
+        weights[r][2] = transposed(even.low);
+        weights[r][3] = transposed(odd.low);
+      }
+    }
+    __device__ void multiply(std::uint32_t from, const PageShape& /*shape*/, int stage) {
+      const std::uint32_t(&b)[4] = weights[stage];
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        uint4 v[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[i] = load_shared16(from + (i * kChunks + c) * kUnitBytes);
+        const auto product = [&](int r, std::uint32_t v0, std::uint32_t v1, std::uint32_t v2,
+                                 std::uint32_t v3) {
+          const std::uint32_t a0 = lower_halves(v0, v1);
+          const std::uint32_t a1 = upper_halves(v0, v1);
+          const std::uint32_t a2 = lower_halves(v2, v3);
+          const std::uint32_t a3 = upper_halves(v2, v3);
+          cuda::multiply<T>(o[4 * c + r], a0, a1, a2, a3, b[0], b[1]);
+          cuda::multiply<T>(o[4 * c + r], a0, a1, a2, a3, b[2], b[3]);
+        };
+        product(0, v[0].x, v[1].x, v[2].x, v[3].x);
+        product(1, v[0].y, v[1].y, v[2].y, v[3].y);
+        product(2, v[0].z, v[1].z, v[2].z, v[3].z);
+        product(3, v[0].w, v[1].w, v[2].w, v[3].w);
+      }
+    }
+    /// What all lanes of a column hold of it, to be added to every channel: nothing.
+    __device__ void finish(const PageShape& /*shape*/) {}
+    __device__ float2 shift(const PageShape& /*shape*/, int /*i*/) const { return {0.0f, 0.0f}; }
+  };
+};
+
+}  // namespace pikv::kernels::cuda

@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How decode attention is divided. A unit is a segment of one row, a KV head, and up to
+// kHeadsPerUnit of the query heads of its group. The slots of a unit are cut into tiles: kTileSlots
+// slots of sealed pages of one stream (fewer at its end), all streams in their order, then kLanes
+// slots of each open page. The tiles of all units, end to end, are cut into equal ranges, one a
+// block, wherever that cuts units: the parts of a unit are merged afterwards in their order.
+// Lengths are read on the device, so that the host need not know them; the division, and so the
+// rounding, follows from the lengths alone.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/streams.cuh"
+
+namespace pikv::kernels::cuda {
+
+inline constexpr std::int32_t kHeadsPerUnit = 8;  // columns of a product on tensor cores
+inline constexpr std::int32_t kTileSlots = 64;
+inline constexpr std::int32_t kTileBlocks = kTileSlots / kLanes;
+
+/// Units of one launch. 2 MiB of first tiles.
+inline constexpr std::int64_t kMaxUnits = std::int64_t{1} << 18;
+
+/// A part of a unit: [heads, D] outputs and as many log-sum-exps, to base 2.
+struct PartShape {
+  std::int32_t head_dim;
+  __host__ __device__ std::int64_t floats() const {
+    return std::int64_t{kHeadsPerUnit} * (head_dim + 1);
+  }
+};
+
+struct DecodeParams {
+  const float* __restrict__ q;                    // [T, H, D]
+  const std::int32_t* __restrict__ positions;     // [T]
+  const AttentionSegment* __restrict__ segments;  // [num_segments]
+  const StreamView* __restrict__ streams;
+  float* __restrict__ o;                   // [T, H, D]
+  float* __restrict__ lse;                 // [T, H]
+  std::int64_t* __restrict__ first_tiles;  // [num_units + 1]
+  std::int32_t* __restrict__ has_runs;     // whether a segment has more than one row
+  float* __restrict__ parts;               // [2 * num_blocks] parts
+  std::int64_t part_bytes;                 // room for them
+  std::int64_t num_segments;
+  std::int64_t num_units;
+  std::int32_t num_blocks;       // that divide the tiles
+  std::int32_t min_block_tiles;  // a block has so many tiles, if there are as many
+  std::int32_t num_heads;
+  std::int32_t num_kv_heads;
+  std::int32_t group_size;
+  std::int32_t units_per_group;  // ceil(G / kHeadsPerUnit)
+  std::int64_t window;
+  float scale;
+  PageShape sealed;
+  PageShape open;
+};
+
+/// What a unit is.
+struct Unit {
+  const AttentionSegment* segment;
+  std::int32_t kv_head;
+  std::int32_t first_head;  // of all query heads
+  std::int32_t num_heads;
+};
+
+__device__ __forceinline__ Unit unit_at(const DecodeParams& params, std::int64_t i) {
+  const std::int64_t group = i / params.units_per_group;
+  const auto kv_head = static_cast<std::int32_t>(group % params.num_kv_heads);
+  const auto first =
+      static_cast<std::int32_t>(i % params.units_per_group) * kHeadsPerUnit;  // of the group
+  return {params.segments + group / params.num_kv_heads, kv_head,
+          kv_head * params.group_size + first, min(kHeadsPerUnit, params.group_size - first)};
+}
+
+__device__ __forceinline__ std::int64_t sealed_tiles(const DecodeParams& params,
+                                                     const StreamView& stream) {
+  const std::int64_t blocks =
+      std::int64_t{stream.num_sealed_pages} * (params.sealed.num_slots / kLanes);
+  return (blocks + kTileBlocks - 1) / kTileBlocks;
+}
+__device__ __forceinline__ std::int32_t open_tiles(const DecodeParams& params,
+                                                   const StreamView& stream) {
+  return stream.open_page == nullptr ? 0 : params.open.num_slots / kLanes;
+}
+
+/// Tiles of a block.
+__device__ __forceinline__ std::int64_t tiles_per_block(const DecodeParams& params) {
+  const std::int64_t num_tiles = params.first_tiles[params.num_units];
+  const std::int64_t even = (num_tiles + params.num_blocks - 1) / params.num_blocks;
+  return even < params.min_block_tiles ? params.min_block_tiles : even;
+}
+
+/// The part of a unit that a block writes: a block cuts at most the unit that it begins in and the
+/// one that it ends in.
+__device__ __forceinline__ float* part_of(const DecodeParams& params, std::int64_t block,
+                                          bool begins_inside_unit) {
+  return params.parts +
+         (2 * block + (begins_inside_unit ? 0 : 1)) * PartShape{params.open.head_dim}.floats();
+}
+
+/// Enqueues the count of tiles, and the merge of the parts of units that were cut.
+void count_tiles(const DecodeParams& params, cudaStream_t stream);
+void merge_parts(const DecodeParams& params, cudaStream_t stream);
+
+}  // namespace pikv::kernels::cuda

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a kernel of decode attention is configured and launched.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/cuda/decode_kernel.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace pikv::kernels::cuda {
+
+// Warps of a block: two blocks of four leave each warp about 24 KiB of ring, and while one of them
+// merges, the other reads.
+inline constexpr int kDecodeWarps = 4;
+inline constexpr std::uint32_t kRingBytes = 24 << 10;
+
+/// Stages of the ring of a warp.
+template <class Keys, class Values>
+inline constexpr int kRingStages = static_cast<int>(std::clamp<std::uint32_t>(
+    kRingBytes / (kWarpThreads * std::max(Keys::kLaneBytes, Values::kLaneBytes)), 3, 12));
+
+template <class Keys, class Values, int kDim>
+[[nodiscard]] bool start_decode(DecodeParams& params, const CudaContext& context) {
+  using Kernel = DecodeKernel<Keys, Values, kDim, kDecodeWarps, kRingStages<Keys, Values>>;
+  const auto kernel = decode_kernel<Kernel>;
+  int shared_bytes = 0;
+  pikv::cuda::check(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                           context.device_idx),
+                    "attention");
+  if (static_cast<std::uint32_t>(shared_bytes) < Kernel::kSharedBytes) return false;
+  pikv::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(Kernel::kSharedBytes)),
+                    "attention");
+  int blocks_per_sm = 0;
+  pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                        &blocks_per_sm, kernel, Kernel::kThreads, Kernel::kSharedBytes),
+                    "attention");
+  const std::int64_t part_bytes = 2 * PartShape{kDim}.floats() * std::int64_t{sizeof(float)};
+  params.num_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(
+      std::int64_t{context.num_multiprocessors} * blocks_per_sm, params.part_bytes / part_bytes));
+  if (params.num_blocks == 0) return false;
+  params.min_block_tiles = kDecodeWarps;
+  const cudaStream_t stream = context.stream.get();
+  count_tiles(params, stream);
+  kernel<<<static_cast<unsigned>(params.num_blocks), Kernel::kThreads, Kernel::kSharedBytes,
+           stream>>>(params);
+  check_launch("attention");
+  merge_parts(params, stream);
+  return true;
+}
+
+/// Calls f.template operator()<kDim>() with the head size, or returns false.
+template <class F>
+[[nodiscard]] bool with_head_dim(std::int32_t head_dim, const F& f) {
+  switch (head_dim) {
+    case 64:
+      return f.template operator()<64>();
+    case 128:
+      return f.template operator()<128>();
+    case 256:
+      return f.template operator()<256>();
+    default:
+      return false;
+  }
+}
+
+}  // namespace pikv::kernels::cuda

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 The PiKV Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Decode attention of PyTorch's scaled_dot_product_attention, for cuda_attention_bench.
+
+    python3 tests/bench/compare_sdpa.py
+
+Every backend that takes a shape, with the query heads of a group as they are (enable_gqa) and as
+rows of one head, which reads each key once. Contiguous bf16 keys and values, no mask; copies that
+exceed any cache take turns; medians between events, 40 calls after 5.
+"""
+import statistics
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+HEAD_DIM = 128
+TOTAL_BYTES = 2 << 30
+RAGGED = [131072, 65536, 65536, 40000, 32768, 32768, 24001, 20000, 16384, 16384, 9001, 8192, 8192, 4096, 2048,
+          1024, 1024, 777, 512, 512, 300, 128, 33, 1]
+SHAPES = [
+    ("16 x 32,768, 32/4", 32, 4, [32768] * 16),
+    ("1 x 131,072, 32/4", 32, 4, [131072]),
+    ("64 x 4,096, 32/8", 32, 8, [4096] * 64),
+    ("24 ragged, 32/8", 32, 8, RAGGED),
+]
+BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+
+
+def median_us(call, warm_ups=5, repeats=40):
+    times = []
+    for i in range(warm_ups + repeats):
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        begin.record()
+        call(i)
+        end.record()
+        end.synchronize()
+        if i >= warm_ups:
+            times.append(begin.elapsed_time(end) * 1e3)
+    return statistics.median(times)
+
+
+def batches(tokens):
+    """Sequences of one length share a call, those of others have their own: there is no padding."""
+    groups = {}
+    for length in tokens:
+        groups[length] = groups.get(length, 0) + 1
+    return [(count, length) for length, count in groups.items()]
+
+
+def measure(name, num_heads, num_kv_heads, tokens):
+    group = num_heads // num_kv_heads
+    kv_bytes = sum(tokens) * num_kv_heads * HEAD_DIM * 2 * 2
+    copies = TOTAL_BYTES // kv_bytes + 1
+    make = lambda *shape: torch.randn(*shape, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
+    parts = [
+        (make(count, num_heads, 1), [(make(count, num_kv_heads, length), make(count, num_kv_heads, length))
+                                     for _ in range(copies)])
+        for count, length in batches(tokens)
+    ]
+    for backend_name, backend in BACKENDS.items():
+        for folded in (False, True):
+            def call(i):
+                for q, kv in parts:
+                    k, v = kv[i % copies]
+                    if folded:
+                        rows = q.view(q.shape[0], num_kv_heads, group, HEAD_DIM)
+                        F.scaled_dot_product_attention(rows, k, v)
+                    else:
+                        F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+            label = f"{backend_name}{' folded' if folded else ''}"
+            try:
+                with sdpa_kernel(backend):
+                    us = median_us(call)
+            except RuntimeError as error:
+                print(f"{name:20} {label:16} refused: {str(error).splitlines()[0][:60]}")
+                continue
+            # Without the gaps between launches, as in a captured step.
+            try:
+                with sdpa_kernel(backend):
+                    graphs = []
+                    for i in range(copies):
+                        graph = torch.cuda.CUDAGraph()
+                        with torch.cuda.graph(graph):
+                            call(i)
+                        graphs.append(graph)
+                graph_us = median_us(lambda i: graphs[i % copies].replay())
+            except RuntimeError:
+                graph_us = float("nan")
+            print(f"{name:20} {label:16} {us:9.1f} us, as a graph {graph_us:9.1f} us "
+                  f"{kv_bytes / min(us, graph_us if graph_us == graph_us else us) * 1e-6:6.2f} TB/s of KV", flush=True)
+
+
+def main():
+    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+    source = torch.empty(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    us = median_us(lambda i: target.copy_(source))
+    print(f"device copy: {2 * 4 * source.numel() / us * 1e-6:.2f} TB/s, read and written")
+    del source, target
+    for shape in SHAPES:
+        measure(*shape)
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

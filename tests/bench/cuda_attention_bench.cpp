@@ -1,0 +1,281 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decode attention on a GPU: one query a sequence over sealed pages that lie anywhere in memory,
+// and an open page a stream. Calls take turns over copies of the pages that exceed any cache; times
+// are medians between events of the stream, merging included. compare_sdpa.py is the same in
+// PyTorch.
+//
+//   build/cuda/tests/bench/cuda_attention_bench [form ...]
+//
+// docs/gpu_performance.md has the results.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/attention.hpp"
+#include "kernels/common/device_buffer.hpp"
+#include "kernels/cuda/context.cuh"
+#include "kernels/kv_page.hpp"
+
+namespace pikv {
+namespace {
+
+constexpr std::int32_t kHeadDim = 128;
+// More than any second-level cache by an order of magnitude.
+constexpr std::size_t kTotalBytes = std::size_t{2} << 30;
+constexpr int kWarmUps = 5;
+constexpr int kRepeats = 40;
+// Different pages; streams repeat them in another order.
+constexpr std::int64_t kTemplatePages = 64;
+
+struct Shape {
+  std::string name;
+  std::int32_t num_heads;
+  std::int32_t num_kv_heads;
+  std::vector<std::int32_t> tokens;  // of each sequence
+};
+
+struct Form {
+  std::string_view name;
+  std::int32_t num_slots;
+  ElementForm keys;
+  ElementForm values;
+};
+
+std::vector<Shape> shapes() {
+  // Lengths of chats: most are short, and the longest has a fifth of all tokens.
+  const std::vector<std::int32_t> ragged = {131072, 65536, 65536, 40000, 32768, 32768, 24001, 20000,
+                                            16384,  16384, 9001,  8192,  8192,  4096,  2048,  1024,
+                                            1024,   777,   512,   512,   300,   128,   33,    1};
+  return {{"16 x 32,768, 32/4", 32, 4, std::vector<std::int32_t>(16, 32768)},
+          {"1 x 131,072, 32/4", 32, 4, {131072}},
+          {"64 x 4,096, 32/8", 32, 8, std::vector<std::int32_t>(64, 4096)},
+          {"24 ragged, 32/8", 32, 8, ragged}};
+}
+
+std::vector<Form> forms() {
+  const auto packed = [](Element element) {
+    return std::pair{ElementForm{element, ScaleAxis::kPerChannel, 64},
+                     ElementForm{element, ScaleAxis::kPerSlot, 64}};
+  };
+  const auto [e4m3_keys, e4m3_values] = packed(Element::kE4m3);
+  const auto [int8_keys, int8_values] = packed(Element::kInt8);
+  const auto [int4_keys, int4_values] = packed(Element::kInt4);
+  const auto [int2_keys, int2_values] = packed(Element::kInt2);
+  return {{"bf16/16", 16, DType::kBf16, DType::kBf16}, {"bf16/64", 64, DType::kBf16, DType::kBf16},
+          {"f16/64", 64, DType::kF16, DType::kF16},    {"e4m3/64", 64, e4m3_keys, e4m3_values},
+          {"int8/64", 64, int8_keys, int8_values},     {"int4/64", 64, int4_keys, int4_values},
+          {"int2/64", 64, int2_keys, int2_values}};
+}
+
+template <class T>
+DeviceBuffer<T> upload(Exec& exec, const std::vector<T>& values) {
+  DeviceBuffer<T> buffer(Device::kCuda, values.size());
+  copy_bytes(exec, buffer.data(), Device::kCuda, values.data(), Device::kCpu,
+             values.size() * sizeof(T));
+  return buffer;
+}
+
+/// Pages of normal numbers in one form, end to end, without positions.
+std::vector<std::byte> template_pages(const PageLayout& layout, std::int64_t count) {
+  Exec exec = Exec::cpu(1);
+  const PageLayout open = make_page_layout(layout.num_slots, layout.head_dim, DType::kF32);
+  std::mt19937 engine(7);
+  std::normal_distribution<float> normal;
+  DeviceBuffer<std::byte> from(Device::kCpu, open.page_bytes());
+  DeviceBuffer<std::byte> to(Device::kCpu, layout.page_bytes());
+  std::vector<std::byte> pages;
+  for (std::int64_t i = 0; i < count; ++i) {
+    auto* elements = reinterpret_cast<float*>(from.data());
+    std::generate_n(elements, open.position_offset() / sizeof(float),
+                    [&] { return normal(engine); });
+    std::memset(from.data() + open.position_offset(), 0,
+                open.page_bytes() - open.position_offset());
+    const std::byte* source = from.data();
+    std::byte* target = to.data();
+    kernels::convert_pages(
+        exec,
+        {.from_layout = open, .to_layout = layout, .from = {&source, {1}}, .to = {&target, {1}}});
+    pages.insert(pages.end(), target, target + layout.page_bytes());
+  }
+  return pages;
+}
+
+class Events {
+ public:
+  explicit Events(Exec& exec) : stream_(exec.cuda_context().stream.get()) {
+    cuda::check(cudaEventCreate(&begin_), "event");
+    cuda::check(cudaEventCreate(&end_), "event");
+  }
+  ~Events() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Events(const Events&) = delete;
+  Events& operator=(const Events&) = delete;
+
+  template <class F>
+  double microseconds(const F& f) {
+    cuda::check(cudaEventRecord(begin_, stream_), "event");
+    f();
+    cuda::check(cudaEventRecord(end_, stream_), "event");
+    cuda::check(cudaEventSynchronize(end_), "event");
+    float milliseconds = 0;
+    cuda::check(cudaEventElapsedTime(&milliseconds, begin_, end_), "event");
+    return 1e3 * static_cast<double>(milliseconds);
+  }
+  /// Of kRepeats calls f(i), after some to warm up.
+  template <class F>
+  double median(const F& f) {
+    std::vector<double> times;
+    for (int i = 0; i < kWarmUps + kRepeats; ++i) {
+      const double time = microseconds([&] { f(i); });
+      if (i >= kWarmUps) times.push_back(time);
+    }
+    std::ranges::nth_element(times, times.begin() + kRepeats / 2);
+    return times[kRepeats / 2];
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t begin_{};
+  cudaEvent_t end_{};
+};
+
+void measure(Exec& exec, const Shape& shape, const Form& form) {
+  const PageLayout layout = make_page_layout(form.num_slots, kHeadDim, form.keys, form.values);
+  const PageLayout open = make_page_layout(form.num_slots, kHeadDim, DType::kF32);
+  const std::vector<std::byte> sources = template_pages(layout, kTemplatePages);
+  const std::size_t page_bytes = layout.page_bytes();
+  std::int64_t pages_per_copy = 0;
+  for (const std::int32_t tokens : shape.tokens) {
+    pages_per_copy += (tokens + form.num_slots - 1) / form.num_slots * shape.num_kv_heads;
+  }
+  const std::size_t copy_bytes_total = static_cast<std::size_t>(pages_per_copy) * page_bytes;
+  const auto num_copies = static_cast<std::int64_t>(kTotalBytes / copy_bytes_total + 1);
+  const std::int64_t num_pages = pages_per_copy * num_copies;
+  DeviceBuffer<std::byte> pool(Device::kCuda, static_cast<std::size_t>(num_pages) * page_bytes);
+
+  // Which page of the pool comes next: in no order, as after a while of serving.
+  std::vector<std::int64_t> order(static_cast<std::size_t>(num_pages));
+  std::iota(order.begin(), order.end(), 0);
+  std::mt19937_64 engine(5);
+  std::ranges::shuffle(order, engine);
+
+  std::vector<std::byte> host(static_cast<std::size_t>(num_pages) * page_bytes);
+  std::vector<std::byte*> pointers;
+  std::vector<kernels::AttentionSegment> segments;
+  std::vector<std::int32_t> positions;
+  struct Length {
+    std::size_t first_page;
+    std::int32_t num_pages;
+  };
+  std::vector<Length> lengths;  // of streams, copy after copy
+  for (std::int64_t copy = 0; copy < num_copies; ++copy) {
+    for (const std::int32_t tokens : shape.tokens) {
+      for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
+        const std::int32_t count = (tokens + form.num_slots - 1) / form.num_slots;
+        lengths.push_back({pointers.size(), count});
+        for (std::int32_t i = 0; i < count; ++i) {
+          const auto at = static_cast<std::size_t>(order[pointers.size()]) * page_bytes;
+          std::memcpy(host.data() + at,
+                      sources.data() + (pointers.size() % kTemplatePages) * page_bytes, page_bytes);
+          std::vector<std::int32_t> held(static_cast<std::size_t>(form.num_slots), kNoPosition);
+          for (std::int32_t j = 0; j < form.num_slots; ++j) {
+            const std::int32_t position = i * form.num_slots + j;
+            if (position < tokens) held[static_cast<std::size_t>(j)] = position;
+          }
+          std::memcpy(host.data() + at + layout.position_offset(), held.data(),
+                      held.size() * sizeof(std::int32_t));
+          pointers.push_back(pool.data() + at);
+        }
+      }
+    }
+  }
+  copy_bytes(exec, pool.data(), Device::kCuda, host.data(), Device::kCpu, host.size());
+  const DeviceBuffer<std::byte*> pointers_there = upload(exec, pointers);
+  std::vector<kernels::StreamView> streams;
+  for (const Length& length : lengths) {
+    streams.push_back({.sealed_pages = pointers_there.data() + length.first_page,
+                       .num_sealed_pages = length.num_pages});
+  }
+  for (std::size_t b = 0; b < shape.tokens.size(); ++b) {
+    segments.push_back({.row_begin = static_cast<std::int32_t>(b),
+                        .row_end = static_cast<std::int32_t>(b) + 1,
+                        .first_stream = static_cast<std::int64_t>(b) * shape.num_kv_heads,
+                        .num_streams = 1});
+    positions.push_back(shape.tokens[b] - 1);
+  }
+  const auto batch = static_cast<std::int64_t>(shape.tokens.size());
+  std::vector<float> q(static_cast<std::size_t>(batch * shape.num_heads * kHeadDim));
+  std::normal_distribution<float> normal;
+  for (float& x : q) x = normal(engine);
+  DeviceBuffer<float> q_there = upload(exec, q);
+  DeviceBuffer<std::int32_t> positions_there = upload(exec, positions);
+  DeviceBuffer<kernels::AttentionSegment> segments_there = upload(exec, segments);
+  DeviceBuffer<kernels::StreamView> streams_there = upload(exec, streams);
+  DeviceBuffer<float> o(Device::kCuda, q.size());
+  DeviceBuffer<float> lse(Device::kCuda, static_cast<std::size_t>(batch * shape.num_heads));
+
+  const std::int64_t streams_per_copy = batch * shape.num_kv_heads;
+  const double time = Events(exec).median([&](int i) {
+    const std::int64_t first = i % num_copies * streams_per_copy;
+    kernels::attention(exec, {.q = {q_there.data(), {batch, shape.num_heads, kHeadDim}},
+                              .positions = {positions_there.data(), {batch}},
+                              .segments = {segments_there.data(), {batch}},
+                              .streams = {streams_there.data() + first, {streams_per_copy}},
+                              .num_kv_heads = shape.num_kv_heads,
+                              .sealed_layouts = {&layout, {1}},
+                              .open_layout = open,
+                              .scale = 0.08838834764f,
+                              .window = {},
+                              .o = {o.data(), {batch, shape.num_heads, kHeadDim}},
+                              .lse = {lse.data(), {batch, shape.num_heads}}});
+  });
+  std::printf("%-20s %-8s %9.1f us %7.1f MB %7.2f TB/s of pages\n", shape.name.c_str(),
+              std::string(form.name).c_str(), time, static_cast<double>(copy_bytes_total) * 1e-6,
+              static_cast<double>(copy_bytes_total) / time * 1e-6);
+  std::fflush(stdout);
+}
+
+void measure_copy(Exec& exec) {
+  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  DeviceBuffer<std::byte> from(Device::kCuda, kBytes);
+  DeviceBuffer<std::byte> to(Device::kCuda, kBytes);
+  const double time = Events(exec).median(
+      [&](int) { copy_bytes(exec, to.data(), Device::kCuda, from.data(), Device::kCuda, kBytes); });
+  std::printf("device copy: %.2f TB/s, read and written\n",
+              2 * static_cast<double>(kBytes) / time * 1e-6);
+}
+
+int run(std::span<char*> names) {
+  if (describe_cuda_devices().empty()) {
+    std::puts("no CUDA device");
+    return 0;
+  }
+  std::puts(describe_cuda_devices().front().c_str());
+  Exec exec = Exec::cuda(0);
+  measure_copy(exec);
+  for (const Shape& shape : shapes()) {
+    for (const Form& form : forms()) {
+      const bool asked =
+          std::ranges::any_of(names, [&](const char* name) { return form.name.starts_with(name); });
+      if (names.empty() || asked) measure(exec, shape, form);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace pikv
+
+int main(int argc, char** argv) {
+  return pikv::run({argv + 1, static_cast<std::size_t>(argc - 1)});
+}

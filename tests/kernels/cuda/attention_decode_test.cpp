@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention of single rows, which has kernels of its own for the head sizes and pages of models.
+// Tolerance: queries and weights are sums of two 16-bit numbers, 2^-17 of them is lost.
+#include <cmath>
+
+#include "kernels/attention.hpp"
+#include "tests/kernels/cuda/attention_case.hpp"
+
+namespace pikv::test {
+namespace {
+
+constexpr Tolerance kSplitProducts{1e-4, 1e-5};
+constexpr std::int32_t kHeadDims[] = {64, 128, 256};
+
+class AttentionDecodeCuda : public CudaParity {
+ protected:
+  void expect_same(const AttentionCase& batch, Tolerance tolerance = kSplitProducts) {
+    const AttentionCase::Result cuda = batch.run(gpu());
+    const AttentionCase::Result expected = batch.run(cpu());
+    expect_close(cuda.o, expected.o, tolerance);
+    expect_close(cuda.lse, expected.lse, tolerance);
+  }
+};
+
+TEST_F(AttentionDecodeCuda, AgreesAtEveryLengthAroundATile) {
+  for (const DType dtype : {DType::kBf16, DType::kF16}) {
+    for (const std::int32_t head_dim : kHeadDims) {
+      for (const std::int32_t num_slots : {16, 32, 48, 64, 128}) {
+        SCOPED_TRACE(::testing::Message()
+                     << name(dtype) << ", D = " << head_dim << ", P = " << num_slots);
+        const AttentionShape shape{.head_dim = head_dim,
+                                   .num_slots = num_slots,
+                                   .num_heads = 8,
+                                   .num_streams = 1,
+                                   .sealed = {dtype}};
+        std::vector<Sequence> sequences;
+        for (const std::int32_t n :
+             {0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 257, 1021, 2048}) {
+          sequences.push_back({1, n});
+        }
+        expect_same(AttentionCase(random_, shape, sequences));
+      }
+    }
+  }
+}
+
+TEST_F(AttentionDecodeCuda, AgreesForEveryGroupAndManyStreams) {
+  for (const std::int32_t group : {1, 2, 4, 5, 7, 8, 9, 16, 17}) {
+    for (const std::int32_t num_streams : {1, 2, 9}) {
+      SCOPED_TRACE(::testing::Message() << "G = " << group << ", " << num_streams << " streams");
+      const AttentionShape shape{.head_dim = 128,
+                                 .num_heads = 3 * group,
+                                 .num_kv_heads = 3,
+                                 .num_streams = num_streams,
+                                 .sealed = {DType::kBf16}};
+      expect_same(AttentionCase(random_, shape, {{1, 700}, {1, 1}, {1, 0}, {1, 333}}));
+    }
+  }
+}
+
+TEST_F(AttentionDecodeCuda, ALongContextIsDividedAndMerged) {
+  for (const DType dtype : {DType::kBf16, DType::kF16}) {
+    const AttentionShape shape{
+        .head_dim = 64, .num_heads = 8, .num_kv_heads = 1, .num_streams = 2, .sealed = {dtype}};
+    expect_same(AttentionCase(random_, shape, {{1, 100'003}, {1, 5000}, {1, 3}}));
+  }
+}
+
+TEST_F(AttentionDecodeCuda, ServesRunsOfRowsAndSingleRowsTogether) {
+  for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {100}}) {
+    const AttentionShape shape{
+        .head_dim = 128, .num_heads = 8, .sealed = {DType::kBf16}, .window = window};
+    expect_same(AttentionCase(random_, shape, {{1, 900}, {9, 77}, {1, 1}, {0, 5}, {2, 3000}}));
+  }
+}
+
+TEST_F(AttentionDecodeCuda, LargeScoresOfOneSlotDrownTheOthers) {
+  // Queries of many times the usual size: one weight is 1, and the largest changes tile by tile.
+  const AttentionShape shape{.head_dim = 128, .num_heads = 8, .sealed = {DType::kBf16}};
+  AttentionCase batch(random_, shape, {{1, 3000}});
+  batch.scale_queries(30.0f);
+  expect_same(batch, {3e-3, 1e-4});
+}
+
+TEST_F(AttentionDecodeCuda, RepeatsBitForBit) {
+  const AttentionShape shape{
+      .head_dim = 128, .num_heads = 32, .num_kv_heads = 4, .sealed = {DType::kBf16}};
+  const AttentionCase batch(random_, shape, {{1, 5000}, {1, 77}, {1, 1200}});
+  const AttentionCase::Result first = batch.run(gpu());
+  for (int i = 0; i < 5; ++i) {
+    const AttentionCase::Result again = batch.run(gpu());
+    expect_close(again.o, first.o, kExact);
+    expect_close(again.lse, first.lse, kExact);
+  }
+}
+
+}  // namespace
+}  // namespace pikv::test
