@@ -110,6 +110,8 @@ class Auto final : public Codec {
     auto codec = make_codec(spec);
     require(codec->tiers().empty(), "codec", "auto: '", spec, "' of ", path_,
             " has tiers, which belong to no head");
+    require(!codec->fits_sequences(), "codec", "auto: '", spec, "' of ", path_,
+            " is fitted to each sequence, so its form is no head's");
     codecs_.emplace(spec, std::move(codec));
   }
   [[nodiscard]] std::size_t head_at(LayerId layer, HeadId kv_head) const {

@@ -14,11 +14,8 @@ namespace {
 constexpr const char* kChosenTogether =
     "one that names forms for each head is for keys and values together, and comes last";
 
-RowForms only_form(const Codec& codec, const PageLayout& open_layout) {
-  const std::vector<RowForms> forms = codec.forms(open_layout);
-  require(forms.size() == 1, "codec", kChosenTogether);
-  return forms.front();
-}
+constexpr const char* kRankOrTier =
+    "svd gives all pages of a head one form, tiers give them several";
 
 /// First other coordinates, then another form of these.
 class ChainCodec final : public Codec {
@@ -27,11 +24,15 @@ class ChainCodec final : public Codec {
       : coordinates_(std::move(coordinates)), form_(std::move(form)) {}
 
   [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
-    const RowForms coordinates = only_form(*coordinates_, open_layout);
-    std::vector<RowForms> forms = form_->forms(open_layout);
-    for (RowForms& form : forms) {
-      form.keys = form.keys.with_channels(coordinates.keys.channels);
-      form.values = form.values.with_channels(coordinates.values.channels);
+    const std::vector<RowForms> coordinates = coordinates_->forms(open_layout);
+    const std::vector<RowForms> stored = form_->forms(open_layout);
+    require(coordinates.size() == 1 || stored.size() == 1, "codec", kChosenTogether);
+    std::vector<RowForms> forms;
+    for (const RowForms& of : coordinates) {
+      for (const RowForms& form : stored) {
+        forms.push_back({form.keys.with_channels(of.keys.channels),
+                         form.values.with_channels(of.values.channels)});
+      }
     }
     return forms;
   }
@@ -39,7 +40,12 @@ class ChainCodec final : public Codec {
     return form_->form_of(layer, kv_head);
   }
   [[nodiscard]] std::vector<double> tiers() const override { return form_->tiers(); }
-  [[nodiscard]] bool has_basis() const override { return true; }
+  [[nodiscard]] bool fits_sequences() const override { return coordinates_->fits_sequences(); }
+  [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
+                               const RowMoments& values) const override {
+    return coordinates_->fit(open_layout, keys, values);
+  }
+  [[nodiscard]] bool has_basis() const override { return coordinates_->has_basis(); }
   [[nodiscard]] std::unique_ptr<const Basis> make_basis(const CachedModel& model) const override {
     (void)form_->make_basis(model);  // it makes none, but may be for another model
     return coordinates_->make_basis(model);
@@ -58,10 +64,16 @@ class SplitCodec final : public Codec {
   [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
     const std::vector<RowForms> keys = keys_->forms(open_layout);
     const std::vector<RowForms> values = values_->forms(open_layout);
+    require(chosen_later(*keys_) || keys.size() == 1, "codec", kChosenTogether);
+    require(chosen_later(*values_) || values.size() == 1, "codec", kChosenTogether);
     std::vector<RowForms> forms;
+    if (fits_sequences()) {
+      for (const RowForms& of_keys : keys) {
+        for (const RowForms& of_values : values) forms.push_back({of_keys.keys, of_values.values});
+      }
+      return forms;
+    }
     for (const Segment& segment : segments()) {
-      require(has_tiers(*keys_) || keys.size() == 1, "codec", kChosenTogether);
-      require(has_tiers(*values_) || values.size() == 1, "codec", kChosenTogether);
       forms.push_back({keys[segment.key_form].keys, values[segment.value_form].values});
     }
     return forms;
@@ -71,6 +83,19 @@ class SplitCodec final : public Codec {
     std::vector<double> shares;
     for (const Segment& segment : segments()) shares.push_back(segment.share);
     return shares;
+  }
+  [[nodiscard]] bool fits_sequences() const override {
+    return keys_->fits_sequences() || values_->fits_sequences();
+  }
+  [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
+                               const RowMoments& values) const override {
+    FittedHead of_keys = keys_->fit(open_layout, keys, values);
+    FittedHead of_values = values_->fit(open_layout, keys, values);
+    const std::size_t form =
+        of_keys.form * values_->forms(open_layout).size() + std::size_t{of_values.form};
+    return {.keys = std::move(of_keys.keys),
+            .values = std::move(of_values.values),
+            .form = static_cast<std::uint8_t>(form)};
   }
   [[nodiscard]] bool has_basis() const override {
     return keys_->has_basis() || values_->has_basis();
@@ -85,6 +110,10 @@ class SplitCodec final : public Codec {
 
  private:
   static bool has_tiers(const Codec& codec) { return !codec.tiers().empty(); }
+  /// Whether pages get one of several forms once slots were scored, or rows fitted.
+  static bool chosen_later(const Codec& codec) {
+    return has_tiers(codec) || codec.fits_sequences();
+  }
 
   /// Pages, best slots first, whose keys are in one tier and whose values are in one.
   struct Segment {
@@ -137,6 +166,8 @@ std::vector<std::string_view> split_at(std::string_view spec, char mark) {
   return parts;
 }
 
+bool changes_coordinates(const Codec& codec) { return codec.has_basis() || codec.fits_sequences(); }
+
 std::unique_ptr<const Codec> make_chain(std::string_view spec) {
   const std::vector<std::string_view> steps = split_at(spec, '+');
   auto first = make_policy("codec", codecs(), steps[0]);
@@ -144,10 +175,12 @@ std::unique_ptr<const Codec> make_chain(std::string_view spec) {
   auto second = make_policy("codec", codecs(), steps[1]);
   require(steps.size() == 2, "codec", "'", spec,
           "': a chain has two steps, one for coordinates and one for their form");
-  require(first->has_basis(), "codec", "'", spec, "': '", steps[0],
+  require(changes_coordinates(*first), "codec", "'", spec, "': '", steps[0],
           "' stores rows, so nothing can follow it; coordinates come first");
-  require(!second->has_basis(), "codec", "'", spec,
+  require(!changes_coordinates(*second), "codec", "'", spec,
           "': both steps change coordinates, and attention enters one basis only");
+  require(!first->fits_sequences() || second->tiers().empty(), "codec", "'", spec,
+          "': ", kRankOrTier);
   return std::make_unique<ChainCodec>(std::move(first), std::move(second));
 }
 
@@ -162,6 +195,9 @@ std::unique_ptr<const Codec> make_codec(std::string_view spec) {
 
 std::unique_ptr<const Codec> split_codec(std::unique_ptr<const Codec> keys,
                                          std::unique_ptr<const Codec> values) {
+  require(!(keys->fits_sequences() || values->fits_sequences()) ||
+              (keys->tiers().empty() && values->tiers().empty()),
+          "codec", kRankOrTier);
   return std::make_unique<SplitCodec>(std::move(keys), std::move(values));
 }
 

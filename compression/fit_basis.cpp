@@ -32,20 +32,6 @@ Matrix root_of(std::span<const double> weights, std::int64_t dim) {
 
 }  // namespace
 
-RowMoments::RowMoments(std::int64_t head_dim)
-    : dim(head_dim),
-      sum(static_cast<std::size_t>(head_dim), 0.0),
-      products(static_cast<std::size_t>(head_dim * head_dim), 0.0) {}
-
-void RowMoments::add(std::span<const float> rows) {
-  const auto n = static_cast<std::int64_t>(rows.size()) / dim;
-  using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const Matrix x = Eigen::Map<const Floats>(rows.data(), n, dim).cast<double>();
-  Eigen::Map<Matrix>(products.data(), dim, dim).noalias() += x.transpose() * x;
-  Eigen::Map<Eigen::RowVectorXd>(sum.data(), dim) += x.colwise().sum();
-  count += n;
-}
-
 FittedBasis fit_basis(const RowMoments& rows, std::span<const double> weights, bool centred) {
   require(rows.count > 0, "fit_basis", "no rows");
   const std::int64_t dim = rows.dim;
@@ -88,6 +74,14 @@ FittedBasis order_channels(const RowMoments& rows, std::span<const double> weigh
     basis.energy.push_back(static_cast<float>(worth[order[i]]));
   }
   return basis;
+}
+
+std::int64_t rank_for(double share, std::span<const double> energy) {
+  const double total = std::accumulate(energy.begin(), energy.end(), 0.0);
+  double kept = energy[0];
+  std::size_t rank = 1;
+  while (rank < energy.size() && kept < share * total) kept += energy[rank++];
+  return static_cast<std::int64_t>(rank);
 }
 
 }  // namespace pikv::compression

@@ -8,20 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "core/policy/row_moments.hpp"
+
 namespace pikv::compression {
-
-/// Sums over the rows of one head that were seen.
-struct RowMoments {
-  explicit RowMoments(std::int64_t head_dim);
-
-  /// rows [n, D].
-  void add(std::span<const float> rows);
-
-  std::int64_t dim;
-  std::int64_t count = 0;
-  std::vector<double> sum;       // [D]
-  std::vector<double> products;  // [D, D]
-};
 
 struct FittedBasis {
   std::vector<float> in, out;  // [D, D], see core/policy/basis.hpp
@@ -43,5 +32,8 @@ struct FittedBasis {
 /// prunes channels of keys, over a text instead of a prompt. `energy` is that product. Throws
 /// InvalidArgument where no row was seen.
 [[nodiscard]] FittedBasis order_channels(const RowMoments& rows, std::span<const double> weights);
+
+/// The least rank that keeps this share of the energy.
+[[nodiscard]] std::int64_t rank_for(double share, std::span<const double> energy);
 
 }  // namespace pikv::compression

@@ -14,6 +14,7 @@
 #include <array>
 
 #include "compression/basis_file.hpp"
+#include "compression/fit_basis.hpp"
 #include "compression/makers.hpp"
 #include "compression/same_model.hpp"
 
@@ -43,8 +44,8 @@ class LowRank final : public UniformCodec {
     require(file_.keys.mean.empty() != centred, "codec", name, ": the rows of ", path_, " are ",
             centred ? "not centred" : "centred", " (pikv calibrate --centred)");
     dtype_ = dtype == "f32" ? DType::kF32 : dtype == "bf16" ? DType::kBf16 : DType::kF16;
-    key_channels_ = stored(rank > 0 ? rank : rank_for(energy, file_.key_energy));
-    value_channels_ = stored(rank > 0 ? rank : rank_for(energy, file_.value_energy));
+    key_channels_ = stored(rank > 0 ? rank : rank_of_all(energy, file_.key_energy));
+    value_channels_ = stored(rank > 0 ? rank : rank_of_all(energy, file_.value_energy));
   }
 
   [[nodiscard]] ElementForm key_form(const PageLayout& /*open_layout*/) const override {
@@ -68,19 +69,14 @@ class LowRank final : public UniformCodec {
     return padded < dim ? static_cast<std::int32_t>(padded) : 0;
   }
 
-  /// The least that keeps this share of the energy of all heads.
-  [[nodiscard]] std::int64_t rank_for(double share, const std::vector<float>& energy) const {
+  /// Of all heads together.
+  [[nodiscard]] std::int64_t rank_of_all(double share, const std::vector<float>& energy) const {
     const auto dim = static_cast<std::size_t>(file_.model.head_dim);
     std::vector<double> of_channel(dim, 0.0);
-    double total = 0;
     for (std::size_t i = 0; i < energy.size(); ++i) {
       of_channel[i % dim] += static_cast<double>(energy[i]);
-      total += static_cast<double>(energy[i]);
     }
-    double kept = of_channel[0];
-    std::size_t rank = 1;
-    while (rank < dim && kept < share * total) kept += of_channel[rank++];
-    return static_cast<std::int64_t>(rank);
+    return rank_for(share, of_channel);
   }
 
   std::string name_;

@@ -29,6 +29,10 @@ constexpr std::array kCodecs = {
                      "principal components of centred rows", make_lora_plus_plus},
     PolicyRow<Codec>{"pruning", "the channels that matter most (file=, rank= or energy=)",
                      "ThinK, 2407.21018", make_pruning},
+    PolicyRow<Codec>{"svd",
+                     "the first coordinates in the basis of a sequence's own rows (rank= or "
+                     "energy=)",
+                     "truncated SVD, Eckart and Young 1936", make_svd},
     PolicyRow<Codec>{"auto", "for each head what a table of measurements names (file=)",
                      "pikv codecs --output", make_auto},
 };

@@ -13,7 +13,8 @@ namespace pikv {
 
 struct CacheStats {
   std::size_t page_bytes = 0;      // pages in use: all that they hold, and padding
-  std::size_t table_bytes = 0;     // page tables, stream records, keys before they turned
+  std::size_t table_bytes = 0;     // page tables, stream records, keys before they turned, bases of
+                                   // sequences
   std::size_t reserved_bytes = 0;  // what the pool took from the system
   std::size_t peak_page_bytes = 0;
   std::int64_t num_slots = 0;  // over all streams

@@ -182,9 +182,11 @@ void KvCache::rewrite(Stream& stream) {
 }
 
 /// Writes the pages of a stream anew from a page on: the slots of these places, and no others, in
-/// this order. `forms`: of the full pages that they make up.
+/// this order. `forms`: of the full pages that they make up. `change` sees the decoded pages before
+/// they are written again.
 void KvCache::relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
-                    std::span<const std::uint8_t> forms) {
+                    std::span<const std::uint8_t> forms,
+                    const std::function<void(DecodedPages)>& change) {
   Stream tail;
   const auto first = static_cast<std::ptrdiff_t>(first_page);
   tail.sealed_pages.assign(stream.sealed_pages.begin() + first, stream.sealed_pages.end());
@@ -202,6 +204,8 @@ void KvCache::relay(Stream& stream, std::size_t first_page, std::span<const std:
     copy_bytes(exec_, targets.back(), exec_.device(), tail.open_page, exec_.device(),
                open_layout_.page_bytes());
   }
+  if (change)
+    change(std::span(targets).first(sources.size() + (tail.open_page != nullptr ? 1 : 0)));
   release_pages(tail);
   stream.sealed_pages.resize(first_page);
   stream.sealed_forms.resize(first_page);

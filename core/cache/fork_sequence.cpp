@@ -32,17 +32,17 @@ std::byte* KvCache::copy_of(const std::byte* page, const PageLayout& layout) {
 }
 
 AppendResult KvCache::fork_sequence(SequenceId from, SequenceId to) {
-  const Streams& source = streams_of(from);
+  const Sequence& source = sequence_of(from);
   require(!sequences_.contains(to), "kv_cache", "sequence ", index(to), " is there already");
-  if (!make_room_for_copy(source)) return AppendResult::kPoolFull;
-  Streams streams = source;
-  for (Stream& stream : streams) {
+  if (!make_room_for_copy(source.streams)) return AppendResult::kPoolFull;
+  Sequence copy = source;
+  for (Stream& stream : copy.streams) {
     for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
       stream.sealed_pages[i] = copy_of(stream.sealed_pages[i], layout_of(stream, i));
     }
     if (stream.open_page != nullptr) stream.open_page = copy_of(stream.open_page, open_layout_);
   }
-  sequences_.emplace(to, std::move(streams));
+  sequences_.emplace(to, std::move(copy));
   return AppendResult::kAppended;
 }
 

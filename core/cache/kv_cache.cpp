@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
@@ -39,8 +40,15 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
   has_tiers_ = !codec.tiers().empty();
 }
 
-std::uint8_t KvCache::form_of(LayerId layer, std::size_t kv_head) const {
+std::uint8_t KvCache::form_of(SequenceId sequence, LayerId layer, std::size_t kv_head) const {
+  const SequenceBasis* own = sequence_of(sequence).own_basis.get();
+  if (own != nullptr) return form_in(*own, layer, kv_head);
   return static_cast<std::uint8_t>(codec_.form_of(layer, id_from<HeadId>(kv_head)));
+}
+
+std::uint8_t KvCache::form_in(const SequenceBasis& basis, LayerId layer,
+                              std::size_t kv_head) const {
+  return basis.forms.at(index(layer) * static_cast<std::size_t>(config_.num_kv_heads) + kv_head);
 }
 
 const PageLayout& KvCache::layout_of(const Stream& stream, std::size_t page) const {
@@ -74,9 +82,10 @@ double KvCache::mean_bytes_of_pages() const {
 }
 
 void KvCache::add_sequence(SequenceId sequence) {
-  const auto [place, inserted] = sequences_.try_emplace(
-      sequence, layer_begin_.back() * static_cast<std::size_t>(config_.num_kv_heads));
-  require(inserted, "kv_cache", "sequence ", index(sequence), " is there already");
+  require(!sequences_.contains(sequence), "kv_cache", "sequence ", index(sequence),
+          " is there already");
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  sequences_.emplace(sequence, Sequence{.streams = Streams(layer_begin_.back() * num_heads)});
 }
 
 void KvCache::remove_sequence(SequenceId sequence) {
@@ -115,6 +124,10 @@ KvCache::Streams& KvCache::streams_of(SequenceId sequence) {
 }
 
 const KvCache::Streams& KvCache::streams_of(SequenceId sequence) const {
+  return sequence_of(sequence).streams;
+}
+
+const KvCache::Sequence& KvCache::sequence_of(SequenceId sequence) const {
   const auto found = sequences_.find(sequence);
   require(found != sequences_.end(), "kv_cache", "there is no sequence ", index(sequence));
   return found->second;
@@ -162,7 +175,7 @@ bool KvCache::make_room_for(const Entries& entries) {
     for (std::size_t head = 0; head < num_heads; ++head) {
       Gain& gain = gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
       ++gain.slots;
-      gain.form = form_of(entries.layer, head);
+      gain.form = form_of(entries.sequences[i], entries.layer, head);
     }
   }
   std::size_t opened = 0;
@@ -201,7 +214,8 @@ AppendResult KvCache::append(const Entries& given) {
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
       Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot = take_slot(stream, form_of(entries.layer, head));
+      const kernels::SlotRef slot =
+          take_slot(stream, form_of(entries.sequences[i], entries.layer, head));
       writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
                          .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
                          .page = slot.page,
@@ -289,8 +303,8 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
 
 std::vector<StreamId> KvCache::stream_ids() const {
   std::vector<StreamId> ids;
-  for (const auto& [sequence, streams] : sequences_) {
-    const std::vector<StreamId> more = stream_ids(sequence);
+  for (const auto& [id, sequence] : sequences_) {
+    const std::vector<StreamId> more = stream_ids(id);
     ids.insert(ids.end(), more.begin(), more.end());
   }
   return ids;
@@ -349,9 +363,11 @@ CacheStats KvCache::stats() const {
   stats.peak_page_bytes = pool_.peak_bytes_in_use();
   stats.num_evicted_slots = num_evicted_slots_;
   stats.num_sequences = static_cast<std::int64_t>(sequences_.size());
-  for (const auto& [sequence, streams] : sequences_) {
-    stats.table_bytes += streams.capacity() * sizeof(Stream);
-    for (const Stream& stream : streams) {
+  std::set<const SequenceBasis*> bases;  // forks share them
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.own_basis) bases.insert(sequence.own_basis.get());
+    stats.table_bytes += sequence.streams.capacity() * sizeof(Stream);
+    for (const Stream& stream : sequence.streams) {
       stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*) +
                            stream.sealed_forms.capacity() +
                            stream.holes.capacity() * sizeof(std::int32_t) +
@@ -364,6 +380,9 @@ CacheStats KvCache::stats() const {
                          (stream.open_page != nullptr ? 1 : 0);
     }
   }
+  for (const SequenceBasis* own : bases) {
+    stats.table_bytes += own->basis.bytes() + own->forms.capacity();
+  }
   stats.bf16_bytes =
       static_cast<std::size_t>(stats.num_slots * config_.head_dim) * 2 * size_bytes(DType::kBf16);
   return stats;
@@ -373,9 +392,9 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
   std::vector<ShardUsage> usage;
   for (const ShardId shard : local_shards_.at(index(layer))) {
     ShardUsage& row = usage.emplace_back(ShardUsage{.shard = shard});
-    for (const auto& [sequence, streams] : sequences_) {
+    for (const auto& [id, sequence] : sequences_) {
       for (std::size_t head = 0; head < static_cast<std::size_t>(config_.num_kv_heads); ++head) {
-        const Stream& stream = streams[stream_index(layer, shard, head)];
+        const Stream& stream = sequence.streams[stream_index(layer, shard, head)];
         row.num_slots += stream.num_slots(config_.page_slots);
         row.page_bytes += bytes_of(stream);
       }
@@ -390,8 +409,15 @@ void KvCache::check_integrity() const {
              sealed_pages_.empty(),
          "no append is half done");
   std::size_t bytes = 0;
-  for (const auto& [sequence, streams] : sequences_) {
-    for (const Stream& stream : streams) {
+  for (const auto& [id, sequence] : sequences_) {
+    if (const SequenceBasis* own = sequence.own_basis.get()) {
+      ensure(own->forms.size() ==
+                     local_shards_.size() * static_cast<std::size_t>(config_.num_kv_heads) &&
+                 std::ranges::all_of(own->forms,
+                                     [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),
+             "a sequence's basis names a form of the codec for every head");
+    }
+    for (const Stream& stream : sequence.streams) {
       ensure(stream.sealed_forms.size() == stream.sealed_pages.size() &&
                  std::ranges::all_of(stream.sealed_forms,
                                      [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),

@@ -7,11 +7,12 @@
 // Entries are appended in ascending position within a stream, to places that evicted slots left or
 // to the end, and read by attention through stream views. A full page is sealed by the codec. What
 // goes in and comes out by the functions below is in the model's coordinates; pages are in those of
-// the codec's basis, if it has one. Not thread-safe.
+// the codec's basis, if it has one, or of one that the sequence got. Not thread-safe.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,6 +41,12 @@ struct KvCacheConfig {
 };
 
 enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
+
+/// Coordinates of one sequence, and the forms of its full pages there.
+struct SequenceBasis {
+  Basis basis;
+  std::vector<std::uint8_t> forms;  // [L, Hkv]
+};
 
 /// One stream, named.
 struct StreamId {
@@ -149,8 +156,29 @@ class KvCache {
   /// rounded once more by the codec where the page is sealed.
   void update_values(const StreamId& stream, std::span<const ValueUpdate> updates);
 
-  /// The coordinates of the pages; null: the model's.
-  [[nodiscard]] const Basis* basis() const { return config_.basis; }
+  /// The coordinates of a sequence's pages; null: the model's.
+  [[nodiscard]] const Basis* basis_of(SequenceId sequence) const;
+  /// Whether any of these has other coordinates than the model's.
+  [[nodiscard]] bool have_basis(std::span<const SequenceId> sequences) const;
+  /// Into the coordinates of the pages, or out of them: a map that a basis has for a layer.
+  using Change = Basis::Map (Basis::*)(LayerId) const;
+  /// Rows [T, H, D] of sequences [T], each by the basis of its own, in place.
+  void change_basis(Change change, LayerId layer, std::span<const SequenceId> sequences,
+                    View<float, 3> rows) const;
+
+  [[nodiscard]] const Codec& codec() const { return codec_; }
+  /// Of the slots that this rank holds of a layer, as pages have them.
+  struct HeadMoments {
+    RowMoments keys, values;
+  };
+  [[nodiscard]] std::vector<HeadMoments> moments(SequenceId sequence, LayerId layer) const;
+  /// Whether the pool has room for what enter_basis() writes; it is set aside.
+  [[nodiscard]] bool make_room_to_enter(SequenceId sequence, const SequenceBasis& basis);
+  /// Keeps the sequence in these coordinates from now on: its pages are written anew, those that
+  /// are full in the forms that the basis names. Its forks share the basis. Throws InvalidArgument
+  /// unless there is room.
+  void enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBasis> basis);
+
   [[nodiscard]] const PageLayout& open_layout() const { return open_layout_; }
   /// Form by form.
   [[nodiscard]] View<const PageLayout, 1> sealed_layouts() const {
@@ -174,8 +202,13 @@ class KvCache {
 
  private:
   using Streams = std::vector<Stream>;  // [local shards of all layers, Hkv]
+  struct Sequence {
+    Streams streams;
+    std::shared_ptr<const SequenceBasis> own_basis{};  // null: the coordinates are the codec's
+  };
 
   [[nodiscard]] std::size_t stream_index(LayerId layer, ShardId shard, std::size_t kv_head) const;
+  [[nodiscard]] const Sequence& sequence_of(SequenceId sequence) const;
   [[nodiscard]] Streams& streams_of(SequenceId sequence);
   [[nodiscard]] const Streams& streams_of(SequenceId sequence) const;
   [[nodiscard]] Stream& stream_of(const StreamId& id);
@@ -183,13 +216,17 @@ class KvCache {
   [[nodiscard]] bool seals_in_place() const {
     return sealed_layouts_.size() == 1 && sealed_layouts_[0] == open_layout_;
   }
-  [[nodiscard]] std::uint8_t form_of(LayerId layer, std::size_t kv_head) const;
+  [[nodiscard]] std::uint8_t form_in(const SequenceBasis& basis, LayerId layer,
+                                     std::size_t kv_head) const;
+  [[nodiscard]] std::uint8_t form_of(SequenceId sequence, LayerId layer, std::size_t kv_head) const;
   [[nodiscard]] const PageLayout& layout_of(const Stream& stream, std::size_t page) const;
   [[nodiscard]] const PageLayout& layout_at(const Stream& stream, std::int32_t place) const;
   [[nodiscard]] double mean_bytes_of_pages() const;
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
   [[nodiscard]] bool make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms);
+  [[nodiscard]] std::vector<PagePool::Request> pages_to_enter(SequenceId sequence,
+                                                              const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, std::uint8_t form);
@@ -218,6 +255,8 @@ class KvCache {
   [[nodiscard]] std::vector<float> addends_in_basis(const StreamId& id,
                                                     std::span<const ValueUpdate> updates) const;
   void map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const;
+  void leave_basis(const Basis* basis, LayerId layer, HeadId kv_head, std::span<float> keys,
+                   std::span<float> values) const;
   void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
                          View<const float, 1> inverse_frequencies);
   void edit_sealed(const Stream& stream, std::size_t page,
@@ -227,8 +266,10 @@ class KvCache {
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
   void move_together(Stream& stream);
   void rewrite(Stream& stream);
+  using DecodedPages = std::span<std::byte* const>;
   void relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
-             std::span<const std::uint8_t> forms);
+             std::span<const std::uint8_t> forms,
+             const std::function<void(DecodedPages)>& change = {});
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
@@ -247,7 +288,7 @@ class KvCache {
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
   std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
-  std::unordered_map<SequenceId, Streams> sequences_;
+  std::unordered_map<SequenceId, Sequence> sequences_;
 
   std::vector<float> keys_in_basis_, values_in_basis_;  // of an append
 

@@ -3,6 +3,7 @@
 #include "core/cache/page_pool.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "kernels/common/error.hpp"
 
@@ -30,7 +31,8 @@ std::size_t PagePool::num_free(std::size_t page_bytes) const {
 
 void PagePool::grow(std::size_t page_bytes, std::size_t num_pages) {
   SizeClass& size_class = classes_[page_bytes];
-  auto& slab = slabs_.emplace_back(device_, num_pages * page_bytes);
+  slabs_.push_back({DeviceBuffer<std::byte>(device_, num_pages * page_bytes), page_bytes});
+  DeviceBuffer<std::byte>& slab = slabs_.back().memory;
   bytes_reserved_ += slab.size();
   size_class.num_pages += num_pages;
   // In reverse, so that pages are handed out in the order of their addresses.
@@ -76,8 +78,9 @@ bool PagePool::can_allocate(const std::vector<Request>& requests) const {
 }
 
 bool PagePool::reserve(const std::vector<Request>& requests) {
-  if (!can_allocate(requests)) return false;
   if (!budget_bytes_) return true;
+  if (!can_allocate(requests)) drop_idle_slabs();
+  if (!can_allocate(requests)) return false;
   std::map<std::size_t, std::size_t> wanted;
   for (const Request& request : requests) wanted[request.page_bytes] += request.num_pages;
   // Whole slabs while they all fit; then exactly what is missing, so that no size takes bytes that
@@ -102,6 +105,22 @@ bool PagePool::reserve(const std::vector<Request>& requests) {
   return true;
 }
 
+void PagePool::drop_idle_slabs() {
+  std::erase_if(slabs_, [&](const Slab& slab) {
+    SizeClass& size_class = classes_[slab.page_bytes];
+    const auto inside = [&](const std::byte* page) {
+      return !std::less<>{}(page, slab.memory.data()) &&
+             std::less<>{}(page, slab.memory.data() + slab.memory.size());
+    };
+    const auto num_free = static_cast<std::size_t>(std::ranges::count_if(size_class.free, inside));
+    if (num_free * slab.page_bytes < slab.memory.size()) return false;
+    std::erase_if(size_class.free, inside);
+    size_class.num_pages -= num_free;
+    bytes_reserved_ -= slab.memory.size();
+    return true;
+  });
+}
+
 void PagePool::check_integrity() const {
   std::size_t free_bytes = 0;
   std::size_t class_bytes = 0;
@@ -114,7 +133,7 @@ void PagePool::check_integrity() const {
     ensure(std::ranges::adjacent_find(sorted) == sorted.end(), "free pages are distinct");
   }
   std::size_t slab_bytes = 0;
-  for (const auto& slab : slabs_) slab_bytes += slab.size();
+  for (const Slab& slab : slabs_) slab_bytes += slab.memory.size();
   ensure(slab_bytes == bytes_reserved_ && class_bytes == bytes_reserved_,
          "reserved bytes are the bytes of slabs and of pages");
   ensure(free_bytes + bytes_in_use_ == bytes_reserved_, "a page is free or in use");

@@ -38,7 +38,8 @@ class PagePool {
   [[nodiscard]] bool can_allocate(const std::vector<Request>& requests) const;
 
   /// Sets so many pages aside: the next allocations of them succeed, in any order. False, with
-  /// nothing changed, when the budget does not allow it.
+  /// none set aside, when the budget does not allow it. Where it does not at first, slabs without a
+  /// page in use go back to the system, so that pages of other sizes have their bytes.
   [[nodiscard]] bool reserve(const std::vector<Request>& requests);
 
   [[nodiscard]] std::size_t bytes_in_use() const { return bytes_in_use_; }
@@ -50,6 +51,10 @@ class PagePool {
   void check_integrity() const;
 
  private:
+  struct Slab {
+    DeviceBuffer<std::byte> memory;
+    std::size_t page_bytes;
+  };
   struct SizeClass {
     std::vector<std::byte*> free;
     std::size_t num_pages = 0;  // free and handed out
@@ -58,12 +63,13 @@ class PagePool {
   [[nodiscard]] std::size_t next_slab_bytes() const;
   [[nodiscard]] std::size_t num_free(std::size_t page_bytes) const;
   void grow(std::size_t page_bytes, std::size_t num_pages);
+  void drop_idle_slabs();
   [[nodiscard]] std::size_t bytes_left() const { return *budget_bytes_ - bytes_reserved_; }
 
   Device device_;
   std::optional<std::size_t> budget_bytes_;
   std::map<std::size_t, SizeClass> classes_;  // by page size
-  std::vector<DeviceBuffer<std::byte>> slabs_;
+  std::vector<Slab> slabs_;
   std::size_t bytes_in_use_ = 0;
   std::size_t peak_bytes_in_use_ = 0;
   std::size_t bytes_reserved_ = 0;

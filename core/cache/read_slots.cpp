@@ -148,9 +148,7 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
     }
     if (stream.open_page != nullptr) read_page(open_layout_, stream.open_page, stream.open_slots);
   }
-  if (config_.basis == nullptr) return;
-  map_rows(config_.basis->back_to_keys(layer), kv_head, contents.keys);
-  map_rows(config_.basis->back_to_values(layer), kv_head, contents.values);
+  leave_basis(basis_of(sequence), layer, kv_head, contents.keys, contents.values);
 }
 
 void KvCache::read_slots(SequenceId sequence, std::int64_t first, std::int64_t last, bool with_keys,
@@ -167,7 +165,7 @@ void KvCache::read_slots(SequenceId sequence, std::int64_t first, std::int64_t l
     }
   };
   const std::int64_t count = num_layers * num_heads;
-  const bool decodes = !seals_in_place() || config_.basis != nullptr;
+  const bool decodes = !seals_in_place() || basis_of(sequence) != nullptr;
   if ((with_keys || with_values) && decodes) {  // uses the threads itself
     read(0, count, 0);
   } else {

@@ -44,7 +44,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                                 .from = slot.appended_at,
                                 .to = slot.position};
     const PageLayout& layout = layout_at(stream, places[i]);
-    const bool plain = layout.plain() && config_.basis == nullptr;
+    const bool plain = layout.plain() && basis_of(id.sequence) == nullptr;
     if (plain || ref.page == stream.open_page) {
       in_place[&layout].push_back(turn);
     } else {
@@ -120,7 +120,7 @@ std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const
   for (std::int32_t d = 0; d < open_layout_.head_dim; ++d) {
     key.push_back(reinterpret_cast<const float*>(page)[d * open_layout_.num_slots + ref.slot]);
   }
-  if (config_.basis != nullptr) map_rows(config_.basis->back_to_keys(id.layer), id.kv_head, key);
+  leave_basis(basis_of(id.sequence), id.layer, id.kv_head, key, {});
   return key;
 }
 
@@ -130,14 +130,15 @@ void KvCache::turn_in_open_page(const StreamId& id, std::span<const kernels::Key
   kernels::turn_keys(exec_, {.layout = open_layout_,
                              .inverse_frequencies = inverse_frequencies,
                              .turns = {turns.data(), {static_cast<std::int64_t>(turns.size())}}});
-  if (config_.basis == nullptr) return;
+  const Basis* basis = basis_of(id.sequence);
+  if (basis == nullptr) return;
   std::vector<float> key(static_cast<std::size_t>(config_.head_dim));
   for (const kernels::KeyTurn& turn : turns) {
     float* channels = reinterpret_cast<float*>(turn.page) + turn.slot;
     for (std::size_t d = 0; d < key.size(); ++d) {
       key[d] = channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots];
     }
-    map_rows(config_.basis->of_keys(id.layer), id.kv_head, key);
+    map_rows(basis->of_keys(id.layer), id.kv_head, key);
     for (std::size_t d = 0; d < key.size(); ++d) {
       channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots] = key[d];
     }

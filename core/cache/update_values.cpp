@@ -31,9 +31,8 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
                        static_cast<std::ptrdiff_t>(ref.slot) * open_layout_.value_stride();
     values.insert(values.end(), row, row + open_layout_.head_dim);
   }
-  if (config_.basis == nullptr) return;
-  map_rows(config_.basis->back_to_values(id.layer), id.kv_head,
-           std::span(values).subspan(num_before));
+  leave_basis(basis_of(id.sequence), id.layer, id.kv_head, {},
+              std::span(values).subspan(num_before));
 }
 
 void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> updates) {

@@ -28,6 +28,7 @@ struct ActiveSequence {
       std::numeric_limits<std::int64_t>::max();  // so many at most; grows where slots are evicted
   bool shares_context = false;                   // others begin with its context
   bool context_was_observed = false;
+  bool awaits_basis = false;  // that is fitted to its context
   bool has_ended = false;
 
   [[nodiscard]] std::int64_t num_pending() const {

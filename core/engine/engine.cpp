@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/engine/fit_sequence.hpp"
 #include "core/engine/fork.hpp"
 #include "kernels/common/error.hpp"
 
@@ -132,6 +133,7 @@ std::vector<Completion> Engine::run(std::span<const Request> requests,
       step(requests);
       advance(requests, sampled_, on_token);
       schedule(requests);
+      fit_bases();
       share_contexts(requests.size());
       admit(requests);
       num_done += stats_.num_prefill_tokens + stats_.num_decode_tokens - before;
@@ -184,7 +186,8 @@ ActiveSequence Engine::begin(const Request& request, SequenceId id) {
           .tokens = request.prompt,
           .num_prompt = num_prompt,
           .num_context = request.context_tokens.value_or(num_prompt),
-          .end = parts_.model.context_tokens};
+          .end = parts_.model.context_tokens,
+          .awaits_basis = parts_.cache.codec().fits_sequences()};
 }
 
 ActiveSequence Engine::begin_with(const SharedStart& start, const Request& request, SequenceId id) {
@@ -352,6 +355,17 @@ void Engine::schedule(std::span<const Request> requests) {
   (last_was_decode_ ? stats_.decode_seconds : stats_.prefill_seconds) += seconds;
   (last_was_decode_ ? stats_.decode_scheduling_seconds : stats_.prefill_scheduling_seconds) +=
       seconds;
+}
+
+/// Of the contexts that were just computed, and scheduled.
+void Engine::fit_bases() {
+  for (ActiveSequence& sequence : active_) {
+    if (!sequence.awaits_basis || sequence.num_computed < sequence.num_context) continue;
+    const auto start = Clock::now();
+    sequence.awaits_basis = false;
+    fit_on_all_ranks(parts_.cache, parts_.comm, parts_.model, sequence.id);
+    (last_was_decode_ ? stats_.decode_seconds : stats_.prefill_seconds) += seconds_since(start);
+  }
 }
 
 /// The cache of a sequence goes, unless somebody begins with it.

@@ -115,6 +115,7 @@ class Engine {
   void follow_switches();
   void schedule(std::span<const Request> requests);
   void reread(const ActiveSequence& sequence);
+  void fit_bases();
   void drop_ended();
   void fork_records(SequenceId from, SequenceId to);
   void forget_finished();

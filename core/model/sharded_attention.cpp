@@ -9,7 +9,6 @@
 #include "core/comm/message_fields.hpp"
 #include "kernels/attention_columns.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/head_maps.hpp"
 #include "kernels/merge_states.hpp"
 
 namespace pikv {
@@ -69,7 +68,7 @@ void ShardedAttention::run(const Args& given) {
                            .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
     attend(args.layer, args.window, {0}, batches_);
     if (keeps_account()) account_for_runs(args.window, batches_[0]);
-    leave_basis(args);
+    cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
     return;
   }
   const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
@@ -81,26 +80,15 @@ void ShardedAttention::run(const Args& given) {
   comm_.all_to_all_v(replies_, results_, "attention results");
   merge(args);
   if (keeps_account()) exchange_totals(args, holders);
-  leave_basis(args);
+  cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
 }
 
 View<const float, 3> ShardedAttention::queries_in_basis(const Args& args) {
-  if (cache_.basis() == nullptr || cache_.basis()->keys().empty()) return args.q;
-  queries_in_basis_.resize(static_cast<std::size_t>(args.q.size()));
-  const Basis::Map map = cache_.basis()->of_queries(args.layer);
+  if (!cache_.have_basis(args.rows.sequences)) return args.q;
+  queries_in_basis_.assign(args.q.data, args.q.data + args.q.size());
   const View<float, 3> mapped{queries_in_basis_.data(), args.q.extents};
-  kernels::head_maps(
-      exec_,
-      {.x = args.q, .maps = map.maps, .before = map.before, .after = map.after, .y = mapped});
+  cache_.change_basis(&Basis::of_queries, args.layer, args.rows.sequences, mapped);
   return mapped;
-}
-
-void ShardedAttention::leave_basis(const Args& args) {
-  if (cache_.basis() == nullptr || cache_.basis()->values().empty()) return;
-  const Basis::Map map = cache_.basis()->back_to_values(args.layer);
-  kernels::head_maps(
-      exec_,
-      {.x = args.o, .maps = map.maps, .before = map.before, .after = map.after, .y = args.o});
 }
 
 // The message to a rank: its header; sequence, position and query of every row; sequence, position,

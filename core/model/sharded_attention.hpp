@@ -7,7 +7,7 @@
 // appends, attends over what it holds and returns one partial output and log-sum-exp a row and
 // head; the row's rank merges them in the order of ranks. Two exchanges a layer, whose bytes depend
 // on the rows of the step and not on the length of the context. A group of one exchanges nothing.
-// Where the cache has a basis, queries enter it and outputs leave it on the row's rank.
+// Where a sequence has a basis, queries enter it and outputs leave it on the row's rank.
 // With a page reader, lone rows read some of the pages (core/model/page_choice.hpp).
 #pragma once
 
@@ -64,7 +64,6 @@ class ShardedAttention {
   using Batch = AttentionBatch;
 
   [[nodiscard]] View<const float, 3> queries_in_basis(const Args& args);
-  void leave_basis(const Args& args);
   void append(const KvCache::Entries& entries);
   void attend(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
               std::span<Batch> batches);

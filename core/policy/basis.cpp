@@ -4,31 +4,42 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "kernels/common/error.hpp"
+#include "kernels/head_maps.hpp"
 
 namespace pikv {
+namespace {
+
+/// Of matrices [n, D, D].
+std::vector<float> transposes_of(std::span<const float> matrices, std::size_t dim) {
+  std::vector<float> result(matrices.size());
+  for (std::size_t first = 0; first < result.size(); first += dim * dim) {
+    for (std::size_t i = 0; i < dim; ++i) {
+      for (std::size_t j = 0; j < dim; ++j) {
+        result[first + i * dim + j] = matrices[first + j * dim + i];
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
 
 Basis::Basis(const CachedModel& model, Operand keys, Operand values)
     : model_(model), keys_(std::move(keys)), values_(std::move(values)) {
   check(keys_, "keys");
   check(values_, "values");
-  const auto dim = static_cast<std::size_t>(model.head_dim);
-  query_maps_.resize(keys_.out.size());
-  for (std::size_t first = 0; first < query_maps_.size(); first += dim * dim) {
-    for (std::size_t i = 0; i < dim; ++i) {
-      for (std::size_t j = 0; j < dim; ++j) {
-        query_maps_[first + j * dim + i] = keys_.out[first + i * dim + j];
-      }
-    }
-  }
+  query_maps_ = transposes_of(keys_.out, static_cast<std::size_t>(model.head_dim));
 }
 
 void Basis::check(const Operand& operand, const char* name) const {
   if (operand.empty() && operand.out.empty() && operand.mean.empty()) return;
   const auto dim = static_cast<std::size_t>(model_.head_dim);
   const auto num_heads = static_cast<std::size_t>(model_.num_layers * model_.num_kv_heads);
-  require(operand.in.size() == num_heads * dim * dim && operand.out.size() == operand.in.size() &&
+  require(operand.in.size() == num_heads * dim * dim &&
+              (operand.out.empty() || operand.out.size() == operand.in.size()) &&
               (operand.mean.empty() || operand.mean.size() == num_heads * dim),
           "basis", name, " are not [", model_.num_layers, ", ", model_.num_kv_heads, ", ", dim,
           ", ", dim, "]");
@@ -37,8 +48,11 @@ void Basis::check(const Operand& operand, const char* name) const {
               std::ranges::all_of(operand.mean, finite),
           "basis", name, " have numbers that are not finite");
   for (std::size_t head = 0; head < num_heads; ++head) {
-    const float* in = operand.in.data() + head * dim * dim;
-    const float* out = operand.out.data() + head * dim * dim;
+    const std::span in(operand.in.data() + head * dim * dim, dim * dim);
+    std::vector<float> transposed;
+    if (operand.out.empty()) transposed = transposes_of(in, dim);
+    const float* out =
+        operand.out.empty() ? transposed.data() : operand.out.data() + head * dim * dim;
     std::vector<float> product(dim);
     for (std::size_t i = 0; i < dim; ++i) {
       std::ranges::fill(product, 0.0f);
@@ -47,7 +61,8 @@ void Basis::check(const Operand& operand, const char* name) const {
         for (std::size_t j = 0; j < dim; ++j) product[j] += in[i * dim + k] * out[k * dim + j];
       }
       require(std::ranges::all_of(product, [](float x) { return std::abs(x) < 1e-3f; }), "basis",
-              name, " of head ", head, ": 'in' and 'out' do not undo each other");
+              name, " of head ", head, ": 'in' and ",
+              operand.out.empty() ? "its transpose" : "'out'", " do not undo each other");
     }
   }
 }
@@ -60,7 +75,7 @@ Basis::Map Basis::Map::of_head(HeadId kv_head) const {
     if (means.extent(0) == 0) return means;
     return {means.row(head), {1, dim}};
   };
-  return {{maps.row(head), {1, dim, dim}}, row_of(before), row_of(after)};
+  return {{maps.row(head), {1, dim, dim}}, row_of(before), row_of(after), transposed};
 }
 
 Basis::Maps Basis::maps_of(const std::vector<float>& matrices, LayerId layer) const {
@@ -82,12 +97,37 @@ Basis::Map Basis::forward(const Operand& operand, LayerId layer) const {
 }
 
 Basis::Map Basis::backward(const Operand& operand, LayerId layer) const {
-  return {maps_of(operand.out, layer), {nullptr, {0, model_.head_dim}}, means_of(operand, layer)};
+  const bool transposed = operand.out.empty();
+  return {maps_of(transposed ? operand.in : operand.out, layer),
+          {nullptr, {0, model_.head_dim}},
+          means_of(operand, layer),
+          transposed};
 }
 
 Basis::Map Basis::of_queries(LayerId layer) const {
   const Means none{nullptr, {0, model_.head_dim}};
-  return {maps_of(query_maps_, layer), none, none};
+  return {maps_of(keys_.out.empty() ? keys_.in : query_maps_, layer), none, none};
+}
+
+std::size_t Basis::bytes() const {
+  std::size_t floats = query_maps_.capacity();
+  for (const Operand* operand : {&keys_, &values_}) {
+    floats += operand->in.capacity() + operand->out.capacity() + operand->mean.capacity();
+  }
+  return sizeof(*this) + floats * sizeof(float);
+}
+
+// A transpose is made on the way, for one row costs as much: so it need not be kept.
+void map_heads(Exec& exec, const Basis::Map& map, View<const float, 3> x, View<float, 3> y) {
+  std::vector<float> transposed;
+  Basis::Maps maps = map.maps;
+  if (map.transposed) {
+    transposed = transposes_of({maps.data, static_cast<std::size_t>(maps.size())},
+                               static_cast<std::size_t>(maps.extent(1)));
+    maps.data = transposed.data();
+  }
+  kernels::head_maps(exec,
+                     {.x = x, .maps = maps, .before = map.before, .after = map.after, .y = y});
 }
 
 }  // namespace pikv

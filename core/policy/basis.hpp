@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "core/base/ids.hpp"
+#include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
 
 namespace pikv {
@@ -38,7 +39,7 @@ class Basis {
   /// Of keys, or of values. All empty: coordinates stay as they are.
   struct Operand {
     std::vector<float> in;    // [L, Hkv, D, D], row vectors times matrices
-    std::vector<float> out;   // [L, Hkv, D, D], the inverses
+    std::vector<float> out;   // [L, Hkv, D, D], the inverses; empty: they are the transposes
     std::vector<float> mean;  // [L, Hkv, D], or empty: zero
 
     [[nodiscard]] bool empty() const { return in.empty(); }
@@ -53,11 +54,12 @@ class Basis {
 
   using Maps = View<const float, 3>;   // [Hkv, D, D], of one layer
   using Means = View<const float, 2>;  // [Hkv, D], or no rows
-  /// What kernels::head_maps takes.
+  /// Of rows to other coordinates, see map_heads.
   struct Map {
     Maps maps;
     Means before;
     Means after;
+    bool transposed = false;  // it is the transposes of `maps` that rows are multiplied with
 
     /// Coordinates stay as they are.
     [[nodiscard]] bool empty() const { return maps.extent(0) == 0; }
@@ -70,6 +72,8 @@ class Basis {
   [[nodiscard]] Map back_to_keys(LayerId layer) const { return backward(keys_, layer); }
   [[nodiscard]] Map back_to_values(LayerId layer) const { return backward(values_, layer); }
 
+  [[nodiscard]] std::size_t bytes() const;
+
  private:
   void check(const Operand& operand, const char* name) const;
   [[nodiscard]] Maps maps_of(const std::vector<float>& matrices, LayerId layer) const;
@@ -80,7 +84,10 @@ class Basis {
   CachedModel model_;
   Operand keys_;
   Operand values_;
-  std::vector<float> query_maps_;  // [L, Hkv, D, D], the transposes of keys_.out
+  std::vector<float> query_maps_;  // [L, Hkv, D, D], the transposes of keys_.out, if these are kept
 };
+
+/// Rows of heads [T, H, D] through the maps of their groups (kernels/head_maps.hpp); y may be x.
+void map_heads(Exec& exec, const Basis::Map& map, View<const float, 3> x, View<float, 3> y);
 
 }  // namespace pikv

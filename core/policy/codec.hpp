@@ -9,7 +9,9 @@
 // pages that each form is to have once a scheduler knows what slots are worth.
 //
 // A codec may also have a basis of its own. Then all slots are kept in its coordinates, the newest
-// ones whole, and full pages the first channels of the codec's forms (core/policy/basis.hpp).
+// ones whole, and full pages the first channels of the codec's forms (core/policy/basis.hpp). Or it
+// finds one for each sequence, in the rows of its prompt; from then on the slots of the sequence
+// are kept in that.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +21,7 @@
 
 #include "core/base/ids.hpp"
 #include "core/policy/basis.hpp"
+#include "core/policy/row_moments.hpp"
 #include "kernels/common/page_layout.hpp"
 
 namespace pikv {
@@ -27,6 +30,13 @@ namespace pikv {
 struct RowForms {
   ElementForm keys;
   ElementForm values;
+};
+
+/// Coordinates that were found in the rows of one head, and the form of its pages there.
+struct FittedHead {
+  std::vector<float> keys{};    // [D, D], orthonormal, see Basis::Operand::in; empty: as they were
+  std::vector<float> values{};  // the same
+  std::uint8_t form = 0;
 };
 
 class Codec {
@@ -52,6 +62,16 @@ class Codec {
   [[nodiscard]] virtual std::unique_ptr<const Basis> make_basis(
       const CachedModel& /*model*/) const {
     return nullptr;
+  }
+
+  /// Whether sequences get coordinates of their own, by fit(), when their prompts are complete.
+  /// Until then, and in heads that are not fitted, pages have the first form.
+  [[nodiscard]] virtual bool fits_sequences() const { return false; }
+  /// Given all rows of a head, one at least, finite. A pure function.
+  [[nodiscard]] virtual FittedHead fit(const PageLayout& /*open_layout*/,
+                                       const RowMoments& /*keys*/,
+                                       const RowMoments& /*values*/) const {
+    return {};
   }
 
   /// The forms of so many full pages of a head, in tiers if there are any, the best slots first: a

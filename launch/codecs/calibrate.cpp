@@ -10,6 +10,7 @@
 #include "compression/basis_file.hpp"
 #include "compression/fit_basis.hpp"
 #include "core/model/fingerprint.hpp"
+#include "core/policy/row_moments.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/read_heads.hpp"
@@ -21,7 +22,7 @@ namespace {
 /// What a KV head was seen to hold and to meet.
 struct HeadMoments {
   explicit HeadMoments(std::int64_t dim) : keys(dim), values(dim), queries(dim) {}
-  compression::RowMoments keys, values, queries;
+  RowMoments keys, values, queries;
 };
 
 /// Of the output projection's columns that take KV head `kv_head`'s values: [D, D], their products
@@ -30,7 +31,7 @@ std::vector<double> output_weights(const ModelConfig& model, const WeightView& o
                                    std::int64_t kv_head) {
   const std::int64_t dim = model.head_dim;
   const std::int64_t group = model.num_heads / model.num_kv_heads;
-  compression::RowMoments moments(dim);
+  RowMoments moments(dim);
   std::vector<float> rows(static_cast<std::size_t>(o.rows * dim));
   for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     dispatch_dtype(o.dtype, [&]<class T>() {
@@ -135,8 +136,7 @@ class Calibrate final : public Program {
         of_outputs = output_weights(model, runtime.weights().layer(layer).attention.o,
                                     i % model.num_kv_heads);
       }
-      const auto fitted = [&](const compression::RowMoments& rows,
-                              const std::vector<double>& weights) {
+      const auto fitted = [&](const RowMoments& rows, const std::vector<double>& weights) {
         return basis_ == "channels" ? compression::order_channels(rows, weights)
                                     : compression::fit_basis(rows, weights, centred_);
       };

@@ -6,12 +6,12 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <span>
 
 #include "kernels/attention.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
 
 namespace pikv::launch {
@@ -83,28 +83,70 @@ class RelativeError {
   double size_ = 0;
 };
 
-/// Rows [n, D] of the head in other coordinates.
-std::vector<float> mapped(Exec& exec, const HeadSample& head, const Basis::Map& map,
-                          std::vector<float> rows) {
+/// Rows [n, D] of one head in other coordinates.
+std::vector<float> mapped(Exec& exec, const Basis::Map& map, std::vector<float> rows) {
   if (map.empty()) return rows;
-  const Basis::Map of_head = map.of_head(head.kv_head);
-  const View<float, 3> view{
-      rows.data(), {static_cast<std::int64_t>(rows.size()) / head.head_dim, 1, head.head_dim}};
-  kernels::head_maps(exec, {.x = view,
-                            .maps = of_head.maps,
-                            .before = of_head.before,
-                            .after = of_head.after,
-                            .y = view});
+  const std::int64_t dim = map.maps.extent(1);
+  const View<float, 3> view{rows.data(), {static_cast<std::int64_t>(rows.size()) / dim, 1, dim}};
+  map_heads(exec, map, view, view);
   return rows;
 }
 
-/// The head as a cache with this basis has it; the outputs of attention go back by back_to_values.
-HeadSample in_basis(Exec& exec, const HeadSample& head, const Basis* basis) {
-  if (basis == nullptr) return head;
+/// Into the coordinates of one head and back; all empty: they are the model's.
+struct HeadMaps {
+  Basis::Map keys, values, queries;
+  Basis::Map back_to_keys, back_to_values;
+};
+
+HeadMaps maps_of(const Basis& basis, LayerId layer, HeadId kv_head) {
+  return {.keys = basis.of_keys(layer).of_head(kv_head),
+          .values = basis.of_values(layer).of_head(kv_head),
+          .queries = basis.of_queries(layer).of_head(kv_head),
+          .back_to_keys = basis.back_to_keys(layer).of_head(kv_head),
+          .back_to_values = basis.back_to_values(layer).of_head(kv_head)};
+}
+
+/// How a cache keeps the full pages of the head, and in which coordinates.
+struct Kept {
+  std::vector<std::uint8_t> forms;
+  HeadMaps maps{};
+  std::optional<Basis> own{};  // that the maps are of, where the codec is fitted
+};
+
+Kept kept_by(const CodecUnderTest& tested, const PageLayout& open, std::size_t num_pages,
+             const HeadSample& head) {
+  Kept kept{.forms = tested.codec.forms_of_pages(head.layer, head.kv_head, num_pages)};
+  if (tested.basis != nullptr) kept.maps = maps_of(*tested.basis, head.layer, head.kv_head);
+  if (!tested.codec.fits_sequences()) return kept;
+  // As if the sequence had this head alone.
+  RowMoments keys(head.head_dim);
+  RowMoments values(head.head_dim);
+  keys.add(head.keys);
+  values.add(head.values);
+  FittedHead fitted = tested.codec.fit(open, keys, values);
+  const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim};
+  kept.own.emplace(model, Basis::Operand{.in = std::move(fitted.keys), .out = {}, .mean = {}},
+                   Basis::Operand{.in = std::move(fitted.values), .out = {}, .mean = {}});
+  const HeadMaps own = maps_of(*kept.own, LayerId{0}, HeadId{0});
+  if (!own.keys.empty()) {
+    kept.maps.keys = own.keys;
+    kept.maps.queries = own.queries;
+    kept.maps.back_to_keys = own.back_to_keys;
+  }
+  if (!own.values.empty()) {
+    kept.maps.values = own.values;
+    kept.maps.back_to_values = own.back_to_values;
+  }
+  kept.forms.assign(num_pages, fitted.form);
+  return kept;
+}
+
+/// The head as a cache has it; the outputs of attention go back by back_to_values.
+HeadSample in_basis(Exec& exec, const HeadSample& head, const HeadMaps& maps) {
   HeadSample result = head;
-  result.keys = mapped(exec, head, basis->of_keys(head.layer), head.keys);
-  result.values = mapped(exec, head, basis->of_values(head.layer), head.values);
-  result.queries = mapped(exec, head, basis->of_queries(head.layer), head.queries);
+  result.keys = mapped(exec, maps.keys, head.keys);
+  result.values = mapped(exec, maps.values, head.values);
+  result.queries = mapped(exec, maps.queries, head.queries);
   return result;
 }
 
@@ -208,11 +250,10 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
         {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
     return pages;
   };
-  const HeadSample cached = in_basis(exec, head, tested.basis);
+  const Kept kept = kept_by(tested, open, static_cast<std::size_t>(num_pages), head);
+  const HeadSample cached = in_basis(exec, head, kept.maps);
   const Pages exact = paged(cached);
-  const Pages sealed(
-      tested.codec.sealed_layouts(open),
-      tested.codec.forms_of_pages(head.layer, head.kv_head, static_cast<std::size_t>(num_pages)));
+  const Pages sealed(tested.codec.sealed_layouts(open), kept.forms);
   exact.convert_to(exec, sealed);
   const Pages decoded(open, num_pages);
   sealed.convert_to(exec, decoded);
@@ -230,12 +271,10 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
     }
     std::copy_n(value, dim, values.begin() + row);
   }
-  std::vector<float> found = attend(exec, sealed, open, cached);
-  if (tested.basis != nullptr) {
-    keys = mapped(exec, head, tested.basis->back_to_keys(head.layer), std::move(keys));
-    values = mapped(exec, head, tested.basis->back_to_values(head.layer), std::move(values));
-    found = mapped(exec, head, tested.basis->back_to_values(head.layer), std::move(found));
-  }
+  keys = mapped(exec, kept.maps.back_to_keys, std::move(keys));
+  values = mapped(exec, kept.maps.back_to_values, std::move(values));
+  const std::vector<float> found =
+      mapped(exec, kept.maps.back_to_values, attend(exec, sealed, open, cached));
   const auto error_of = [](const std::vector<float>& is, const std::vector<float>& was) {
     RelativeError error;
     for (std::size_t i = 0; i < is.size(); ++i) error.add(is[i], was[i]);

@@ -44,9 +44,10 @@ struct CodecUnderTest {
 };
 
 /// Seals the full pages of `page_slots` slots that the head has, one at least, and attends to them.
-/// Where the codec has tiers, slots are put into them by the attention that every second query
-/// pays them, and the output is judged by the others.
-/// Throws InvalidArgument where the codec has no form for such pages, and NotPackable.
+/// A codec that is fitted to sequences is fitted to the head's slots. Where the codec has tiers,
+/// slots are put into them by the attention that every second query pays them, and the output is
+/// judged by the others. Throws InvalidArgument where the codec has no form for such pages, and
+/// NotPackable.
 [[nodiscard]] CodecError measure_codec(Exec& exec, const CodecUnderTest& tested,
                                        std::int32_t page_slots, const HeadSample& sample);
 

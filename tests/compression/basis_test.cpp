@@ -9,7 +9,6 @@
 
 #include "compression/compose.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/head_maps.hpp"
 #include "tests/support/random_basis.hpp"
 
 namespace pikv {
@@ -28,11 +27,7 @@ std::vector<float> mapped(const Basis::Map& map, const std::vector<float>& rows,
   Exec exec = Exec::cpu(1);
   std::vector<float> result(rows.size());
   const std::array shape{static_cast<std::int64_t>(rows.size()) / (kHeads * dim), kHeads, dim};
-  kernels::head_maps(exec, {.x = {rows.data(), shape},
-                            .maps = map.maps,
-                            .before = map.before,
-                            .after = map.after,
-                            .y = {result.data(), shape}});
+  map_heads(exec, map, {rows.data(), shape}, {result.data(), shape});
   return result;
 }
 
@@ -87,6 +82,38 @@ TEST(Basis, WhatDoesNotFitIsRefused) {
   refused([](Basis::Operand& o) { o.mean[3] = std::numeric_limits<float>::quiet_NaN(); });
   refused([](Basis::Operand& o) { o.in[70] += 0.1f; });
   refused([](Basis::Operand& o) { o.out[0] = std::numeric_limits<float>::infinity(); });
+}
+
+TEST(Basis, InversesThatAreTransposesNeedNotBeKept) {
+  Random random(603);
+  const CachedModel model = model_of(24);
+  Basis::Operand turned;  // two channels of each head by an angle
+  for (int head = 0; head < 3 * kHeads; ++head) {
+    std::vector<float> matrix(24 * 24);
+    for (std::size_t i = 0; i < 24; ++i) matrix[i * 25] = 1.0f;
+    const float angle = random.normal();
+    const auto [a, b] = std::pair(random.integer(0, 11), random.integer(12, 23));
+    const auto at = [&](std::int64_t i, std::int64_t j) -> float& {
+      return matrix[static_cast<std::size_t>(i * 24 + j)];
+    };
+    at(a, a) = at(b, b) = std::cos(angle);
+    at(a, b) = std::sin(angle);
+    at(b, a) = -std::sin(angle);
+    turned.in.insert(turned.in.end(), matrix.begin(), matrix.end());
+  }
+  const Basis basis(model, turned, turned);
+  const LayerId layer{1};
+  const std::vector<float> rows = random.normals(7 * kHeads * 24);
+  const std::vector<float> keys = mapped(basis.of_keys(layer), rows, 24);
+  EXPECT_NE(keys, rows);
+  EXPECT_EQ(mapped(basis.of_queries(layer), rows, 24), keys) << "scores stay";
+  EXPECT_EQ(mapped(basis.of_values(layer), rows, 24), keys);
+  for (const Basis::Map& back : {basis.back_to_keys(layer), basis.back_to_values(layer)}) {
+    const std::vector<float> result = mapped(back, keys, 24);
+    for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_NEAR(result[i], rows[i], 1e-5);
+  }
+  turned.in[3] += 0.1f;
+  EXPECT_THROW(Basis(model, turned, {}), InvalidArgument);
 }
 
 TEST(Hadamard, SpreadsOneChannelOverAllAndKeepsNorms) {

@@ -106,6 +106,7 @@ TEST(AutoCodec, WhatItCannotBeIsRefused) {
   expect_refused("hadamard+" + spec);
   expect_refused("int8/" + spec);
   expect_refused("pyramid");
+  expect_refused("svd:rank=32");
   expect_refused("int3");
   EXPECT_THROW((void)make_codec("auto"), InvalidArgument);
 }

@@ -211,6 +211,30 @@ TEST_P(CodecContract, ABasisIsThereIfItIsSaidToBe) {
   });
 }
 
+TEST_P(CodecContract, WhatIsFittedIsOrthonormalAndHasAForm) {
+  Random random(192);
+  for_each_layout([&](const PageLayout& open) {
+    const auto codec = codec_for(open);
+    RowMoments keys(open.head_dim);
+    RowMoments values(open.head_dim);
+    keys.add(random.normals(100 * open.head_dim));
+    values.add(random.normals(3 * open.head_dim));  // fewer than it may have coordinates
+    const FittedHead fitted = codec->fit(open, keys, values);
+    EXPECT_EQ(!fitted.keys.empty() || !fitted.values.empty(), codec->fits_sequences());
+    EXPECT_LT(fitted.form, codec->forms(open).size());
+    if (!codec->fits_sequences()) return;
+    EXPECT_TRUE(codec->tiers().empty());
+    EXPECT_EQ(codec->form_of(LayerId{0}, HeadId{0}), 0u) << "that of heads that are not fitted";
+    const PageLayout whole = codec->sealed_layouts(open)[0];
+    EXPECT_EQ(whole.key_channels(), open.head_dim);
+    EXPECT_EQ(whole.value_channels(), open.head_dim);
+    const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = open.head_dim};
+    // A basis without inverses is refused unless its transposes are those.
+    EXPECT_NO_THROW(Basis(model, {.in = fitted.keys, .out = {}, .mean = {}},
+                          {.in = fitted.values, .out = {}, .mean = {}}));
+  });
+}
+
 /// Every codec by its defaults, and with some options.
 std::vector<std::string> all_codecs() {
   std::vector<std::string> specs = {"none:dtype=bf16",
@@ -223,6 +247,9 @@ std::vector<std::string> all_codecs() {
                                     "int2:axis=token,channels=16",
                                     "hadamard+int4:axis=token",
                                     "lora+int8",
+                                    "svd+int8",
+                                    "svd:energy=0.5,dtype=f32",
+                                    "svd:energy=0.9/int8",
                                     "lora_plus_plus+int4:axis=token",
                                     "int8/hadamard+int4",
                                     "hadamard+pyramid",

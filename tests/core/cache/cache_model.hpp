@@ -43,6 +43,8 @@ class CacheModel {
   void add_sequence(SequenceId sequence);
   void remove_sequence(SequenceId sequence);
   AppendResult fork_sequence(SequenceId from, SequenceId to);
+  /// In coordinates of its own from now on, where the codec has them.
+  void fit(SequenceId sequence);
   /// By subscripts into cache().positions(stream).
   void keep(const StreamId& stream, const std::vector<std::int32_t>& keep);
 
@@ -78,11 +80,13 @@ class CacheModel {
                              const std::vector<float>& written) const;
   [[nodiscard]] bool is_open(const std::vector<float>& read,
                              const std::vector<float>& written) const;
-  void leave_basis(LayerId layer, HeadId kv_head, std::vector<Slot>& slots) const;
+  void leave_basis(const Basis* basis, LayerId layer, HeadId kv_head,
+                   std::vector<Slot>& slots) const;
+  [[nodiscard]] bool turns_rows() const { return basis_ != nullptr || codec_->fits_sequences(); }
   void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
   void expect_bounds(const PageLayout& layout, const std::byte* page) const;
-  void expect_slots(LayerId layer, HeadId kv_head, const kernels::StreamView& view,
-                    const std::vector<Slot>& expected) const;
+  void expect_slots(const Basis* basis, LayerId layer, HeadId kv_head,
+                    const kernels::StreamView& view, const std::vector<Slot>& expected) const;
   void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;
   [[nodiscard]] const PageLayout& layout_of(const kernels::StreamView& view,
                                             std::int32_t page) const;

@@ -96,6 +96,8 @@ TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
     } else if (random.integer(0, 19) == 0) {
       model.remove_sequence(sequence);
       next[s] = -1;
+    } else if (model.cache().codec().fits_sequences() && random.integer(0, 9) == 0) {
+      model.fit(sequence);
     } else if (random.integer(0, 9) == 0) {
       const auto to = static_cast<std::size_t>(random.integer(0, 5));
       if (next[to] >= 0) continue;
@@ -293,7 +295,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values("none", "none:dtype=bf16", "none:dtype=f16", "int8", "none_bounds",
                     "none:dtype=bf16_bounds", "int8:axis=token_bounds", "none_basis",
                     "none:dtype=f16_basis", "int8_basis", "pyramid:full=0.5,int8=0.5",
-                    "pyramid:full=0.5,int8=0.5_bounds", "pyramid:full=0.5,int8=0.5_basis"),
+                    "pyramid:full=0.5,int8=0.5_bounds", "pyramid:full=0.5,int8=0.5_basis",
+                    "svd:energy=1,dtype=f32", "svd:energy=1,dtype=bf16_bounds"),
     testing_support::LabelOfParam{});
 
 TEST(KvCache, WhatCannotBePackedIsNamed) {

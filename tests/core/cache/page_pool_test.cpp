@@ -102,6 +102,20 @@ TEST(PagePool, RequestsOfOneSizeDrawOnOneFreeList) {
   EXPECT_FALSE(pool.can_allocate({{kPage, 4}, {64, 1}}));
 }
 
+TEST(PagePool, IdleMemoryOfOneSizeServesAnother) {
+  PagePool pool(Device::kCpu, 8 * kPage);
+  const auto pages = take(pool, kPage, 8);
+  EXPECT_FALSE(pool.reserve({{64, 1}})) << "all pages are in use";
+  for (const std::size_t i : {1u, 3u}) pool.release(pages[i], kPage);
+  EXPECT_FALSE(pool.reserve({{64, 1}})) << "their slab is in use";
+  for (const std::size_t i : {0u, 2u, 4u, 5u, 6u, 7u}) pool.release(pages[i], kPage);
+  EXPECT_TRUE(pool.reserve({{64, 8 * kPage / 64}}));
+  pool.check_integrity();
+  EXPECT_EQ(take(pool, 64, 8 * kPage / 64).size(), 8 * kPage / 64);
+  EXPECT_FALSE(pool.reserve({{kPage, 1}}));
+  pool.check_integrity();
+}
+
 TEST(PagePool, PeakRemembersTheMost) {
   PagePool pool(Device::kCpu, std::nullopt);
   const auto pages = take(pool, kPage, 5);

@@ -77,6 +77,22 @@ TEST(CodecError, OfABasisAloneIsRounding) {
   }
 }
 
+TEST(CodecError, ACodecThatIsFittedIsFittedToTheHead) {
+  HeadSample head = normal_head(320, 64);
+  for (auto* rows : {&head.keys, &head.values}) {  // the second half of a row as the first
+    for (std::size_t i = 0; i < rows->size(); ++i) {
+      if (i % 64 >= 32) (*rows)[i] = (*rows)[i - 32];
+    }
+  }
+  const CodecError error = measure("svd:rank=32,dtype=f32", head);
+  EXPECT_LT(error.key, 1e-5);
+  EXPECT_LT(error.value, 1e-5);
+  EXPECT_LT(error.output, 1e-4);
+  EXPECT_EQ(error.page_bytes, 20 * (2 * 16 * 32 * sizeof(float) + 64));
+  EXPECT_GT(measure("svd:rank=16,dtype=f32", head).key, 0.1);
+  EXPECT_LT(measure("svd:rank=32,dtype=f32/hadamard", head).output, 1e-4);
+}
+
 TEST(CodecError, ALargeChannelCostsLessWhenItIsSpread) {
   HeadSample head = normal_head(320, 64);
   for (std::size_t i = 0; i < head.keys.size(); i += 64) head.keys[i] += 20.0f;

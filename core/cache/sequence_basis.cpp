@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// A sequence gets coordinates of its own: its pages are written once more, in these.
+#include <algorithm>
+#include <numeric>
+
+#include "core/cache/kv_cache.hpp"
+#include "kernels/common/error.hpp"
+#include "kernels/cpu/parallel.hpp"
+
+namespace pikv {
+namespace {
+
+/// Rows of all slots of pages [n P, D] and back.
+class PageRows {
+ public:
+  PageRows(const PageLayout& open_layout, std::span<std::byte* const> pages)
+      : layout_(open_layout), pages_(pages) {}
+
+  [[nodiscard]] std::vector<float> read(bool keys) const {
+    std::vector<float> rows;
+    visit(keys, [&](const float* element) { rows.push_back(*element); });
+    return rows;
+  }
+  void write(bool keys, const std::vector<float>& rows) const {
+    auto next = rows.begin();
+    visit(keys, [&](float* element) { *element = *next++; });
+  }
+
+ private:
+  /// Keys lie channel by channel, values slot by slot.
+  template <class F>
+  void visit(bool keys, const F& f) const {
+    const std::ptrdiff_t of_slot = keys ? 1 : layout_.value_stride();
+    const std::ptrdiff_t of_channel = keys ? layout_.num_slots : 1;
+    for (std::byte* page : pages_) {
+      auto* first = reinterpret_cast<float*>(page + (keys ? 0 : layout_.value_offset()));
+      for (std::int32_t slot = 0; slot < layout_.num_slots; ++slot) {
+        for (std::int32_t d = 0; d < layout_.head_dim; ++d) {
+          f(first + slot * of_slot + d * of_channel);
+        }
+      }
+    }
+  }
+
+  const PageLayout& layout_;
+  std::span<std::byte* const> pages_;
+};
+
+}  // namespace
+
+std::vector<KvCache::HeadMoments> KvCache::moments(SequenceId sequence, LayerId layer) const {
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  std::vector<HeadContents> contents(num_heads);
+  std::vector<HeadMoments> moments;
+  for (std::size_t head = 0; head < num_heads; ++head) {
+    read_slots(sequence, layer, id_from<HeadId>(head), true, true, contents[head]);
+    moments.push_back({RowMoments(config_.head_dim), RowMoments(config_.head_dim)});
+  }
+  kernels::cpu::parallel_for(exec_, 2 * config_.num_kv_heads, [&](std::int64_t i, int) {
+    const auto head = static_cast<std::size_t>(i / 2);
+    i % 2 == 0 ? moments[head].keys.add(contents[head].keys)
+               : moments[head].values.add(contents[head].values);
+  });
+  return moments;
+}
+
+/// The pages that a sequence takes in another basis, beside those that it gives back for them.
+std::vector<PagePool::Request> KvCache::pages_to_enter(SequenceId sequence,
+                                                       const SequenceBasis& basis) const {
+  std::vector<PagePool::Request> requests;
+  for (const PageLayout& layout : sealed_layouts_) requests.push_back({layout.page_bytes(), 0});
+  for (const StreamId& id : stream_ids(sequence)) {
+    const Stream& stream = stream_of(id);
+    const std::uint8_t form = form_in(basis, id.layer, index(id.kv_head));
+    const auto num_there = std::ranges::count(stream.sealed_forms, form);
+    const std::int64_t num_full = stream.num_slots(config_.page_slots) / config_.page_slots;
+    requests[form].num_pages +=
+        static_cast<std::size_t>(std::max<std::int64_t>(num_full - num_there, 0));
+  }
+  requests.push_back({open_layout_.page_bytes(), 1});  // pages are filled one after another
+  return requests;
+}
+
+bool KvCache::make_room_to_enter(SequenceId sequence, const SequenceBasis& basis) {
+  return pool_.reserve(pages_to_enter(sequence, basis));
+}
+
+void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBasis> basis) {
+  require(make_room_to_enter(sequence, *basis), "kv_cache",
+          "no room to write the pages of sequence ", index(sequence), " anew");
+  const Basis* before = basis_of(sequence);
+  for (const StreamId& id : stream_ids(sequence)) {
+    Stream& stream = stream_of(id);
+    std::vector<std::int32_t> all(static_cast<std::size_t>(stream.num_slots(config_.page_slots)));
+    std::iota(all.begin(), all.end(), 0);
+    const std::vector<std::uint8_t> forms(all.size() / static_cast<std::size_t>(config_.page_slots),
+                                          form_in(*basis, id.layer, index(id.kv_head)));
+    relay(stream, 0, places_of(stream, all), forms, [&](DecodedPages decoded) {
+      const PageRows pages(open_layout_, decoded);
+      std::vector<float> keys = pages.read(/*keys=*/true);
+      std::vector<float> values = pages.read(/*keys=*/false);
+      leave_basis(before, id.layer, id.kv_head, keys, values);
+      map_rows(basis->basis.of_keys(id.layer), id.kv_head, keys);
+      map_rows(basis->basis.of_values(id.layer), id.kv_head, values);
+      pages.write(/*keys=*/true, keys);
+      pages.write(/*keys=*/false, values);
+    });
+  }
+  sequences_.at(sequence).own_basis = std::move(basis);
+}
+
+}  // namespace pikv
