@@ -90,12 +90,24 @@ class SvdRanks : public testing::Test {
 
 TEST_F(SvdRanks, OfWholeRankIsTheFullCacheUnderEveryKindOfScheduler) {
   for (const char* scheduler :
-       {"full", "keydiff", "streaming_llm:positions=compact", "h2o", "quest:dense_layers=0",
-        "adakv:scorer=snapkv", "merging:scorer=keydiff", "kvzip", "expected_attention", "cam",
-        "reach"}) {
+       {"full", "keydiff", "streaming_llm:positions=compact,when=both,every=3",
+        "merging:scorer=keydiff,when=both,every=3", "h2o", "quest:dense_layers=0",
+        "adakv:scorer=snapkv", "kvzip", "expected_attention", "cam", "reach"}) {
     SCOPED_TRACE(scheduler);
     const Outcome expected = run(world(), "none", scheduler);
     const Outcome outcome = run(world(), "svd:rank=64,dtype=f32", scheduler);
+    EXPECT_EQ(outcome.num_fitted, 2 * world().size());
+    EXPECT_EQ(outcome.tokens, expected.tokens);
+    EXPECT_LT(difference(outcome, expected), 1e-4);
+  }
+}
+
+TEST_F(SvdRanks, OfWholeRankBesideAnotherBasisIsTheFullCache) {
+  const Outcome expected = run(world(), "none");
+  for (const char* codec : {"svd:rank=64,dtype=f32/hadamard", "hadamard/svd:rank=64,dtype=f32",
+                            "svd:energy=1,dtype=f32/svd:rank=64,dtype=f32"}) {
+    SCOPED_TRACE(codec);
+    const Outcome outcome = run(world(), codec);
     EXPECT_EQ(outcome.num_fitted, 2 * world().size());
     EXPECT_EQ(outcome.tokens, expected.tokens);
     EXPECT_LT(difference(outcome, expected), 1e-4);
