@@ -45,6 +45,7 @@ inline constexpr std::int32_t kLanes = 16;
 /// Later than every query, so the causal mask hides the slot.
 inline constexpr std::int32_t kNoPosition = std::numeric_limits<std::int32_t>::max();
 
+/// Made by make_page_layout, never changed: the offsets belong to the rest.
 struct PageLayout {
   std::int32_t num_slots = 0;  // P
   std::int32_t head_dim = 0;   // D
@@ -90,42 +91,62 @@ struct PageLayout {
     }
     return 0;
   }
-  [[nodiscard]] constexpr std::size_t key_scales_offset() const {
-    const std::int32_t n = keys.codes_per_word();
-    return keys.is_integer()
-               ? slots_times((key_channels() + n - 1) / n) * sizeof(std::uint32_t)
-               : slots_times(key_channels()) * static_cast<std::size_t>(keys.bits()) / 8;
-  }
+  /// Where the parts of a page begin, in bytes. Readers ask for every page, so make_page_layout
+  /// works them out once: there are divisions in it.
+  struct Offsets {
+    std::size_t key_scales = 0;
+    std::size_t key_lows = 0;
+    std::size_t values = 0;
+    std::size_t value_scales = 0;
+    std::size_t value_lows = 0;
+    std::size_t positions = 0;
+    std::size_t columns = 0;
+    std::size_t bounds = 0;
+    std::size_t page = 0;  // where the next page begins
+
+    [[nodiscard]] constexpr bool operator==(const Offsets&) const = default;
+  };
+  Offsets offsets = {};
+
+  [[nodiscard]] constexpr std::size_t key_scales_offset() const { return offsets.key_scales; }
   /// Keys and their scales.
-  [[nodiscard]] constexpr std::size_t key_bytes() const {
-    return key_scales_offset() + scale_bytes(keys);
-  }
-  [[nodiscard]] constexpr std::size_t value_offset() const { return key_bytes(); }
-  [[nodiscard]] constexpr std::size_t value_scales_offset() const {
-    return value_offset() +
-           slots_times(value_stride()) * static_cast<std::size_t>(values.bits()) / 8;
-  }
-  [[nodiscard]] constexpr std::size_t position_offset() const {
-    return value_scales_offset() + scale_bytes(values);
-  }
-  [[nodiscard]] constexpr std::size_t columns_offset() const {
-    return position_offset() + sizeof(std::int32_t) * static_cast<std::size_t>(num_slots);
-  }
+  [[nodiscard]] constexpr std::size_t key_bytes() const { return offsets.values; }
+  [[nodiscard]] constexpr std::size_t value_offset() const { return offsets.values; }
+  [[nodiscard]] constexpr std::size_t value_scales_offset() const { return offsets.value_scales; }
+  [[nodiscard]] constexpr std::size_t position_offset() const { return offsets.positions; }
+  [[nodiscard]] constexpr std::size_t columns_offset() const { return offsets.columns; }
   /// Of a column that the layout has.
   [[nodiscard]] constexpr std::size_t column_offset(AttentionColumn column) const {
     return columns_offset() + sizeof(float) * static_cast<std::size_t>(num_slots) *
                                   static_cast<std::size_t>(columns.place(column));
   }
-  [[nodiscard]] constexpr std::size_t bounds_offset() const {
-    return columns_offset() + sizeof(float) * static_cast<std::size_t>(num_slots) *
-                                  static_cast<std::size_t>(columns.count());
-  }
+  [[nodiscard]] constexpr std::size_t bounds_offset() const { return offsets.bounds; }
   [[nodiscard]] constexpr std::size_t bounds_bytes() const {
     return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(key_stride()) : 0;
   }
   /// A multiple of 64, so that consecutive pages stay aligned to cache lines.
-  [[nodiscard]] constexpr std::size_t page_bytes() const {
-    return (bounds_offset() + bounds_bytes() + 63) / 64 * 64;
+  [[nodiscard]] constexpr std::size_t page_bytes() const { return offsets.page; }
+
+  /// What `offsets` is to be, given the rest.
+  [[nodiscard]] constexpr Offsets work_out_offsets() const {
+    const auto bits_times = [](std::size_t count, const ElementForm& form) {
+      return count * static_cast<std::size_t>(form.bits()) / 8;
+    };
+    const std::int32_t n = keys.codes_per_word();
+    Offsets at;
+    at.key_scales = keys.is_integer()
+                        ? slots_times((key_channels() + n - 1) / n) * sizeof(std::uint32_t)
+                        : bits_times(slots_times(key_channels()), keys);
+    at.key_lows = at.key_scales + num_scales(keys) * sizeof(Half);
+    at.values = at.key_scales + scale_bytes(keys);
+    at.value_scales = at.values + bits_times(slots_times(value_stride()), values);
+    at.value_lows = at.value_scales + num_scales(values) * sizeof(Half);
+    at.positions = at.value_scales + scale_bytes(values);
+    at.columns = at.positions + slots_times(1) * sizeof(std::int32_t);
+    at.bounds =
+        at.columns + slots_times(1) * sizeof(float) * static_cast<std::size_t>(columns.count());
+    at.page = (at.bounds + bounds_bytes() + 63) / 64 * 64;
+    return at;
   }
 
   [[nodiscard]] constexpr bool operator==(const PageLayout&) const = default;
@@ -169,7 +190,14 @@ struct PageLayout {
     require(form.axis != ScaleAxis::kPerChannel || num_slots % form.group == 0, "page_layout",
             "a group of ", form.group, " slots does not divide a page of ", num_slots);
   }
-  return {num_slots, head_dim, keys, values, columns, key_bounds};
+  PageLayout layout{.num_slots = num_slots,
+                    .head_dim = head_dim,
+                    .keys = keys,
+                    .values = values,
+                    .columns = columns,
+                    .key_bounds = key_bounds};
+  layout.offsets = layout.work_out_offsets();
+  return layout;
 }
 
 [[nodiscard]] inline PageLayout make_page_layout(std::int32_t num_slots, std::int32_t head_dim,

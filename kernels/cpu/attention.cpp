@@ -82,7 +82,10 @@ class PageWalk {
  private:
   void prefetch_positions(const StreamView& stream, std::int64_t i) const {
     const auto [layout, page] = page_of(args_, stream, i);
-    __builtin_prefetch(page + layout.position_offset());
+    const std::byte* positions = page + layout.position_offset();
+    for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+      __builtin_prefetch(positions + lane * 4);
+    }
   }
 
   [[nodiscard]] std::int64_t scores_per_page() const {
@@ -99,12 +102,12 @@ class PageWalk {
         prefetch_positions(stream, i + kPositionsAhead);
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
         const auto held = load_as<I32x16>(positions + lane);
-        const std::int32_t oldest = min(held);
-        const std::int32_t newest = max(held);  // kNoPosition where a slot holds nothing
-        if (oldest > last_position_) continue;
-        if (args_.window && newest <= first_position_ - *args_.window) continue;
-        const bool whole =
-            newest <= first_position_ && (!args_.window || oldest > last_position_ - *args_.window);
+        bool whole = all(held <= first_position_);  // kNoPosition where a slot holds nothing
+        if (!whole && all(held > last_position_)) continue;
+        if (args_.window) {
+          if (all(held <= first_position_ - *args_.window)) continue;
+          whole = whole && all(held > last_position_ - *args_.window);
+        }
         float* scores = nullptr;
         if (scores_ != nullptr) {
           scores = scores_ + (base + i) * scores_per_page() +

@@ -70,7 +70,7 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
       in_bf16_(exec.product_dtype() == DType::kBf16 && num_rows >= kBf16Rows) {
   const std::int64_t num_pairs = (head_dim + 1) / 2;
   const std::int64_t score_floats = num_rows * kMaxLanes * kLanes;
-  const std::int64_t floats = score_floats + num_rows * (value_stride_ + head_dim + 3);
+  const std::int64_t floats = score_floats + num_rows * (value_stride_ + head_dim + kLanes + 2);
   const std::int64_t pair_floats = in_bf16_ ? num_rows * num_pairs + score_floats / 2 +
                                                   kMaxLanes * num_pairs * kLanes +
                                                   kMaxLanes * kLanes / 2 * value_stride_
@@ -78,29 +78,33 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
   const std::int64_t unpacked_floats = packed ? kMaxUnpackedLanes * kLanes * value_stride_ : 0;
   const std::int64_t byte_rows = packed && num_rows <= kMaxByteRows ? num_rows : 0;
   const std::int64_t scale_floats = byte_rows > 0 ? value_stride_ : 0;
-  const std::int64_t factor_words = std::max(value_stride_, kMaxLanes * kLanes) / 2;
-  const std::int64_t byte_floats = byte_rows * (value_stride_ + 3 + factor_words) + scale_floats;
+  const std::int64_t factor_words = kMaxLanes * value_stride_ / 2;
+  const std::int64_t num_vectors = value_stride_ / kVecLanes;
+  const std::int64_t byte_floats =
+      byte_rows * (value_stride_ + num_vectors + 2 + 2 * kMaxLanes + factor_words) + scale_floats;
   scores_ = exec.scratch(
       thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats + byte_floats));
   o_ = scores_ + score_floats;
   q_ = o_ + num_rows * value_stride_;
   largest_ = q_ + num_rows * head_dim;
   total_ = largest_ + num_rows;
-  row_positions_ = reinterpret_cast<std::int32_t*>(total_ + num_rows);
+  row_positions_ = reinterpret_cast<std::int32_t*>(total_ + num_rows * kLanes);
   q_pairs_ = reinterpret_cast<std::uint32_t*>(row_positions_ + num_rows);
   weight_pairs_ = q_pairs_ + num_rows * num_pairs;
   key_pairs_ = weight_pairs_ + score_floats / 2;
   value_pairs_ = key_pairs_ + kMaxLanes * num_pairs * kLanes;
   unpacked_ = scores_ + floats + pair_floats;
   q_units_ = unpacked_ + unpacked_floats;
-  q_steps_ = q_units_ + byte_rows * value_stride_;
+  q_sums_ = q_units_ + byte_rows * value_stride_;
+  q_steps_ = q_sums_ + byte_rows * num_vectors;
   steps_ = q_steps_ + byte_rows;
-  biases_ = steps_ + byte_rows;
-  unit_scales_ = biases_ + byte_rows;
+  biases_ = steps_ + kMaxLanes * byte_rows;
+  peaks_ = biases_ + kMaxLanes * byte_rows;
+  unit_scales_ = peaks_ + byte_rows;
   factors_ = reinterpret_cast<std::uint32_t*>(unit_scales_ + scale_floats);
   std::fill_n(o_, num_rows * value_stride_, 0.0f);
   std::fill_n(largest_, num_rows, kMinusInfinity);
-  std::fill_n(total_, num_rows, 0.0f);
+  std::fill_n(total_, num_rows * kLanes, 0.0f);
 }
 
 void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
@@ -166,10 +170,15 @@ void AttentionTile::prefetch_keys(std::int64_t begin, std::int64_t end) const {
       __builtin_prefetch(at, 0, 2);
       at += layout_->num_slots * word_bytes;
     }
-    if (lanes.lane > 0 || !form.packed()) continue;
-    prefetch_bytes(lanes.page + layout_->key_scales_offset(),
-                   layout_->value_offset() - layout_->key_scales_offset());
+    prefetch_key_scales(j);
   }
+}
+
+void AttentionTile::prefetch_key_scales(std::int64_t j) const {
+  const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
+  if (lanes.lane > 0 || !layout_->keys.packed()) return;
+  prefetch_bytes(lanes.page + layout_->key_scales_offset(),
+                 layout_->value_offset() - layout_->key_scales_offset());
 }
 
 void AttentionTile::prefetch_values(std::int64_t begin, std::int64_t end) const {
@@ -181,10 +190,15 @@ void AttentionTile::prefetch_values(std::int64_t begin, std::int64_t end) const 
     prefetch_bytes(
         lanes.page + layout_->value_offset() + static_cast<std::size_t>(lanes.lane) * slot_bytes,
         static_cast<std::size_t>(kLanes) * slot_bytes);
-    if (lanes.lane > 0 || !form.packed()) continue;
-    prefetch_bytes(lanes.page + layout_->value_scales_offset(),
-                   layout_->position_offset() - layout_->value_scales_offset());
+    prefetch_value_scales(j);
   }
+}
+
+void AttentionTile::prefetch_value_scales(std::int64_t j) const {
+  const Lanes& lanes = queued_[static_cast<std::size_t>(j)];
+  if (lanes.lane > 0 || !layout_->values.packed()) return;
+  prefetch_bytes(lanes.page + layout_->value_scales_offset(),
+                 layout_->position_offset() - layout_->value_scales_offset());
 }
 
 bool AttentionTile::asks_ahead() const {
@@ -287,30 +301,37 @@ void AttentionTile::store_scores() const {
 }
 
 void AttentionTile::update_softmax() {
+  const bool in_bytes_next = in_bytes(layout_->values);
   for (std::int64_t row = 0; row < num_rows_; ++row) {
     float* scores = scores_ + row * kMaxLanes * kLanes;
     F32x16 largest = load(scores);
     for (std::int64_t j = 1; j < num_lanes_; ++j) largest = max(largest, load(scores + j * kLanes));
-    const float new_largest = std::max(largest_[row], max(largest));
+    const float largest_here = max(largest);
+    const float new_largest = std::max(largest_[row], largest_here);
     if (new_largest == kMinusInfinity) {  // nothing readable yet: the weights are zero
       for (std::int64_t j = 0; j < num_lanes_; ++j) store(scores + j * kLanes, F32x16{});
+      if (in_bytes_next) peaks_[row] = 0.0f;
       continue;
     }
-    F32x16 total{};
-    for (std::int64_t j = 0; j < num_lanes_; ++j) {
-      const F32x16 weight = exp(load(scores + j * kLanes) - new_largest);
-      store(scores + j * kLanes, weight);
-      total += weight;
+    if (in_bytes_next) {
+      peaks_[row] = largest_here == new_largest ? 1.0f : std::exp(largest_here - new_largest);
     }
+    float* total = total_ + row * kLanes;
     if (largest_[row] != new_largest) {
       const float shrink = std::exp(largest_[row] - new_largest);
-      total_[row] *= shrink;
+      store(total, load(total) * shrink);
       float* o = o_ + row * value_stride_;
       for (std::int64_t c = 0; c < value_stride_; c += kVecLanes)
         store(o + c, load(o + c) * shrink);
       largest_[row] = new_largest;
     }
-    total_[row] += sum(total);
+    F32x16 more{};
+    for (std::int64_t j = 0; j < num_lanes_; ++j) {
+      const F32x16 weight = exp(load(scores + j * kLanes) - new_largest);
+      store(scores + j * kLanes, weight);
+      more += weight;
+    }
+    store(total, load(total) + more);
   }
 }
 
@@ -345,7 +366,7 @@ void AttentionTile::accumulate(const Operand<T>& operand) {
 }
 
 float AttentionTile::finish(std::int64_t row, float* o) const {
-  const float total = total_[row];
+  const float total = sum(load(total_ + row * kLanes));
   if (total == 0.0f) {
     std::fill_n(o, head_dim_, 0.0f);
     return kMinusInfinity;

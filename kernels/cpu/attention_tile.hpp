@@ -87,6 +87,16 @@ class AttentionTile {
   void advance();
   void prefetch_keys(std::int64_t begin, std::int64_t end) const;  // of queued lanes
   void prefetch_values(std::int64_t begin, std::int64_t end) const;
+  void prefetch_key_scales(std::int64_t j) const;
+  void prefetch_value_scales(std::int64_t j) const;
+  /// The lanes that take the place of lanes j, or these where none do.
+  [[nodiscard]] const Lanes& lanes_after(std::int64_t j) const {
+    return (j < num_queued_ ? queued_ : lanes_)[static_cast<std::size_t>(j)];
+  }
+  /// Of their keys.
+  [[nodiscard]] static const std::byte* first_word(const Lanes& lanes) {
+    return lanes.page + lanes.lane * 4;
+  }
   template <class T>
   void score(const Operand<T>& keys);
   void mask();
@@ -103,17 +113,18 @@ class AttentionTile {
   template <class Code>
   void score_bytes();
   template <class Code>
-  void fold_scales(const std::byte* page, std::int64_t group);
+  void fold_scales(const std::byte* page, std::int64_t group, std::int64_t run);
   template <class Code>
-  void score_lanes(std::int64_t j);
+  void score_lanes(std::int64_t begin, std::int64_t end, std::int64_t run);
   template <class Code>
-  void score_lanes_of_slots(std::int64_t j);
+  void score_lanes_of_slots(std::int64_t begin, std::int64_t end);
+  [[nodiscard]] std::int64_t run_of_page(std::int64_t begin, std::int64_t group) const;
   template <class Code>
   void accumulate_bytes();
   template <class Code>
   void fold_weights(std::int64_t begin, std::int64_t end, std::int64_t group);
   template <class Code>
-  void add_values(std::int64_t begin, std::int64_t end, std::int64_t c, std::int64_t c_end,
+  void add_values(std::int64_t begin, std::int64_t end, std::int64_t c_begin, std::int64_t c_end,
                   std::int64_t group);
 
   std::int64_t num_rows_;
@@ -137,18 +148,22 @@ class AttentionTile {
   float* unpacked_;  // keys [kMaxUnpackedLanes, D, kLanes], or values
   // Where integers are multiplied in bytes:
   bool units_ready_ = false;
-  float* q_units_;          // [rows, Dp], in units of q_steps_
-  float* q_steps_;          // [rows]
-  float* unit_scales_;      // [Dp], those of the group at hand
-  float* steps_;            // [rows]: what one of the factors stands for
-  float* biases_;           // [rows]: what lows add
-  std::uint32_t* factors_;  // [rows, 2, D or slots / 4]: high bytes, low bytes
+  float* q_units_;      // [rows, Dp], in units of q_steps_
+  float* q_sums_;       // [rows, Dp / kLanes]: of kLanes units each
+  float* q_steps_;      // [rows]
+  float* unit_scales_;  // [Dp], those of the group at hand
+  // Of each run of lanes that share scales of keys; of values there is one at a time.
+  float* steps_;            // [kMaxLanes, rows]: what one of the factors stands for
+  float* biases_;           // [kMaxLanes, rows]: what lows add
+  float* peaks_;            // [rows]: the largest weight of the lanes at hand
+  std::uint32_t* factors_;  // [kMaxLanes, rows, 2, Dp / 4], or [rows, 2, slots / 4] of values: high
+                            // bytes, low bytes
 
   float* q_;                     // [rows, D]
   float* scores_;                // [rows, kMaxLanes * kLanes]
   float* o_;                     // [rows, Dp]
   float* largest_;               // [rows]
-  float* total_;                 // [rows]
+  float* total_;                 // [rows, kLanes], to be added up
   std::int32_t* row_positions_;  // [rows]
 };
 

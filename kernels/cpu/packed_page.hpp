@@ -21,21 +21,19 @@ struct Scales {
 };
 
 template <class Byte>
-Scales<Byte> scales_at(const PageLayout& layout, const ElementForm& form, Byte* page,
-                       std::size_t offset) {
-  using Number = typename Scales<Byte>::Number;
-  auto* scale = reinterpret_cast<Number*>(page + offset);
-  return {scale, form.is_integer() ? scale + layout.num_scales(form) : nullptr};
-}
-
-template <class Byte>
 Scales<Byte> key_scales(const PageLayout& layout, Byte* page) {
-  return scales_at(layout, layout.keys, page, layout.key_scales_offset());
+  using Number = typename Scales<Byte>::Number;
+  return {reinterpret_cast<Number*>(page + layout.offsets.key_scales),
+          layout.keys.is_integer() ? reinterpret_cast<Number*>(page + layout.offsets.key_lows)
+                                   : nullptr};
 }
 
 template <class Byte>
 Scales<Byte> value_scales(const PageLayout& layout, Byte* page) {
-  return scales_at(layout, layout.values, page, layout.value_scales_offset());
+  using Number = typename Scales<Byte>::Number;
+  return {reinterpret_cast<Number*>(page + layout.offsets.value_scales),
+          layout.values.is_integer() ? reinterpret_cast<Number*>(page + layout.offsets.value_lows)
+                                     : nullptr};
 }
 
 /// The stored channels of the keys of kLanes slots, starting at `lane`: out[d * stride + j].

@@ -144,10 +144,25 @@ inline void store_first(float* to, F32x16 v, std::int64_t n) {
   std::memcpy(to, &v, static_cast<std::size_t>(n) * sizeof(float));
 }
 
+#if defined(__AVX512F__)  // one instruction; GCC 12 compares and blends
+inline I32x16 max(I32x16 a, I32x16 b) {
+  return (I32x16)_mm512_maskz_max_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline I32x16 min(I32x16 a, I32x16 b) {
+  return (I32x16)_mm512_maskz_min_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline F32x16 max(F32x16 a, F32x16 b) {
+  return (F32x16)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+}
+inline F32x16 min(F32x16 a, F32x16 b) {
+  return (F32x16)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+}
+#else
 inline I32x16 max(I32x16 a, I32x16 b) { return a > b ? a : b; }
 inline I32x16 min(I32x16 a, I32x16 b) { return a < b ? a : b; }
 inline F32x16 max(F32x16 a, F32x16 b) { return a > b ? a : b; }
 inline F32x16 min(F32x16 a, F32x16 b) { return a < b ? a : b; }
+#endif
 
 namespace detail {
 using F32x8 = float __attribute__((vector_size(32)));
@@ -224,9 +239,52 @@ inline std::int32_t min(I32x16 v) {
 
 /// The nearest integers, ties to even, for |x| < 2^22.
 inline I32x16 nearest(F32x16 x) {
+#if defined(__AVX512F__)
+  return (I32x16)_mm512_maskz_cvtps_epi32(0xffff, (__m512)x);
+#else
   // Adding 1.5 * 2^23 rounds to the nearest integer.
   const F32x16 magic = broadcast(12582912.0f);
   return (I32x16)(x + magic) - (I32x16)magic;
+#endif
+}
+
+/// Whether a comparison holds in every lane.
+inline bool all(I32x16 comparison) {
+#if defined(__AVX512F__)
+  return _mm512_cmplt_epi32_mask((__m512i)comparison, _mm512_setzero_si512()) == 0xffff;
+#else
+  return min(-comparison) == 1;
+#endif
+}
+
+/// Sixty-four integers from -16256 to 16256 as high * 128 + low, both bytes with a sign, in order.
+inline void split_bytes(const I32x16 (&x)[4], std::uint32_t* high, std::uint32_t* low) {
+#if defined(__AVX512BW__)
+  // Packing takes 128 bits of each register in turn, so words of four bytes are put in order last.
+  const __m512i a = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]);
+  const __m512i b = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
+  const auto high_of = [](__m512i v) {
+    return _mm512_srai_epi16(_mm512_add_epi16(v, _mm512_set1_epi16(64)), 7);
+  };
+  const auto low_of = [](__m512i v, __m512i h) {
+    return _mm512_sub_epi16(v, _mm512_slli_epi16(h, 7));
+  };
+  const auto store_bytes_of = [](std::uint32_t* to, __m512i p, __m512i q) {
+    const auto words = (I32x16)_mm512_packs_epi16(p, q);
+    store_as(to, __builtin_shufflevector(words, words, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7,
+                                         11, 15));
+  };
+  const __m512i a_high = high_of(a);
+  const __m512i b_high = high_of(b);
+  store_bytes_of(high, a_high, b_high);
+  store_bytes_of(low, low_of(a, a_high), low_of(b, b_high));
+#else
+  for (int i = 0; i < 4; ++i) {
+    const I32x16 h = (x[i] + 64) >> 7;
+    store_low_bytes(high + 4 * i, h);
+    store_low_bytes(low + 4 * i, x[i] - (h << 7));
+  }
+#endif
 }
 
 /// exp(x) to about 2 ulp; exactly 0 for x = -inf and below the smallest normal result. Range
@@ -245,10 +303,15 @@ inline F32x16 exp(F32x16 x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
+#if defined(__AVX512F__)
+  return (F32x16)_mm512_maskz_scalef_ps(
+      _mm512_cmp_ps_mask((__m512)x, (__m512)underflow, _CMP_NLT_UQ), (__m512)p, (__m512)n);
+#else
   // n can be 128 at the top of the range, where 2^n alone overflows: scale by 2 * 2^(n - 1).
   const I32x16 exponent = (__builtin_convertvector(n, I32x16) + 126) << 23;
   const F32x16 scaled = p * (F32x16)exponent * 2.0f;
   return x < underflow ? F32x16{} : scaled;
+#endif
 }
 
 }  // namespace pikv::kernels::cpu

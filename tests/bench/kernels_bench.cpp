@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/attention.hpp"
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 #include "kernels/kv_page.hpp"
@@ -57,7 +58,8 @@ class SealedPages {
       : open_(make_page_layout(sealed.num_slots, sealed.head_dim, DType::kF32)),
         page_bytes_(sealed.page_bytes()),
         pages_per_stream_(tokens / sealed.num_slots),
-        memory_(static_cast<std::size_t>(num_streams * pages_per_stream_) * page_bytes_) {
+        memory_(exec.device(),
+                static_cast<std::size_t>(num_streams * pages_per_stream_) * page_bytes_) {
     const std::vector<float> keys = normals(std::int64_t{sealed.num_slots} * sealed.head_dim);
     std::vector<std::byte> from(open_.page_bytes());
     std::byte* open_page = from.data();
@@ -96,7 +98,7 @@ class SealedPages {
   PageLayout open_;
   std::size_t page_bytes_;
   std::int64_t pages_per_stream_;
-  std::vector<std::byte> memory_;
+  DeviceBuffer<std::byte> memory_;  // as the pool has it
   std::vector<std::byte*> pages_;
   std::vector<kernels::StreamView> streams_;
 };
@@ -177,6 +179,7 @@ BENCHMARK(attention)
     ->ArgNames({"rows", "batch", "tokens", "element", "slots", "threads"})
     ->ArgsProduct({{1}, {1, 8}, {4096, 16384}, {0, 1, 3, 5, 6, 7}, {16, 64}, {2}})
     ->ArgsProduct({{1}, {1, 8}, {65536}, {1, 5, 6}, {16, 64}, {2}})
+    ->ArgsProduct({{1}, {1}, {4096, 65536}, {1, 5, 6}, {64}, {1}})
     ->ArgsProduct({{1}, {1, 8}, {16384, 65536}, {1, 5, 6}, {64}, {16}})
     ->ArgsProduct({{128}, {1}, {2048}, {0, 1, 5, 6}, {16}, {2}})
     ->MeasureProcessCPUTime()

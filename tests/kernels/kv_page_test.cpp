@@ -158,8 +158,9 @@ TEST_P(KvPage, AWriteFillsItsSlotAndNoOther) {
 TEST_P(KvPage, AnUpdateChangesTheValueOfItsSlotAndNothingElse) {
   Random random(83);
   for_each_layout(DType::kF32, [&](const PageLayout& plain) {
-    PageLayout layout = plain;
-    layout.columns = AttentionColumns(AttentionColumn::kSum);
+    const PageLayout layout =
+        make_page_layout(plain.num_slots, plain.head_dim, plain.keys, plain.values,
+                         AttentionColumns(AttentionColumn::kSum));
     const auto num_slots = static_cast<std::size_t>(layout.num_slots);
     const auto head_dim = static_cast<std::size_t>(layout.head_dim);
     for (const std::int64_t count : {0, 1, 5}) {
@@ -224,8 +225,8 @@ TEST_P(KvPage, ConvertsBetweenAllTypesAsTheScalarsDo) {
   for (const DType from : reference::kDTypes) {
     for (const DType to : reference::kDTypes) {
       for_each_layout(from, [&](const PageLayout& from_layout) {
-        PageLayout to_layout = from_layout;
-        to_layout.keys = to_layout.values = to;
+        const PageLayout to_layout =
+            make_page_layout(from_layout.num_slots, from_layout.head_dim, to, from_layout.columns);
         for (const std::int64_t count : {0, 1, 3}) {
           Pages source(from_layout, count);
           Pages target(to_layout, count);
