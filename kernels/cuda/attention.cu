@@ -158,6 +158,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int32_t head_dim = params.shapes.open.head_dim;
 
+  wait_for_previous();
   if (params.has_runs != nullptr && *params.has_runs == 0) return;
   const std::int64_t num_tasks = params.num_rows * params.num_heads;
   for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
@@ -228,11 +229,15 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .scale = args.scale,
                       .has_runs = attend_single_rows(exec, args),
                       .shapes = page_shapes("attention", args.sealed_layouts, args.open_layout)};
-  const cudaStream_t stream = stream_of(exec);
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
-        attention_kernel<kMaxChannels / kWarpThreads>
-            <<<num_blocks(args.lse.size(), 1), kBlockThreads, 0, stream>>>(params);
+        const unsigned blocks = num_blocks(args.lse.size(), 1);
+        const auto kernel = attention_kernel<kMaxChannels / kWarpThreads>;
+        if (params.has_runs != nullptr) {
+          launch_early(exec.cuda_context(), kernel, blocks, kBlockThreads, 0, params);
+        } else {
+          kernel<<<blocks, kBlockThreads, 0, stream_of(exec)>>>(params);
+        }
       });
   check_launch("attention");
 }

@@ -46,10 +46,9 @@ const std::int32_t* attend_single_rows(Exec& exec, const AttentionArgs& args) {
                       .scale = args.scale,
                       .sealed = page_shape(sealed),
                       .open = page_shape(args.open_layout)};
-  if (sealed.packed() ? !decode_packed(params, context) : !decode_plain(params, context)) {
-    return nullptr;
-  }
-  return params.has_runs;
+  const bool served = decode_plain(params, context) || decode_fp8(params, context) ||
+                      decode_integers(params, context);
+  return served ? params.has_runs : nullptr;
 }
 
 }  // namespace pikv::kernels::cuda

@@ -82,6 +82,7 @@ struct CudaContext {
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
   cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
   int num_multiprocessors;
+  bool launches_early;  // whether kernels may overlap the end of the one before
 
   /// Makes this GPU the calling thread's current one.
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }

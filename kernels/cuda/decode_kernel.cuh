@@ -7,7 +7,8 @@
 // memory, across the ends of tiles, so that memory is never idle while it computes.
 //
 // All query heads of a unit are columns of one product. Queries and weights are split into two
-// 16-bit numbers each where pages are 16 bits wide: results are those of float32 sums.
+// 16-bit numbers each where pages are 16 bits wide: results are those of float32 sums. Over packed
+// pages, whose numbers have fewer digits, they are rounded to float16.
 #pragma once
 
 #include <cmath>
@@ -22,6 +23,8 @@ namespace pikv::kernels::cuda {
 template <class Keys, class Values, int kDim, int kWarps, int kRing>
 struct DecodeKernel {
   static constexpr int kThreads = kWarps * kWarpThreads;
+  // Of a multiprocessor. The sums of wider heads fill the registers of fewer.
+  static constexpr int kMinBlocks = kDim <= 128 ? 3 : 2;
   static constexpr int kStages = Keys::kStages + Values::kStages;  // of a tile
   static constexpr int kLaneBytes =
       Keys::kLaneBytes > Values::kLaneBytes ? Keys::kLaneBytes : Values::kLaneBytes;
@@ -59,15 +62,15 @@ struct DecodeKernel {
              (tile - first) * kTileBlocks;
     }
     /// Blocks that are missing of a last tile are read from the last one, and masked.
-    __device__ TileSource source(const DecodeParams& params, std::int64_t tile,
-                                 const Place& lane) const {
+    __device__ TileSource source(const DecodeParams& params, std::int64_t tile, const Place& keys,
+                                 const Place& values) const {
       const std::int32_t blocks_per_page = params.sealed.num_slots / kLanes;
       const std::int64_t begin = (tile - first) * kTileBlocks;
       const std::int64_t last = begin + blocks_left(params, tile) - 1;
       const std::int64_t key_block =
-          min(static_cast<long long>(begin + lane.g / 2), static_cast<long long>(last));
+          min(static_cast<long long>(begin + keys.g / 2), static_cast<long long>(last));
       const std::int64_t value_block =
-          min(static_cast<long long>(begin + lane.t), static_cast<long long>(last));
+          min(static_cast<long long>(begin + values.t), static_cast<long long>(last));
       const auto page_of = [&](std::int64_t block) {
         return static_cast<std::uint32_t>(block) / static_cast<std::uint32_t>(blocks_per_page);
       };
@@ -78,7 +81,7 @@ struct DecodeKernel {
               .key_slot =
                   static_cast<std::int32_t>(key_block - std::int64_t{key_page} * blocks_per_page) *
                       kLanes +
-                  lane.g % 2 * 8,
+                  keys.g % 2 * 8,
               .value_slot = static_cast<std::int32_t>(value_block -
                                                       std::int64_t{value_page} * blocks_per_page) *
                             kLanes};
@@ -137,42 +140,43 @@ struct DecodeKernel {
     std::int64_t end;
     std::uint32_t ring;  // in shared memory
     std::uint32_t positions;
-    Place lane;
-    int lane_idx;
+    Place keys;  // for which this lane copies
+    Place values;
     int stage = 0;     // of `tile`
     int slot = 0;      // of the ring
     int position = 0;  // of the ring of positions
 
     __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int64_t first,
-                      std::int64_t last, std::uint32_t memory, const Place& place, int idx)
+                      std::int64_t last, std::uint32_t memory, int lane_idx)
         : params(all),
           cursor(all, streams),
           tile(first),
           end(last),
           ring(memory),
           positions(memory + kRing * kStageBytes),
-          lane(place),
-          lane_idx(idx) {
+          keys(key_copier(lane_idx, all.sealed.num_slots)),
+          values(value_copier(lane_idx)) {
       if (tile < end) source = find(tile);
       if (tile + kWarps < end) next = find(tile + kWarps);
     }
     __device__ TileSource find(std::int64_t i) {
       cursor.seek(params, i);
-      return cursor.source(params, i, lane);
+      return cursor.source(params, i, keys, values);
     }
     /// Starts the copies of the next stage.
     __device__ void copy() {
       if (tile < end) {
-        const std::uint32_t to = ring + slot * kStageBytes + lane_idx * 16;
-        if (stage == 0 && lane.t < 2) {
+        const std::uint32_t to = ring + slot * kStageBytes;
+        if (stage == 0 && keys.t < 2) {
           copy16(
-              positions + position * kPositionBytes + (2 * lane.g + lane.t) * 16,
-              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * lane.t) * 4);
+              positions + position * kPositionBytes + (2 * keys.g + keys.t) * 16,
+              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * keys.t) * 4);
         }
         if (stage < Keys::kStages) {
-          Keys::copy(to, params.sealed, source, lane, stage);
+          Keys::copy(to, params.sealed, source, keys, stage);
         } else {
-          Values::copy(to, params.sealed, source, lane, stage - Keys::kStages);
+          if (stage == Keys::kStages) Values::copy_scales(to, params.sealed, source, keys);
+          Values::copy(to, params.sealed, source, values, stage - Keys::kStages);
         }
         if (++stage == kStages) {
           stage = 0;
@@ -195,7 +199,7 @@ struct DecodeKernel {
                                        typename Values::Sums& sums) {
     if (tile >= end) return;
     const Place lane{lane_idx / 4, lane_idx % 4};
-    Reader reader(params, streams, tile, end, memory, lane, lane_idx);
+    Reader reader(params, streams, tile, end, memory, lane_idx);
     Cursor cursor(params, streams);
 #pragma unroll 1
     for (int i = 0; i < kRing - 1; ++i) reader.copy();
@@ -203,7 +207,8 @@ struct DecodeKernel {
     int position = 0;
     const auto stage_at = [&] {
       wait_for_copies<kRing - 2>();
-      return memory + slot * kStageBytes + lane_idx * 16;
+      __syncwarp();  // for those of other lanes, and theirs of what the next copies replace
+      return memory + slot * kStageBytes;
     };
     const auto advance = [&] {
       slot = slot + 1 == kRing ? 0 : slot + 1;
@@ -216,10 +221,9 @@ struct DecodeKernel {
       float scores[kRowTiles][4] = {};
 #pragma unroll
       for (int stage = 0; stage < Keys::kStages; ++stage) {
-        Keys::multiply(stage_at(), q, stage, scores);
+        Keys::multiply(stage_at(), lane, q, stage, scores);
         advance();
       }
-      __syncwarp();  // positions came with the first stage, from other lanes
       const std::uint32_t held =
           memory + kRing * kStageBytes + position * kPositionBytes + lane.g * 32;
       position = position + 1 == kTilesAhead ? 0 : position + 1;
@@ -241,8 +245,8 @@ struct DecodeKernel {
 #pragma unroll
       for (int stage = 0; stage < Values::kStages; ++stage) {
         const std::uint32_t from = stage_at();
-        if (stage == 0) sums.prepare(from, params.sealed, scores);
-        sums.multiply(from, params.sealed, stage);
+        if (stage == 0) sums.prepare(from, lane, scores);
+        sums.multiply(from, lane, stage);
         advance();
       }
     }
@@ -284,7 +288,7 @@ struct DecodeKernel {
         softmax.total[i] += __shfl_xor_sync(kWholeWarp, softmax.total[i], step);
       }
     }
-    sums.finish(params.sealed);
+    sums.finish();
     __syncthreads();  // all warps have left the ring, which this replaces
     const int first = warp_idx * kHeadsPerUnit + 2 * t;
     if (g == 0) {
@@ -297,7 +301,7 @@ struct DecodeKernel {
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       const int c = Values::channel(i, g);
-      const float2 shift = sums.shift(params.sealed, i);
+      const float2 shift = sums.shift(i);
       o[first * kDim + c] = sums.o[i][0] * Values::kUnit + shift.x;
       o[(first + 1) * kDim + c] = sums.o[i][1] * Values::kUnit + shift.y;
       o[first * kDim + c + 1] = sums.o[i][2] * Values::kUnit + shift.x;
@@ -337,6 +341,8 @@ struct DecodeKernel {
   }
 
   static __device__ void run(const DecodeParams& params, char* memory) {
+    admit_next();
+    wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
     const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
     auto* queries = reinterpret_cast<uint4*>(memory);
@@ -397,7 +403,7 @@ struct DecodeKernel {
 };
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads)
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks)
     decode_kernel(const __grid_constant__ DecodeParams params) {
   extern __shared__ __align__(128) char memory[];
   Kernel::run(params, memory);

@@ -14,6 +14,7 @@ namespace pikv::kernels::cuda {
 /// nothing enqueued, where keys and values have other forms than its own, or the GPU too little
 /// shared memory.
 [[nodiscard]] bool decode_plain(DecodeParams& params, const CudaContext& context);
-[[nodiscard]] bool decode_packed(DecodeParams& params, const CudaContext& context);
+[[nodiscard]] bool decode_fp8(DecodeParams& params, const CudaContext& context);
+[[nodiscard]] bool decode_integers(DecodeParams& params, const CudaContext& context);
 
 }  // namespace pikv::kernels::cuda

@@ -4,12 +4,15 @@
 // How a warp reads a tile of kTileSlots slots of pages in 16-bit numbers, and multiplies by it.
 // decode_packed.cuh has the same for packed pages.
 //
-// Lane (g, t) copies what it will need itself, stage by stage, so that no other lane waits for it:
-// of keys, slots 8g ... 8g + 7 of the channels that are its k-indices; of values, the channels that
-// are its rows, of slots of the t-th block of kLanes. Sixteen bytes of either hold eight rows of
-// one k-index: halves of two of them make a fragment, because rows and k-indices may come in any
-// order. Row g of product r stands for slot 8g + 2r, row g + 8 for slot 8g + 2r + 1; so do rows of
-// values for channels.
+// Lane (g, t) multiplies, of keys, slots 8g ... 8g + 7 of the channels that are its k-indices; of
+// values, the channels that are its rows, of slots of the t-th block of kLanes. Sixteen bytes of
+// either hold eight rows of one k-index: halves of two of them make a fragment, because rows and
+// k-indices may come in any order. Row g of product r stands for slot 8g + 2r, row g + 8 for slot
+// 8g + 2r + 1; so do rows of values for channels.
+//
+// Other lanes copy it, stage by stage: those side by side copy what lies side by side, 128 bytes at
+// best. With lanes copying for themselves, each sector was a request of its own, and the
+// second-level cache was busy at 60 % of the speed of memory.
 #pragma once
 
 #include <cstdint>
@@ -28,21 +31,36 @@ inline constexpr int kRowTiles = kTileSlots / 16;
 struct Place {
   std::int32_t g;
   std::int32_t t;
+
+  /// Where in a unit of shared memory its sixteen bytes lie: neither lanes that read them nor lanes
+  /// that copy them, eight at a time, meet in a bank.
+  [[nodiscard]] __device__ std::uint32_t offset() const {
+    return static_cast<std::uint32_t>(t * 128 + (g ^ 2 * t) * 16);
+  }
 };
+
+/// For which lane a lane copies keys: rows of a channel have P slots, eight a lane, and channels
+/// follow each other.
+__device__ __forceinline__ Place key_copier(int lane_idx, std::int32_t num_slots) {
+  const int bits = num_slots % 64 == 0 ? 3 : num_slots % 32 == 0 ? 2 : 1;  // of g, side by side
+  const int low = lane_idx & ((1 << bits) - 1);
+  return {low | lane_idx >> (bits + 2) << bits, lane_idx >> bits & 3};
+}
+/// Of values: rows of a slot have channels, eight a lane.
+__device__ __forceinline__ Place value_copier(int lane_idx) { return {lane_idx % 8, lane_idx / 8}; }
 
 /// Where a lane reads a tile: the block of kLanes slots with its slots of keys, and the one with
 /// its slots of values.
 struct TileSource {
   const std::byte* key_page;
   const std::byte* value_page;
-  std::int32_t key_slot;    // in the page, the first of the lane's eight
+  std::int32_t key_slot;    // in the page, the first of eight
   std::int32_t value_slot;  // the first of the block
 };
 
 template <class T, int kDim>
 struct PlainKeys {
   using Number = T;
-  static constexpr bool kSplitsQuery = true;
   static constexpr int kStages = 4;
   static constexpr int kSteps = kDim / 16 / kStages;  // products of a stage
   static constexpr int kLaneBytes = kSteps * 64;
@@ -51,17 +69,19 @@ struct PlainKeys {
   static __device__ int channel(int step, int t, int i) { return 16 * step + 4 * i + t; }
 
   static __device__ void copy(std::uint32_t to, const PageShape& shape, const TileSource& source,
-                              const Place& lane, int stage) {
+                              const Place& copier, int stage) {
     const std::int64_t row_bytes = std::int64_t{shape.num_slots} * 2;
     const std::byte* from = source.key_page + source.key_slot * 2 +
-                            (std::int64_t{stage} * kSteps * 16 + lane.t) * row_bytes;
+                            (std::int64_t{stage} * kSteps * 16 + copier.t) * row_bytes;
+    to += copier.offset();
 #pragma unroll
     for (int i = 0; i < 4 * kSteps; ++i) copy16(to + i * kUnitBytes, from + 4 * i * row_bytes);
   }
 
   /// scores += keys q; `q` are this lane's fragments, a step after the other.
-  static __device__ void multiply(std::uint32_t from, std::uint32_t q, int stage,
+  static __device__ void multiply(std::uint32_t base, const Place& lane, std::uint32_t q, int stage,
                                   float (&scores)[kRowTiles][4]) {
+    const std::uint32_t from = base + lane.offset();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       const uint4 b = load_shared16(q + (stage * kSteps + step) * kUnitBytes);
@@ -96,10 +116,11 @@ struct PlainValues {
   static __device__ int channel(int i, int g) { return i / 4 * 64 + 8 * g + i % 4 * 2; }
 
   static __device__ void copy(std::uint32_t to, const PageShape& shape, const TileSource& source,
-                              const Place& lane, int stage) {
+                              const Place& copier, int stage) {
     const std::int64_t row_bytes = std::int64_t{shape.values.stride} * 2;
-    const std::byte* from = source.value_page + shape.values.codes_bytes + 16 * lane.g +
+    const std::byte* from = source.value_page + shape.values.codes_bytes + 16 * copier.g +
                             (source.value_slot + 2 * stage) * row_bytes;
+    to += copier.offset();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const std::byte* row = from + (8 * (i & 1) + (i >> 1)) * row_bytes;
@@ -109,6 +130,9 @@ struct PlainValues {
       }
     }
   }
+
+  static __device__ void copy_scales(std::uint32_t /*to*/, const PageShape& /*shape*/,
+                                     const TileSource& /*source*/, const Place& /*copier*/) {}
 
   /// Weights of a tile as fragments, and the sums of the unit.
   struct Sums {
@@ -124,7 +148,7 @@ struct PlainValues {
         o[i][3] *= second;
       }
     }
-    __device__ void prepare(std::uint32_t /*from*/, const PageShape& /*shape*/,
+    __device__ void prepare(std::uint32_t /*base*/, const Place& /*lane*/,
                             const float (&p)[kRowTiles][4]) {
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r) {
@@ -136,7 +160,8 @@ struct PlainValues {
         weights[r][3] = transposed(odd.low);
       }
     }
-    __device__ void multiply(std::uint32_t from, const PageShape& /*shape*/, int stage) {
+    __device__ void multiply(std::uint32_t base, const Place& lane, int stage) {
+      const std::uint32_t from = base + lane.offset();
       const std::uint32_t(&b)[4] = weights[stage];
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
@@ -158,9 +183,9 @@ struct PlainValues {
         product(3, v[0].w, v[1].w, v[2].w, v[3].w);
       }
     }
-    /// What all lanes of a column hold of it, to be added to every channel: nothing.
-    __device__ void finish(const PageShape& /*shape*/) {}
-    __device__ float2 shift(const PageShape& /*shape*/, int /*i*/) const { return {0.0f, 0.0f}; }
+    /// What is to be added to all channels of product i: nothing.
+    __device__ void finish() {}
+    __device__ float2 shift(int /*i*/) const { return {0.0f, 0.0f}; }
   };
 };
 

@@ -15,6 +15,12 @@ constexpr int kMergeWarps = 8;
 constexpr int kMergeThreads = kMergeWarps * kWarpThreads;
 constexpr int kMaxPerLane = 256 / kWarpThreads;  // of head sizes up to 256
 
+/// The most heads that a unit has.
+__host__ __device__ std::uint32_t widest_unit(const DecodeParams& params) {
+  return static_cast<std::uint32_t>(params.group_size < kHeadsPerUnit ? params.group_size
+                                                                      : kHeadsPerUnit);
+}
+
 __device__ std::int64_t tiles_of(const DecodeParams& params, const Unit& unit) {
   const AttentionSegment segment = *unit.segment;
   if (segment.row_end - segment.row_begin != 1) return 0;
@@ -29,6 +35,7 @@ __device__ std::int64_t tiles_of(const DecodeParams& params, const Unit& unit) {
 /// One block.
 __global__ void __launch_bounds__(kCountThreads)
     count_tiles_kernel(const __grid_constant__ DecodeParams params) {
+  admit_next();
   using Scan = cub::BlockScan<long long, kCountThreads>;
   __shared__ typename Scan::TempStorage storage;
   long long before = 0;
@@ -60,8 +67,11 @@ __global__ void __launch_bounds__(kMergeThreads)
   __shared__ float largest_of[kMergeWarps];
   __shared__ float totals[kMergeWarps];
   __shared__ float sums[kMergeWarps][kMaxPerLane * kWarpThreads];
-  const std::int64_t unit_idx = blockIdx.x / kHeadsPerUnit;
-  const auto head = static_cast<std::int32_t>(blockIdx.x % kHeadsPerUnit);
+  admit_next();
+  wait_for_previous();
+  const std::uint32_t heads_per_unit = widest_unit(params);
+  const std::int64_t unit_idx = blockIdx.x / heads_per_unit;
+  const auto head = static_cast<std::int32_t>(blockIdx.x % heads_per_unit);
   const Unit unit = unit_at(params, unit_idx);
   const AttentionSegment segment = *unit.segment;
   if (head >= unit.num_heads || segment.row_end - segment.row_begin != 1) return;
@@ -136,14 +146,15 @@ __global__ void __launch_bounds__(kMergeThreads)
 
 }  // namespace
 
-void count_tiles(const DecodeParams& params, cudaStream_t stream) {
-  count_tiles_kernel<<<1, kCountThreads, 0, stream>>>(params);
+void count_tiles(const CudaContext& context, const DecodeParams& params) {
+  count_tiles_kernel<<<1, kCountThreads, 0, context.stream.get()>>>(params);
   check_launch("attention: count_tiles");
 }
 
-void merge_parts(const DecodeParams& params, cudaStream_t stream) {
-  merge_parts_kernel<<<static_cast<unsigned>(params.num_units * kHeadsPerUnit), kMergeThreads, 0,
-                       stream>>>(params);
+void merge_parts(const CudaContext& context, const DecodeParams& params) {
+  launch_early(context, merge_parts_kernel,
+               static_cast<unsigned>(params.num_units) * widest_unit(params), kMergeThreads, 0,
+               params);
   check_launch("attention: merge_parts");
 }
 

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/context.cuh"
 #include "kernels/cuda/streams.cuh"
 
 namespace pikv::kernels::cuda {
@@ -101,7 +102,7 @@ __device__ __forceinline__ float* part_of(const DecodeParams& params, std::int64
 }
 
 /// Enqueues the count of tiles, and the merge of the parts of units that were cut.
-void count_tiles(const DecodeParams& params, cudaStream_t stream);
-void merge_parts(const DecodeParams& params, cudaStream_t stream);
+void count_tiles(const CudaContext& context, const DecodeParams& params);
+void merge_parts(const CudaContext& context, const DecodeParams& params);
 
 }  // namespace pikv::kernels::cuda

@@ -12,10 +12,10 @@
 
 namespace pikv::kernels::cuda {
 
-// Warps of a block: two blocks of four leave each warp about 24 KiB of ring, and while one of them
+// Warps of a block: two blocks of four leave each warp 16 KiB of ring, and while one of them
 // merges, the other reads.
 inline constexpr int kDecodeWarps = 4;
-inline constexpr std::uint32_t kRingBytes = 24 << 10;
+inline constexpr std::uint32_t kRingBytes = 16 << 10;
 
 /// Stages of the ring of a warp.
 template <class Keys, class Values>
@@ -26,14 +26,11 @@ template <class Keys, class Values, int kDim>
 [[nodiscard]] bool start_decode(DecodeParams& params, const CudaContext& context) {
   using Kernel = DecodeKernel<Keys, Values, kDim, kDecodeWarps, kRingStages<Keys, Values>>;
   const auto kernel = decode_kernel<Kernel>;
-  int shared_bytes = 0;
-  pikv::cuda::check(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                           context.device_idx),
-                    "attention");
-  if (static_cast<std::uint32_t>(shared_bytes) < Kernel::kSharedBytes) return false;
-  pikv::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(Kernel::kSharedBytes)),
-                    "attention");
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
+    return false;
+  }
   int blocks_per_sm = 0;
   pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
                         &blocks_per_sm, kernel, Kernel::kThreads, Kernel::kSharedBytes),
@@ -43,13 +40,22 @@ template <class Keys, class Values, int kDim>
       std::int64_t{context.num_multiprocessors} * blocks_per_sm, params.part_bytes / part_bytes));
   if (params.num_blocks == 0) return false;
   params.min_block_tiles = kDecodeWarps;
-  const cudaStream_t stream = context.stream.get();
-  count_tiles(params, stream);
-  kernel<<<static_cast<unsigned>(params.num_blocks), Kernel::kThreads, Kernel::kSharedBytes,
-           stream>>>(params);
+  count_tiles(context, params);
+  launch_early(context, kernel, static_cast<unsigned>(params.num_blocks), Kernel::kThreads,
+               Kernel::kSharedBytes, params);
   check_launch("attention");
-  merge_parts(params, stream);
+  merge_parts(context, params);
   return true;
+}
+
+/// Whether packed operands have the scales that their kernels read: keys along channels, values
+/// along slots in groups of whole 64 channels; both the same elements.
+[[nodiscard]] inline bool has_default_scales(const DecodeParams& params) {
+  const OperandShape& keys = params.sealed.keys;
+  const OperandShape& values = params.sealed.values;
+  return keys.element == values.element && keys.axis == ScaleAxis::kPerChannel &&
+         values.axis == ScaleAxis::kPerSlot &&
+         (values.group % 64 == 0 || values.group >= values.channels);
 }
 
 /// Calls f.template operator()<kDim>() with the head size, or returns false.

@@ -49,6 +49,19 @@ __device__ __forceinline__ Half narrow<Half>(float x) {
   return {__half_as_ushort(__float2half_rn(x))};
 }
 
+/// Until all that the launch before wrote is there, for kernels of launch_early.
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// Lets blocks of the next launch take their places.
+__device__ __forceinline__ void admit_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 /// The same result, bit for bit, on every lane; the order of the sum is fixed.
 __device__ __forceinline__ float warp_sum(float x) {
   for (int step = kWarpThreads / 2; step > 0; step /= 2) x += __shfl_xor_sync(kWholeWarp, x, step);

@@ -41,6 +41,10 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
   check(cudaDeviceGetAttribute(&context->num_multiprocessors, cudaDevAttrMultiProcessorCount,
                                device_idx),
         "cudaDeviceGetAttribute");
+  int capability = 0;
+  check(cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device_idx),
+        "cudaDeviceGetAttribute");
+  context->launches_early = capability >= 9;
   return context;
 }
 

@@ -29,6 +29,24 @@ using pikv::cuda::check_launch;
       std::min((num_items + items_per_block - 1) / items_per_block, kMaxBlocks));
 }
 
+/// Launches a kernel whose blocks may take their places while the one before it on the stream still
+/// runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
+template <class Params>
+void launch_early(const CudaContext& context, void (*kernel)(Params), unsigned num_blocks,
+                  int num_threads, std::size_t shared_bytes, const Params& params) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(num_blocks);
+  config.blockDim = dim3(static_cast<unsigned>(num_threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = context.stream.get();
+  config.attrs = &early;
+  config.numAttrs = context.launches_early ? 1 : 0;
+  pikv::cuda::check(cudaLaunchKernelEx(&config, kernel, params), "launch");
+}
+
 /// Calls f.template operator()<N>() with the first N of kValues (ascending) that is at least
 /// `value`. Throws InvalidArgument naming `operation` and `what` if all are smaller.
 template <int... kValues, class F>

@@ -104,7 +104,7 @@ __device__ __forceinline__ void copy16(std::uint32_t to, const std::byte* from) 
 }
 /// 8 bytes, through that cache: neighbours read the rest of the sector.
 __device__ __forceinline__ void copy8(std::uint32_t to, const std::byte* from) {
-  asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 8;" ::"r"(to), "l"(from));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from));
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
 /// Until at most kPending of this thread's groups of copies are under way.

@@ -149,6 +149,29 @@ class Events {
   cudaEvent_t end_{};
 };
 
+/// What a function enqueues, captured.
+class Graph {
+ public:
+  template <class F>
+  Graph(Exec& exec, const F& f) {
+    const cudaStream_t stream = exec.cuda_context().stream.get();
+    cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
+    f();
+    cudaGraph_t graph{};
+    cuda::check(cudaStreamEndCapture(stream, &graph), "capture");
+    cudaGraphExec_t executable{};
+    cuda::check(cudaGraphInstantiate(&executable, graph, 0), "capture");
+    cudaGraphDestroy(graph);
+    executable_ = decltype(executable_)(executable);
+  }
+  void launch(Exec& exec) {
+    cuda::check(cudaGraphLaunch(executable_.get(), exec.cuda_context().stream.get()), "graph");
+  }
+
+ private:
+  cuda::UniqueHandle<cudaGraphExec_t, &cudaGraphExecDestroy> executable_;
+};
+
 void measure(Exec& exec, const Shape& shape, const Form& form) {
   const PageLayout layout = make_page_layout(form.num_slots, kHeadDim, form.keys, form.values);
   const PageLayout open = make_page_layout(form.num_slots, kHeadDim, DType::kF32);
@@ -225,8 +248,8 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   DeviceBuffer<float> lse(Device::kCuda, static_cast<std::size_t>(batch * shape.num_heads));
 
   const std::int64_t streams_per_copy = batch * shape.num_kv_heads;
-  const double time = Events(exec).median([&](int i) {
-    const std::int64_t first = i % num_copies * streams_per_copy;
+  const auto attend = [&](std::int64_t copy) {
+    const std::int64_t first = copy * streams_per_copy;
     kernels::attention(exec, {.q = {q_there.data(), {batch, shape.num_heads, kHeadDim}},
                               .positions = {positions_there.data(), {batch}},
                               .segments = {segments_there.data(), {batch}},
@@ -238,10 +261,20 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
                               .window = {},
                               .o = {o.data(), {batch, shape.num_heads, kHeadDim}},
                               .lse = {lse.data(), {batch, shape.num_heads}}});
-  });
-  std::printf("%-20s %-8s %9.1f us %7.1f MB %7.2f TB/s of pages\n", shape.name.c_str(),
-              std::string(form.name).c_str(), time, static_cast<double>(copy_bytes_total) * 1e-6,
-              static_cast<double>(copy_bytes_total) / time * 1e-6);
+  };
+  Events events(exec);
+  const double time = events.median([&](int i) { attend(i % num_copies); });
+  // Without the gaps between launches, as in a captured step.
+  std::vector<Graph> graphs;
+  for (std::int64_t copy = 0; copy < num_copies; ++copy) {
+    graphs.emplace_back(exec, [&] { attend(copy); });
+  }
+  const double graph_time =
+      events.median([&](int i) { graphs[static_cast<std::size_t>(i % num_copies)].launch(exec); });
+  std::printf("%-20s %-8s %9.1f us, as a graph %9.1f us %7.1f MB %6.2f TB/s of pages\n",
+              shape.name.c_str(), std::string(form.name).c_str(), time, graph_time,
+              static_cast<double>(copy_bytes_total) * 1e-6,
+              static_cast<double>(copy_bytes_total) / graph_time * 1e-6);
   std::fflush(stdout);
 }
 

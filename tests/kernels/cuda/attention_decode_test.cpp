@@ -12,6 +12,7 @@ namespace pikv::test {
 namespace {
 
 constexpr Tolerance kSplitProducts{1e-4, 1e-5};
+constexpr Tolerance kHalfProducts{3e-3, 1e-3};  // packed: keys and weights rounded to float16
 constexpr std::int32_t kHeadDims[] = {64, 128, 256};
 
 class AttentionDecodeCuda : public CudaParity {
@@ -41,6 +42,35 @@ TEST_F(AttentionDecodeCuda, AgreesAtEveryLengthAroundATile) {
           sequences.push_back({1, n});
         }
         expect_same(AttentionCase(random_, shape, sequences));
+      }
+    }
+  }
+}
+
+TEST_F(AttentionDecodeCuda, PackedPagesAgreeAtEveryLengthAroundATile) {
+  for (const Element element :
+       {Element::kE4m3, Element::kE5m2, Element::kInt8, Element::kInt4, Element::kInt2}) {
+    for (const std::int32_t head_dim : kHeadDims) {
+      for (const std::int32_t num_slots : {16, 32, 48, 64, 128}) {
+        for (const std::int32_t group : {16, num_slots}) {
+          if (num_slots % group != 0) continue;
+          const std::int32_t channels = random_.below(2) == 0 ? 64 : head_dim;
+          SCOPED_TRACE(::testing::Message()
+                       << name(element) << ", D = " << head_dim << ", P = " << num_slots
+                       << ", groups of " << group << " slots and " << channels << " channels");
+          const PageForm form({element, ScaleAxis::kPerChannel, group},
+                              {element, ScaleAxis::kPerSlot, channels});
+          const AttentionShape shape{.head_dim = head_dim,
+                                     .num_slots = num_slots,
+                                     .num_heads = 12,
+                                     .num_streams = 2,
+                                     .sealed = {form}};
+          std::vector<Sequence> sequences;
+          for (const std::int32_t n : {0, 1, 15, 16, 17, 64, 65, 128, 129, 257, 1021}) {
+            sequences.push_back({1, n});
+          }
+          expect_same(AttentionCase(random_, shape, sequences), kHalfProducts);
+        }
       }
     }
   }

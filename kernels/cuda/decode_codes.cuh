@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Codes of packed pages as pairs of float16, a few instructions a pair.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/packed.cuh"
+
+namespace pikv::kernels::cuda {
+
+__device__ __forceinline__ std::uint32_t as_bits(__half2 pair) {
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+__device__ __forceinline__ __half2 as_halves(std::uint32_t pair) {
+  return *reinterpret_cast<const __half2*>(&pair);
+}
+
+/// What fp8_pair gives is to be multiplied by this: e4m3 has another bias than float16.
+template <Element kElement>
+inline constexpr float kFp8Unit = static_cast<float>(1 << (15 - ElementTraits<kElement>::kBias));
+
+/// Byte kByte of two words, as numbers in units of kFp8Unit.
+template <Element kElement, int kByte>
+__device__ __forceinline__ std::uint32_t fp8_pair(std::uint32_t first, std::uint32_t second) {
+  constexpr std::uint32_t kSelect = (4 + kByte) << 12 | (4 + kByte) << 8 | kByte << 4 | kByte;
+  const std::uint32_t codes = __byte_perm(first, second, kSelect);
+  if constexpr (kElement == Element::kE5m2) {
+    return codes & 0xff00ff00u;
+  } else {
+    return (codes & 0x80008000u) | ((codes >> 1) & 0x3f803f80u);
+  }
+}
+
+/// Pair kPair of a word of integers that lie half a word apart: code kPair and code
+/// kPair + kPerWord / 2 of them, each times integer_factor<kPair>(), as bits of two subnormals.
+template <Element kElement, int kPair>
+__device__ __forceinline__ std::uint32_t integer_pair(std::uint32_t word) {
+  constexpr int kBits = ElementTraits<kElement>::kBits;
+  constexpr int kShift = kPair * kBits / 8 * 8;  // the lower byte of each half, or the upper one
+  constexpr std::uint32_t kMask = ElementTraits<kElement>::kMask << (kPair * kBits % 8);
+  return (word >> kShift) & (kMask | kMask << 16);
+}
+template <Element kElement, int kPair>
+inline constexpr int kIntegerFactor = 1 << (kPair * ElementTraits<kElement>::kBits % 8);
+
+/// A subnormal float16 counts these.
+inline constexpr float kSubnormal = 0x1p-24f;
+
+/// The pair as codes, exactly.
+template <Element kElement, int kPair>
+__device__ __forceinline__ __half2 integer_codes(std::uint32_t word) {
+  // With this exponent the mantissa counts ones from 1024 on.
+  const __half2 offset = as_halves(integer_pair<kElement, kPair>(word) | 0x64006400u);
+  constexpr int kFactor = kIntegerFactor<kElement, kPair>;
+  if constexpr (kFactor == 1) {
+    return __hadd2(offset, __float2half2_rn(-1024.0f));
+  } else {
+    return __hfma2(offset, __float2half2_rn(1.0f / kFactor), __float2half2_rn(-1024.0f / kFactor));
+  }
+}
+
+}  // namespace pikv::kernels::cuda
