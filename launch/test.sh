@@ -14,6 +14,12 @@ preset=${1:-release}
 if (($#)); then shift; fi
 launch/install_packages.sh
 
+# With a compiler cache the next run is cheap, wherever its checkout lies.
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+fi
+
 with_cuda=OFF
 if [[ $preset == release ]] && command -v nvcc >/dev/null; then with_cuda=ON; fi
 cmake --preset "$preset" -DPIKV_WERROR=ON -DPIKV_BUILD_TESTS=ON -DPIKV_WITH_CUDA=$with_cuda \
