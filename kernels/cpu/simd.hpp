@@ -33,6 +33,11 @@ inline Vector load_as(const T* from) {
   return v;
 }
 
+template <class Vector, class T>
+inline void store_as(T* to, Vector v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
 inline F32x16 broadcast(float x) { return F32x16{} + x; }
 
 inline F32x16 load(const float* from) { return load_as<F32x16>(from); }
@@ -126,11 +131,6 @@ inline void hold(F32x16& v) {
 }
 
 inline void store(float* to, F32x16 v) { std::memcpy(to, &v, sizeof v); }
-
-template <class Vector, class T>
-inline void store_as(T* to, Vector v) {
-  std::memcpy(to, &v, sizeof v);
-}
 
 /// Loads the first n < 16 elements; the rest are zero.
 template <class T>
