@@ -16,8 +16,14 @@
 // each key and value once.
 //
 // Cost: 4 T H D flops a slot; each page is read once per block of rows. The score matrix is never
-// stored (Dao et al. 2022, 2205.14135). CPU: deterministic for equal threads and shapes. CUDA: head
-// sizes up to 256, up to 8 forms of sealed pages; one block a row and head, the form before tuning.
+// stored (Dao et al. 2022, 2205.14135). CPU: deterministic for equal threads and shapes. CUDA:
+// deterministic for equal lengths on one GPU; head sizes up to 256, up to 8 forms of sealed pages.
+//
+// CUDA, segments of one row: divided over the whole GPU for heads of 64, 128 or 256 channels, all
+// of them stored, in pages of one form: bf16, f16, or packed, keys with scales along channels and
+// values along slots, in groups of 64 channels or more. Over 16-bit pages results are those of
+// float32 sums; over packed ones factors are rounded to float16, whose range they may not leave.
+// All else: one block a row and head, the form before tuning (docs/gpu_performance.md).
 #pragma once
 
 #include <cstddef>

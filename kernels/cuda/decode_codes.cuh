@@ -20,13 +20,33 @@ __device__ __forceinline__ __half2 as_halves(std::uint32_t pair) {
   return *reinterpret_cast<const __half2*>(&pair);
 }
 
-/// What fp8_pair gives is to be multiplied by this: e4m3 has another bias than float16.
-template <Element kElement>
-inline constexpr float kFp8Unit = static_cast<float>(1 << (15 - ElementTraits<kElement>::kBias));
+// From sm_89 on one instruction makes two numbers of two codes. Before, the bits of codes are those
+// of float16, in units, because e4m3 has another bias.
 
-/// Byte kByte of two words, as numbers in units of kFp8Unit.
+/// What fp8_pair gives is to be multiplied by this.
+template <Element kElement>
+__device__ __forceinline__ constexpr float fp8_unit() {
+#if __CUDA_ARCH__ >= 890
+  return 1.0f;
+#else
+  return static_cast<float>(1 << (15 - ElementTraits<kElement>::kBias));
+#endif
+}
+
+/// Byte kByte of two words, as numbers in units of fp8_unit().
 template <Element kElement, int kByte>
 __device__ __forceinline__ std::uint32_t fp8_pair(std::uint32_t first, std::uint32_t second) {
+#if __CUDA_ARCH__ >= 890
+  constexpr std::uint32_t kSelect = (4 + kByte) << 4 | kByte;
+  const auto codes = static_cast<std::uint16_t>(__byte_perm(first, second, kSelect));
+  std::uint32_t pair;
+  if constexpr (kElement == Element::kE5m2) {
+    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(pair) : "h"(codes));
+  } else {
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(codes));
+  }
+  return pair;
+#else
   constexpr std::uint32_t kSelect = (4 + kByte) << 12 | (4 + kByte) << 8 | kByte << 4 | kByte;
   const std::uint32_t codes = __byte_perm(first, second, kSelect);
   if constexpr (kElement == Element::kE5m2) {
@@ -34,6 +54,7 @@ __device__ __forceinline__ std::uint32_t fp8_pair(std::uint32_t first, std::uint
   } else {
     return (codes & 0x80008000u) | ((codes >> 1) & 0x3f803f80u);
   }
+#endif
 }
 
 /// Pair kPair of a word of integers that lie half a word apart: code kPair and code

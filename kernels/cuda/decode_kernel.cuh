@@ -14,8 +14,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cuda/decode_cursor.cuh"
 #include "kernels/cuda/decode_open.cuh"
 #include "kernels/cuda/decode_operands.cuh"
+#include "kernels/cuda/decode_softmax.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pikv::kernels::cuda {
@@ -23,8 +25,9 @@ namespace pikv::kernels::cuda {
 template <class Keys, class Values, int kDim, int kWarps, int kRing>
 struct DecodeKernel {
   static constexpr int kThreads = kWarps * kWarpThreads;
-  // Of a multiprocessor. The sums of wider heads fill the registers of fewer.
-  static constexpr int kMinBlocks = kDim <= 128 ? 3 : 2;
+  // Of a multiprocessor: packed pages need more warps, because they are more work for fewer bytes;
+  // with a fourth block registers spill, and it took a quarter longer.
+  static constexpr int kMinBlocks = kDim > 128 ? 1 : Keys::kIsPacked ? 3 : 2;
   static constexpr int kStages = Keys::kStages + Values::kStages;  // of a tile
   static constexpr int kLaneBytes =
       Keys::kLaneBytes > Values::kLaneBytes ? Keys::kLaneBytes : Values::kLaneBytes;
@@ -40,100 +43,10 @@ struct DecodeKernel {
   static constexpr std::uint32_t kSharedBytes =
       kQueryBytes + (kWarps * kWarpBytes > kMergeBytes ? kWarps * kWarpBytes : kMergeBytes);
 
-  /// Finds the sealed tiles of a unit, in ascending order.
-  struct Cursor {
-    const StreamView* stream;
-    std::int64_t first = 0;  // tile of the stream
-    std::int64_t count;      // tiles of the stream
-
-    __device__ Cursor(const DecodeParams& params, const StreamView* streams)
-        : stream(streams), count(sealed_tiles(params, *streams)) {}
-    /// Moves to the stream of a tile.
-    __device__ void seek(const DecodeParams& params, std::int64_t tile) {
-      while (tile >= first + count) {
-        first += count;
-        ++stream;
-        count = sealed_tiles(params, *stream);
-      }
-    }
-    /// Blocks of kLanes slots from the start of a tile to the end of its stream.
-    __device__ std::int64_t blocks_left(const DecodeParams& params, std::int64_t tile) const {
-      return std::int64_t{stream->num_sealed_pages} * (params.sealed.num_slots / kLanes) -
-             (tile - first) * kTileBlocks;
-    }
-    /// Blocks that are missing of a last tile are read from the last one, and masked.
-    __device__ TileSource source(const DecodeParams& params, std::int64_t tile, const Place& keys,
-                                 const Place& values) const {
-      const std::int32_t blocks_per_page = params.sealed.num_slots / kLanes;
-      const std::int64_t begin = (tile - first) * kTileBlocks;
-      const std::int64_t last = begin + blocks_left(params, tile) - 1;
-      const std::int64_t key_block =
-          min(static_cast<long long>(begin + keys.g / 2), static_cast<long long>(last));
-      const std::int64_t value_block =
-          min(static_cast<long long>(begin + values.t), static_cast<long long>(last));
-      const auto page_of = [&](std::int64_t block) {
-        return static_cast<std::uint32_t>(block) / static_cast<std::uint32_t>(blocks_per_page);
-      };
-      const std::uint32_t key_page = page_of(key_block);
-      const std::uint32_t value_page = page_of(value_block);
-      return {.key_page = stream->sealed_pages[key_page],
-              .value_page = stream->sealed_pages[value_page],
-              .key_slot =
-                  static_cast<std::int32_t>(key_block - std::int64_t{key_page} * blocks_per_page) *
-                      kLanes +
-                  keys.g % 2 * 8,
-              .value_slot = static_cast<std::int32_t>(value_block -
-                                                      std::int64_t{value_page} * blocks_per_page) *
-                            kLanes};
-    }
-  };
-
-  /// The largest score and the sum of weights of columns 2t and 2t + 1.
-  struct Softmax {
-    float largest[2] = {-INFINITY, -INFINITY};  // the same on all lanes of a column
-    float total[2] = {};                        // of this lane's rows
-
-    /// Turns masked scores into weights.
-    template <class Sums>
-    __device__ void weigh(float (&scores)[kRowTiles][4], Sums& sums) {
-      float now[2] = {largest[0], largest[1]};
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        now[0] = fmaxf(now[0], fmaxf(scores[r][0], scores[r][2]));
-        now[1] = fmaxf(now[1], fmaxf(scores[r][1], scores[r][3]));
-      }
-#pragma unroll
-      for (int step = 4; step < kWarpThreads; step *= 2) {
-        now[0] = fmaxf(now[0], __shfl_xor_sync(kWholeWarp, now[0], step));
-        now[1] = fmaxf(now[1], __shfl_xor_sync(kWholeWarp, now[1], step));
-      }
-      if (__any_sync(kWholeWarp, now[0] > largest[0] || now[1] > largest[1])) {
-        float shrink[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          shrink[i] = now[i] > largest[i] ? exp2f(largest[i] - now[i]) : 1.0f;
-          largest[i] = now[i];
-          total[i] *= shrink[i];
-        }
-        sums.rescale(shrink[0], shrink[1]);
-      }
-      const float base[2] = {now[0] == -INFINITY ? 0.0f : now[0],
-                             now[1] == -INFINITY ? 0.0f : now[1]};
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          scores[r][i] = exp2f(scores[r][i] - base[i % 2]);
-          total[i % 2] += scores[r][i];
-        }
-      }
-    }
-  };
-
   /// Fills the ring: the stages of a warp's tiles `tile`, `tile` + kWarps, ... below `end`.
   struct Reader {
     const DecodeParams& params;
-    Cursor cursor;
+    TileCursor cursor;
     TileSource source;  // of `tile`
     TileSource next;    // its page pointers are on their way while `tile` is copied
     std::int64_t tile;
@@ -200,7 +113,7 @@ struct DecodeKernel {
     if (tile >= end) return;
     const Place lane{lane_idx / 4, lane_idx % 4};
     Reader reader(params, streams, tile, end, memory, lane_idx);
-    Cursor cursor(params, streams);
+    TileCursor cursor(params, streams);
 #pragma unroll 1
     for (int i = 0; i < kRing - 1; ++i) reader.copy();
     int slot = 0;
@@ -302,10 +215,10 @@ struct DecodeKernel {
     for (int i = 0; i < kDim / 16; ++i) {
       const int c = Values::channel(i, g);
       const float2 shift = sums.shift(i);
-      o[first * kDim + c] = sums.o[i][0] * Values::kUnit + shift.x;
-      o[(first + 1) * kDim + c] = sums.o[i][1] * Values::kUnit + shift.y;
-      o[first * kDim + c + 1] = sums.o[i][2] * Values::kUnit + shift.x;
-      o[(first + 1) * kDim + c + 1] = sums.o[i][3] * Values::kUnit + shift.y;
+      o[first * kDim + c] = sums.o[i][0] * Values::unit() + shift.x;
+      o[(first + 1) * kDim + c] = sums.o[i][1] * Values::unit() + shift.y;
+      o[first * kDim + c + 1] = sums.o[i][2] * Values::unit() + shift.x;
+      o[(first + 1) * kDim + c + 1] = sums.o[i][3] * Values::unit() + shift.y;
     }
     __syncthreads();
     constexpr float kLn2 = 0.693147180559945f;

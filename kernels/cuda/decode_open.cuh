@@ -77,8 +77,8 @@ __device__ void attend_open(const DecodeParams& params, const Unit& unit, const 
       const auto* values = reinterpret_cast<const float*>(page + shape.values.codes_bytes) +
                            std::int64_t{first_slot} * shape.values.stride;
       for (int j = 0; j < kLanes; ++j) {
-        const float first_weight = scratch[j * kHeadsPerUnit + 2 * t] / Values::kUnit;
-        const float second_weight = scratch[j * kHeadsPerUnit + 2 * t + 1] / Values::kUnit;
+        const float first_weight = scratch[j * kHeadsPerUnit + 2 * t] / Values::unit();
+        const float second_weight = scratch[j * kHeadsPerUnit + 2 * t + 1] / Values::unit();
 #pragma unroll
         for (int i = 0; i < kDim / 16; ++i) {
           const float2 v = *reinterpret_cast<const float2*>(

@@ -61,7 +61,8 @@ struct TileSource {
 template <class T, int kDim>
 struct PlainKeys {
   using Number = T;
-  static constexpr int kStages = 4;
+  static constexpr bool kIsPacked = false;
+  static constexpr int kStages = kDim < 256 ? 2 : 4;
   static constexpr int kSteps = kDim / 16 / kStages;  // products of a stage
   static constexpr int kLaneBytes = kSteps * 64;
 
@@ -107,10 +108,12 @@ struct PlainKeys {
 
 template <class T, int kDim>
 struct PlainValues {
-  static constexpr int kStages = 4;          // one for each step of 16 slots
-  static constexpr int kChunks = kDim / 64;  // of the channels of one unit of all lanes
-  static constexpr int kLaneBytes = 4 * kChunks * 16;
-  static constexpr float kUnit = 1.0f;  // what sums are multiplied by in the end
+  static constexpr int kStages = kDim < 256 ? 2 : 4;
+  static constexpr int kSteps = kRowTiles / kStages;  // of 16 slots, of a stage
+  static constexpr int kChunks = kDim / 64;           // of the channels of one unit of all lanes
+  static constexpr int kLaneBytes = kSteps * 4 * kChunks * 16;
+  /// What sums are multiplied by in the end.
+  static __device__ constexpr float unit() { return 1.0f; }
 
   /// The channel of row g of product i; that of row g + 8 is the next.
   static __device__ int channel(int i, int g) { return i / 4 * 64 + 8 * g + i % 4 * 2; }
@@ -119,11 +122,11 @@ struct PlainValues {
                               const Place& copier, int stage) {
     const std::int64_t row_bytes = std::int64_t{shape.values.stride} * 2;
     const std::byte* from = source.value_page + shape.values.codes_bytes + 16 * copier.g +
-                            (source.value_slot + 2 * stage) * row_bytes;
+                            (source.value_slot + 2 * kSteps * stage) * row_bytes;
     to += copier.offset();
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const std::byte* row = from + (8 * (i & 1) + (i >> 1)) * row_bytes;
+    for (int i = 0; i < 4 * kSteps; ++i) {
+      const std::byte* row = from + (i / 4 * 2 + 8 * (i & 1) + (i >> 1 & 1)) * row_bytes;
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
         copy16(to + (i * kChunks + c) * kUnitBytes, row + 128 * c);
@@ -162,12 +165,14 @@ struct PlainValues {
     }
     __device__ void multiply(std::uint32_t base, const Place& lane, int stage) {
       const std::uint32_t from = base + lane.offset();
-      const std::uint32_t(&b)[4] = weights[stage];
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
+      for (int j = 0; j < kSteps * kChunks; ++j) {
+        const int c = j % kChunks;
+        const std::uint32_t(&b)[4] = weights[stage * kSteps + j / kChunks];
+        const std::uint32_t unit = from + j / kChunks * 4 * kChunks * kUnitBytes;
         uint4 v[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] = load_shared16(from + (i * kChunks + c) * kUnitBytes);
+        for (int i = 0; i < 4; ++i) v[i] = load_shared16(unit + (i * kChunks + c) * kUnitBytes);
         const auto product = [&](int r, std::uint32_t v0, std::uint32_t v1, std::uint32_t v2,
                                  std::uint32_t v3) {
           const std::uint32_t a0 = lower_halves(v0, v1);

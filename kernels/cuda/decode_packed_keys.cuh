@@ -26,6 +26,7 @@ __device__ __forceinline__ const std::byte* key_scales(const PageShape& shape,
 template <Element kElement, int kDim>
 struct Fp8Keys {
   using Number = Half;
+  static constexpr bool kIsPacked = true;
   static constexpr int kSteps = 2;  // of a stage
   static constexpr int kStages = kDim / 16 / kSteps;
   static constexpr int kUnits = 5;  // of 8 bytes a lane, of a step
@@ -62,7 +63,7 @@ struct Fp8Keys {
         k[i] = load_shared8(from + (step * kUnits + i) * (kUnitBytes / 2));
       }
       const uint2 scales = load_shared8(from + (step * kUnits + 4) * (kUnitBytes / 2));
-      const __half2 unit = __float2half2_rn(kFp8Unit<kElement>);
+      const __half2 unit = __float2half2_rn(fp8_unit<kElement>());
       const __half2 s01 = __hmul2(as_halves(scales.x), unit);
       const __half2 s23 = __hmul2(as_halves(scales.y), unit);
       const auto product = [&]<int kByte>(int r, std::uint32_t k0, std::uint32_t k1,
@@ -88,6 +89,7 @@ struct Fp8Keys {
 template <Element kElement, int kDim>
 struct IntegerKeys {
   using Number = Half;
+  static constexpr bool kIsPacked = true;
   static constexpr int kPerWord = ElementTraits<kElement>::kPerWord;
   static constexpr int kProducts = kPerWord / 4;  // of a step
   static constexpr int kTileSteps = kDim / (4 * kPerWord);

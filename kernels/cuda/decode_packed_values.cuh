@@ -115,7 +115,9 @@ struct Fp8Values {
   static constexpr int kChunks = kDim / 64;
   static constexpr int kCodeBytes = 4 * kChunks * 8;
   static constexpr int kLaneBytes = kCodeBytes + kMaxGroups<kDim> * 16;
-  static constexpr float kUnit = kFp8Unit<kElement> / kWeightFactor<kElement>;
+  static __device__ constexpr float unit() {
+    return fp8_unit<kElement>() / kWeightFactor<kElement>;
+  }
 
   static __device__ int channel(int i, int g) { return i / 4 * 64 + 8 * g + i % 4 * 2; }
 
@@ -183,7 +185,7 @@ struct IntegerValues {
   static constexpr int kStages = kParts * (kDim / 32 / kChunks);  // of kChunks x 32 channels
   static constexpr int kCodeBytes = kStageWords * kChunks * 16;
   static constexpr int kLaneBytes = kCodeBytes + 2 * kMaxGroups<kDim> * 16;
-  static constexpr float kUnit = 1.0f / (kSubnormal * kWeightFactor<kElement>);
+  static __device__ constexpr float unit() { return 1.0f / (kSubnormal * kWeightFactor<kElement>); }
 
   static __device__ int channel(int i, int g) { return i / 2 * 32 + 4 * g + i % 2 * 2; }
 

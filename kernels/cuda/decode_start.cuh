@@ -12,15 +12,15 @@
 
 namespace pikv::kernels::cuda {
 
-// Warps of a block: two blocks of four leave each warp 16 KiB of ring, and while one of them
-// merges, the other reads.
 inline constexpr int kDecodeWarps = 4;
-inline constexpr std::uint32_t kRingBytes = 16 << 10;
 
-/// Stages of the ring of a warp.
+/// Stages of the ring of a warp: 24 KiB of plain pages, with two blocks of four warps on a
+/// multiprocessor, or 16 KiB of packed ones, with three.
 template <class Keys, class Values>
-inline constexpr int kRingStages = static_cast<int>(std::clamp<std::uint32_t>(
-    kRingBytes / (kWarpThreads * std::max(Keys::kLaneBytes, Values::kLaneBytes)), 3, 12));
+inline constexpr int kRingStages = static_cast<int>(
+    std::clamp<std::uint32_t>((Keys::kIsPacked ? 16u << 10 : 24u << 10) /
+                                  (kWarpThreads * std::max(Keys::kLaneBytes, Values::kLaneBytes)),
+                              3, 12));
 
 template <class Keys, class Values, int kDim>
 [[nodiscard]] bool start_decode(DecodeParams& params, const CudaContext& context) {

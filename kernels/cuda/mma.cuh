@@ -86,6 +86,13 @@ __device__ __forceinline__ SplitPair split(float first, float second) {
   return {high, pack<T>(first - rounded.x, second - rounded.y)};
 }
 
+/// 2^x in one instruction; 0 for what is subnormal.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// The lower and the upper halves of two words.
 __device__ __forceinline__ std::uint32_t lower_halves(std::uint32_t a, std::uint32_t b) {
   return __byte_perm(a, b, 0x5410);

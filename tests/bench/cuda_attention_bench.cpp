@@ -1,10 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decode attention on a GPU: one query a sequence over sealed pages that lie anywhere in memory,
-// and an open page a stream. Calls take turns over copies of the pages that exceed any cache; times
-// are medians between events of the stream, merging included. compare_sdpa.py is the same in
-// PyTorch.
+// Decode attention on a GPU: one query a sequence over sealed pages that lie anywhere in memory.
+// Calls take turns over copies of the pages that exceed any cache; times are medians between events
+// of the stream, merging included. compare_sdpa.py is the same in PyTorch.
 //
 //   build/cuda/tests/bench/cuda_attention_bench [form ...]
 //
