@@ -65,6 +65,27 @@ class Auto final : public Codec {
     return std::make_unique<Basis>(model, operand(table_.keys, &Basis::keys),
                                    operand(table_.values, &Basis::values));
   }
+  [[nodiscard]] std::unique_ptr<const Encoder> make_encoder(
+      const CachedModel& model) const override {
+    require_same_model(path_, table_.model, model);
+    std::map<std::string, std::unique_ptr<const Encoder>> encoders;
+    for (const auto& [spec, codec] : codecs_) {
+      if (auto made = codec->make_encoder(model)) encoders[spec] = std::move(made);
+    }
+    if (encoders.empty()) return nullptr;
+    const auto nets = [&](const std::vector<std::string>& specs,
+                          const Encoder::Nets& (Encoder::*of)() const) {
+      Encoder::Nets result(specs.size());
+      for (std::size_t i = 0; i < specs.size(); ++i) {
+        const auto found = encoders.find(specs[i]);
+        if (found == encoders.end() || (found->second.get()->*of)().empty()) continue;
+        result[i] = (found->second.get()->*of)()[i];
+      }
+      return result;
+    };
+    return std::make_unique<Encoder>(model, nets(table_.keys, &Encoder::keys),
+                                     nets(table_.values, &Encoder::values));
+  }
 
  private:
   /// An operand put together head by head; what is not taken from elsewhere stays as it is.

@@ -8,13 +8,22 @@
 //   values....         the same
 //
 // and the metadata format = "pikv-basis-1", model = its fingerprint, method = how it was fitted.
+// With an encoder (core/policy/encoder.hpp), also the metadata rank = r, a multiple of 16 below D,
+// and
+//
+//   keys.encoder.in   [L, Hkv, D - r, h]  keys.encoder.out  [L, Hkv, h, r]
+//   values.encoder... the same, of an h of their own
+//
+// all of it or none. Codecs that have no encoder leave it alone: to them such a file is a basis.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/policy/basis.hpp"
+#include "core/policy/encoder.hpp"
 
 namespace pikv::compression {
 
@@ -23,6 +32,12 @@ struct BasisFile {
   std::string method;
   Basis::Operand keys, values;
   std::vector<float> key_energy, value_energy;  // [L, Hkv, D]
+  /// Nets of one rank, and of one width an operand.
+  struct EncoderNets {
+    std::int64_t rank = 0;
+    Encoder::Nets keys, values;
+  };
+  std::optional<EncoderNets> encoder{};
 
   /// Throws BadFile, naming the tensor, for anything that is not such a file.
   [[nodiscard]] static BasisFile read(const std::filesystem::path& path);

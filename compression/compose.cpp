@@ -50,6 +50,10 @@ class ChainCodec final : public Codec {
     (void)form_->make_basis(model);  // it makes none, but may be for another model
     return coordinates_->make_basis(model);
   }
+  [[nodiscard]] std::unique_ptr<const Encoder> make_encoder(
+      const CachedModel& model) const override {
+    return coordinates_->make_encoder(model);
+  }
 
  private:
   std::unique_ptr<const Codec> coordinates_;
@@ -106,6 +110,14 @@ class SplitCodec final : public Codec {
     if (!of_keys && !of_values) return nullptr;
     return std::make_unique<Basis>(model, of_keys ? of_keys->keys() : Basis::Operand{},
                                    of_values ? of_values->values() : Basis::Operand{});
+  }
+  [[nodiscard]] std::unique_ptr<const Encoder> make_encoder(
+      const CachedModel& model) const override {
+    const auto of_keys = keys_->make_encoder(model);
+    const auto of_values = values_->make_encoder(model);
+    if (!of_keys && !of_values) return nullptr;
+    return std::make_unique<Encoder>(model, of_keys ? of_keys->keys() : Encoder::Nets{},
+                                     of_values ? of_values->values() : Encoder::Nets{});
   }
 
  private:

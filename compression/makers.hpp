@@ -21,6 +21,7 @@ std::unique_ptr<const Codec> make_hadamard(PolicyOptions options);
 std::unique_ptr<const Codec> make_lora(PolicyOptions options);
 std::unique_ptr<const Codec> make_lora_plus_plus(PolicyOptions options);
 std::unique_ptr<const Codec> make_pruning(PolicyOptions options);
+std::unique_ptr<const Codec> make_distilled(PolicyOptions options);
 std::unique_ptr<const Codec> make_svd(PolicyOptions options);
 std::unique_ptr<const Codec> make_auto(PolicyOptions options);
 

@@ -29,6 +29,9 @@ constexpr std::array kCodecs = {
                      "principal components of centred rows", make_lora_plus_plus},
     PolicyRow<Codec>{"pruning", "the channels that matter most (file=, rank= or energy=)",
                      "ThinK, 2407.21018", make_pruning},
+    PolicyRow<Codec>{"distilled",
+                     "the first coordinates in a fitted basis, by a learned encoder (file=)",
+                     "a net without biases, linear to decode", make_distilled},
     PolicyRow<Codec>{"svd",
                      "the first coordinates in the basis of a sequence's own rows (rank= or "
                      "energy=)",

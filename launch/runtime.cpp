@@ -152,7 +152,9 @@ void Runtime::load(const RuntimeOptions& options) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
   needs.query_rows = std::max(needs.query_rows, options.observed_queries);
-  basis_ = codec_->make_basis(cached_model(*config_, *weights_));
+  const CachedModel model = cached_model(*config_, *weights_);
+  basis_ = codec_->make_basis(model);
+  encoder_ = codec_->make_encoder(model);
   cache_ = std::make_unique<KvCache>(exec_,
                                      KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
                                                    .head_dim = config_->head_dim,
@@ -160,6 +162,7 @@ void Runtime::load(const RuntimeOptions& options) {
                                                    .columns = needs.columns,
                                                    .key_bounds = needs.key_bounds,
                                                    .basis = basis_.get(),
+                                                   .encoder = encoder_.get(),
                                                    .budget_bytes = options.kv_memory_bytes},
                                      *kv_map_, comm_.rank(), *codec_);
   const KvBudget budget = parse_budget(options.budget_text);

@@ -91,7 +91,8 @@ class Runtime {
   std::unique_ptr<const Gate> gate_;
   std::unique_ptr<const KvRouter> kv_router_;
   std::unique_ptr<const Codec> codec_;
-  std::unique_ptr<const Basis> basis_;  // of the codec, or null
+  std::unique_ptr<const Basis> basis_;      // of the codec, or null
+  std::unique_ptr<const Encoder> encoder_;  // the same
   std::unique_ptr<const Scheduler> scheduler_;
   std::unique_ptr<const ShardMap> expert_map_;
   std::unique_ptr<const ShardMap> kv_map_;

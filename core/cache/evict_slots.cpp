@@ -46,7 +46,7 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
   } else if (seals_in_place()) {
     move_together(stream);
   } else {
-    rewrite(stream);
+    rewrite(id);
   }
 }
 
@@ -150,7 +150,8 @@ void KvCache::move_together(Stream& stream) {
 }
 
 /// Pages from the first hole on are decoded beside the pool and their slots appended again.
-void KvCache::rewrite(Stream& stream) {
+void KvCache::rewrite(const StreamId& id) {
+  Stream& stream = stream_of(id);
   const std::vector<std::int32_t> holes = std::move(stream.holes);
   const std::size_t first_page = std::min(page_of(holes.front()), stream.sealed_pages.size());
   const auto end_place = static_cast<std::int32_t>(stream.num_places(config_.page_slots));
@@ -178,15 +179,16 @@ void KvCache::rewrite(Stream& stream) {
     forms.resize(std::min(forms.size(), old.size()));
     std::copy(old.end() - std::ssize(forms), old.end(), forms.begin());
   }
-  relay(stream, first_page, places, std::span(forms).subspan(first_page));
+  relay(id, first_page, places, std::span(forms).subspan(first_page));
 }
 
 /// Writes the pages of a stream anew from a page on: the slots of these places, and no others, in
 /// this order. `forms`: of the full pages that they make up. `change` sees the decoded pages before
 /// they are written again.
-void KvCache::relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
-                    std::span<const std::uint8_t> forms,
+void KvCache::relay(const StreamId& id, std::size_t first_page,
+                    std::span<const std::int32_t> places, std::span<const std::uint8_t> forms,
                     const std::function<void(DecodedPages)>& change) {
+  Stream& stream = stream_of(id);
   Stream tail;
   const auto first = static_cast<std::ptrdiff_t>(first_page);
   tail.sealed_pages.assign(stream.sealed_pages.begin() + first, stream.sealed_pages.end());
@@ -218,7 +220,8 @@ void KvCache::relay(Stream& stream, std::size_t first_page, std::span<const std:
     const std::int32_t from = place - first_place;
     moves_from_.push_back({targets[page_of(from)], from % config_.page_slots});
     const std::size_t page = stream.sealed_pages.size() - first_page;
-    moves_to_.push_back(take_slot(stream, page < forms.size() ? forms[page] : 0));
+    moves_to_.push_back(
+        take_slot(stream, {id.layer, id.kv_head}, page < forms.size() ? forms[page] : 0));
     // A page at a time, so that one open page is enough.
     if (!full_pages_.empty()) run_pending();
   }

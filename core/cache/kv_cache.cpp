@@ -22,6 +22,8 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       pool_(exec.device(), config.budget_bytes) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
           " is not positive");
+  require(config.encoder == nullptr || !seals_in_place(), "kv_cache",
+          "pages that are sealed as they are drop nothing to encode");
   const auto num_layers = static_cast<std::size_t>(shard_map.num_layers());
   const auto num_shards = static_cast<std::size_t>(shard_map.num_shards());
   local_index_.assign(num_layers * num_shards, -1);
@@ -214,8 +216,8 @@ AppendResult KvCache::append(const Entries& given) {
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
       Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot =
-          take_slot(stream, form_of(entries.sequences[i], entries.layer, head));
+      const kernels::SlotRef slot = take_slot(stream, {entries.layer, id_from<HeadId>(head)},
+                                              form_of(entries.sequences[i], entries.layer, head));
       writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
                          .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
                          .page = slot.page,
@@ -231,7 +233,7 @@ AppendResult KvCache::append(const Entries& given) {
 
 /// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
 /// that this fills is sealed, in `form`, when the pending work runs.
-kernels::SlotRef KvCache::take_slot(Stream& stream, std::uint8_t form) {
+kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form) {
   if (seals_in_place() && !stream.holes.empty()) {
     const std::int32_t place = stream.holes.back();
     stream.holes.pop_back();
@@ -247,6 +249,7 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, std::uint8_t form) {
     stream.add_sealed(stream.open_page, form);
   } else {
     full_pages_.push_back(stream.open_page);
+    full_heads_.push_back(head);
     sealed_pages_.push_back(new_page(sealed_layouts_[form]));
     sealed_forms_.push_back(form);
     stream.add_sealed(sealed_pages_.back(), form);
@@ -264,16 +267,15 @@ void KvCache::run_pending() {
   kernels::move_slots(exec_, {.layout = open_layout_,
                               .from = view_of<const kernels::SlotRef>(moves_from_),
                               .to = view_of<const kernels::SlotRef>(moves_to_)});
-  if (!full_pages_.empty()) seal(full_pages_, sealed_pages_, sealed_forms_);
+  if (!full_pages_.empty()) seal(full_pages_, full_heads_, sealed_pages_, sealed_forms_);
   if (open_layout_.key_bounds) summarize_written();
-  for (const std::byte* page : full_pages_) {
-    pool_.release(const_cast<std::byte*>(page), open_layout_.page_bytes());
-  }
+  for (std::byte* page : full_pages_) pool_.release(page, open_layout_.page_bytes());
   writes_.clear();
   moves_from_.clear();
   moves_to_.clear();
   opened_.clear();
   full_pages_.clear();
+  full_heads_.clear();
   sealed_pages_.clear();
   sealed_forms_.clear();
 }
@@ -406,7 +408,7 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 void KvCache::check_integrity() const {
   pool_.check_integrity();
   ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
-             sealed_pages_.empty(),
+             full_heads_.empty() && sealed_pages_.empty(),
          "no append is half done");
   std::size_t bytes = 0;
   for (const auto& [id, sequence] : sequences_) {

@@ -5,9 +5,10 @@
 // shard map gives to this rank.
 //
 // Entries are appended in ascending position within a stream, to places that evicted slots left or
-// to the end, and read by attention through stream views. A full page is sealed by the codec. What
-// goes in and comes out by the functions below is in the model's coordinates; pages are in those of
-// the codec's basis, if it has one, or of one that the sequence got. Not thread-safe.
+// to the end, and read by attention through stream views. A full page is sealed by the codec, by
+// way of its encoder if it has one. What goes in and comes out by the functions below is in the
+// model's coordinates; pages are in those of the codec's basis, if it has one, or of one that the
+// sequence got. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,7 @@
 #include "core/cache/page_pool.hpp"
 #include "core/cache/stream.hpp"
 #include "core/policy/codec.hpp"
+#include "core/policy/encoder.hpp"
 #include "core/policy/shard_map.hpp"
 #include "kernels/common/view.hpp"
 #include "kernels/kv_page.hpp"
@@ -36,7 +38,9 @@ struct KvCacheConfig {
   std::int32_t page_slots = 16;   // a multiple of kLanes
   AttentionColumns columns = {};  // what the slots keep account of
   bool key_bounds = false;        // pages know the smallest and largest key of each channel
-  const Basis* basis = nullptr;   // the codec's, if it has one; must outlive the cache
+  // The codec's, if it has them; they must outlive the cache.
+  const Basis* basis = nullptr;
+  const Encoder* encoder = nullptr;
   std::optional<std::size_t> budget_bytes = std::nullopt;
 };
 
@@ -229,10 +233,17 @@ class KvCache {
                                                               const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
-  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, std::uint8_t form);
+  /// Whose rows a page has.
+  struct HeadOfLayer {
+    LayerId layer;
+    HeadId kv_head;
+  };
+  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form);
   void run_pending();
-  void seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
-            std::span<const std::uint8_t> forms, bool repack = false);
+  void encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const;
+  void seal(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+            std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
+            bool repack = false);
   void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
               std::span<std::byte* const> open) const;
   void unseal(const Stream& stream, std::size_t page, std::byte* open) const;
@@ -259,15 +270,15 @@ class KvCache {
                    std::span<float> values) const;
   void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
                          View<const float, 1> inverse_frequencies);
-  void edit_sealed(const Stream& stream, std::size_t page,
+  void edit_sealed(const StreamId& id, std::size_t page,
                    const std::function<void(std::byte* open)>& edit);
   void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
   void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
   void move_together(Stream& stream);
-  void rewrite(Stream& stream);
+  void rewrite(const StreamId& id);
   using DecodedPages = std::span<std::byte* const>;
-  void relay(Stream& stream, std::size_t first_page, std::span<const std::int32_t> places,
+  void relay(const StreamId& id, std::size_t first_page, std::span<const std::int32_t> places,
              std::span<const std::uint8_t> forms,
              const std::function<void(DecodedPages)>& change = {});
   void release_pages(Stream& stream);
@@ -296,7 +307,8 @@ class KvCache {
   std::vector<kernels::KvWrite> writes_;
   std::vector<kernels::SlotRef> moves_from_, moves_to_;
   std::vector<std::byte*> opened_;
-  std::vector<const std::byte*> full_pages_;
+  std::vector<std::byte*> full_pages_;
+  std::vector<HeadOfLayer> full_heads_;  // of each full page
   std::vector<std::byte*> sealed_pages_;
   std::vector<std::uint8_t> sealed_forms_;
   std::int64_t num_evicted_slots_ = 0;

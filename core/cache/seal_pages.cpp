@@ -1,12 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pages between the open layout and the forms of the codec, and the bounds of their keys.
+// Pages between the open layout and the forms of the codec, by way of its encoder if it has one,
+// and the bounds of their keys.
 #include <algorithm>
 
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_access.hpp"
+#include "core/cache/page_rows.hpp"
 #include "kernels/common/error.hpp"
+#include "kernels/cpu/parallel.hpp"
 #include "kernels/page_bounds.hpp"
 
 namespace pikv {
@@ -30,16 +33,36 @@ void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<
 
 }  // namespace
 
-void KvCache::seal(std::span<const std::byte* const> open, std::span<std::byte* const> sealed,
-                   std::span<const std::uint8_t> forms, bool repack) {
+/// Open pages that are full, each of a head, become what sealed ones will decode as.
+void KvCache::encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const {
+  const Encoder* encoder = config_.encoder;
+  if (encoder == nullptr) return;
+  kernels::cpu::parallel_for(exec_, std::ssize(open), [&](std::int64_t i, int) {
+    const auto [layer, kv_head] = heads[static_cast<std::size_t>(i)];
+    const PageRows page(open_layout_, open.subspan(static_cast<std::size_t>(i), 1));
+    std::vector<float> keys = page.read(/*keys=*/true);
+    std::vector<float> values = page.read(/*keys=*/false);
+    encoder->encode_keys(layer, kv_head, keys);
+    encoder->encode_values(layer, kv_head, values);
+    page.write(/*keys=*/true, keys);
+    page.write(/*keys=*/false, values);
+  });
+}
+
+/// The open pages, each of a head, are spent: an encoder writes to them.
+void KvCache::seal(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+                   std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
+                   bool repack) {
+  encode(open, heads);
   for_each_form(
       sealed_layouts_.size(), open, sealed, forms,
       [&](std::size_t form, auto& sources, auto& targets) {
         const PageLayout& layout = sealed_layouts_[form];
+        std::vector<const std::byte*> full(sources.begin(), sources.end());
         try {
           kernels::convert_pages(exec_, {.from_layout = open_layout_,
                                          .to_layout = layout,
-                                         .from = view_of<const std::byte* const>(sources),
+                                         .from = view_of<const std::byte* const>(full),
                                          .to = view_of<std::byte* const>(targets),
                                          .repack = repack});
         } catch (const kernels::NotPackable& refused) {

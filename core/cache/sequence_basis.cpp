@@ -6,50 +6,11 @@
 #include <numeric>
 
 #include "core/cache/kv_cache.hpp"
+#include "core/cache/page_rows.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 namespace pikv {
-namespace {
-
-/// Rows of all slots of pages [n P, D] and back.
-class PageRows {
- public:
-  PageRows(const PageLayout& open_layout, std::span<std::byte* const> pages)
-      : layout_(open_layout), pages_(pages) {}
-
-  [[nodiscard]] std::vector<float> read(bool keys) const {
-    std::vector<float> rows;
-    visit(keys, [&](const float* element) { rows.push_back(*element); });
-    return rows;
-  }
-  void write(bool keys, const std::vector<float>& rows) const {
-    auto next = rows.begin();
-    visit(keys, [&](float* element) { *element = *next++; });
-  }
-
- private:
-  /// Keys lie channel by channel, values slot by slot.
-  template <class F>
-  void visit(bool keys, const F& f) const {
-    const std::ptrdiff_t of_slot = keys ? 1 : layout_.value_stride();
-    const std::ptrdiff_t of_channel = keys ? layout_.num_slots : 1;
-    for (std::byte* page : pages_) {
-      auto* first = reinterpret_cast<float*>(page + (keys ? 0 : layout_.value_offset()));
-      for (std::int32_t slot = 0; slot < layout_.num_slots; ++slot) {
-        for (std::int32_t d = 0; d < layout_.head_dim; ++d) {
-          f(first + slot * of_slot + d * of_channel);
-        }
-      }
-    }
-  }
-
-  const PageLayout& layout_;
-  std::span<std::byte* const> pages_;
-};
-
-}  // namespace
-
 std::vector<KvCache::HeadMoments> KvCache::moments(SequenceId sequence, LayerId layer) const {
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   std::vector<HeadContents> contents(num_heads);
@@ -91,13 +52,15 @@ void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBas
   require(make_room_to_enter(sequence, *basis), "kv_cache",
           "no room to write the pages of sequence ", index(sequence), " anew");
   const Basis* before = basis_of(sequence);
+  // An operand whose basis stays leaves it and enters it again: what an encoder dropped comes back
+  // as zeros but for rounding, of which the encoder makes as little.
   for (const StreamId& id : stream_ids(sequence)) {
-    Stream& stream = stream_of(id);
+    const Stream& stream = stream_of(id);
     std::vector<std::int32_t> all(static_cast<std::size_t>(stream.num_slots(config_.page_slots)));
     std::iota(all.begin(), all.end(), 0);
     const std::vector<std::uint8_t> forms(all.size() / static_cast<std::size_t>(config_.page_slots),
                                           form_in(*basis, id.layer, index(id.kv_head)));
-    relay(stream, 0, places_of(stream, all), forms, [&](DecodedPages decoded) {
+    relay(id, 0, places_of(stream, all), forms, [&](DecodedPages decoded) {
       const PageRows pages(open_layout_, decoded);
       std::vector<float> keys = pages.read(/*keys=*/true);
       std::vector<float> values = pages.read(/*keys=*/false);

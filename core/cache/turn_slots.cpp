@@ -67,7 +67,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     summarize(*layout, std::move(pages));
   }
   for (auto& [page, of_page] : by_page) {
-    edit_sealed(stream, page, [&](std::byte* open_page) {
+    edit_sealed(id, page, [&](std::byte* open_page) {
       for (kernels::KeyTurn& turn : of_page) turn.page = open_page;
       turn_in_open_page(id, of_page, frequencies);
     });

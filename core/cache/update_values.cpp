@@ -57,7 +57,7 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
     const auto end = std::find_if(
         begin, named.end(), [&](const kernels::ValueUpdate& u) { return u.page != begin->page; });
     const std::int32_t place = places[static_cast<std::size_t>(begin - named.begin())];
-    edit_sealed(stream, page_of(place), [&](std::byte* open_page) {
+    edit_sealed(id, page_of(place), [&](std::byte* open_page) {
       for (auto update = begin; update != end; ++update) update->page = open_page;
       kernels::update_values(
           exec_, {.layout = open_layout_, .updates = {std::to_address(begin), {end - begin}}});
@@ -72,14 +72,16 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
 
 /// By way of an open page, so that any codec will do. What is not edited stays as it is, unless its
 /// group needs another scale.
-void KvCache::edit_sealed(const Stream& stream, std::size_t page,
+void KvCache::edit_sealed(const StreamId& id, std::size_t page,
                           const std::function<void(std::byte* open)>& edit) {
+  const Stream& stream = stream_of(id);
   DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
   unseal(stream, page, decoded.data());
   edit(decoded.data());
-  const std::byte* full = decoded.data();
+  std::byte* full = decoded.data();
   std::byte* sealed = stream.sealed_pages[page];
-  seal({&full, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1}, /*repack=*/true);
+  const HeadOfLayer head{id.layer, id.kv_head};
+  seal({&full, 1}, {&head, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1}, /*repack=*/true);
   if (open_layout_.key_bounds) summarize(layout_of(stream, page), {sealed});
 }
 

@@ -12,6 +12,9 @@
 // ones whole, and full pages the first channels of the codec's forms (core/policy/basis.hpp). Or it
 // finds one for each sequence, in the rows of its prompt; from then on the slots of the sequence
 // are kept in that.
+//
+// And a codec with a basis may have an encoder: rows of a full page go through it before they are
+// sealed (core/policy/encoder.hpp).
 #pragma once
 
 #include <cstddef>
@@ -21,6 +24,7 @@
 
 #include "core/base/ids.hpp"
 #include "core/policy/basis.hpp"
+#include "core/policy/encoder.hpp"
 #include "core/policy/row_moments.hpp"
 #include "kernels/common/page_layout.hpp"
 
@@ -60,6 +64,12 @@ class Codec {
   /// The coordinates of keys and values, null if they stay as they are. Throws BadFile or
   /// InvalidArgument where there are none for this model.
   [[nodiscard]] virtual std::unique_ptr<const Basis> make_basis(
+      const CachedModel& /*model*/) const {
+    return nullptr;
+  }
+  /// What full pages go through before they are sealed, null if nothing; its nets have the ranks
+  /// that the forms keep. Throws as make_basis does.
+  [[nodiscard]] virtual std::unique_ptr<const Encoder> make_encoder(
       const CachedModel& /*model*/) const {
     return nullptr;
   }

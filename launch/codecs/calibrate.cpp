@@ -1,17 +1,20 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// pikv calibrate: fits the basis of low-rank codecs to a text.
+// pikv calibrate: fits the basis of low-rank codecs to a text, and begins an encoder.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "compression/basis_file.hpp"
 #include "compression/fit_basis.hpp"
 #include "core/model/fingerprint.hpp"
 #include "core/policy/row_moments.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "kernels/common/page_layout.hpp"
 #include "launch/agreement.hpp"
 #include "launch/codecs/read_heads.hpp"
 #include "launch/program.hpp"
@@ -71,6 +74,16 @@ class Calibrate final : public Program {
            "of what leaves the output projection)")
         ->check(CLI::IsMember({"none", "attention"}))
         ->capture_default_str();
+    auto* width = app.add_option("--encoder-width", encoder_.width,
+                                 "Add an encoder of this width, to be trained: for distilled")
+                      ->check(CLI::Range(1, 1 << 16));
+    auto* rank = app.add_option("--rank", encoder_.rank, "Coordinates that the encoder keeps")
+                     ->check(CLI::Range(1, 1 << 16));
+    rank->needs(width);
+    width->needs(rank);
+    app.add_option("--seed", encoder_.seed, "Of the encoder's first weights")
+        ->needs(width)
+        ->capture_default_str();
     app.add_option("--length", reading_.length, "Tokens of a context")
         ->check(CLI::Range(1, 1 << 30))
         ->capture_default_str();
@@ -89,6 +102,11 @@ class Calibrate final : public Program {
     options_.observed_queries = reading_.queries;
     Runtime runtime(comm, options_);
     const ModelConfig& model = runtime.model();
+    agree(comm, [&] {
+      require(encoder_.rank % kLanes == 0 && encoder_.rank < model.head_dim, "calibrate",
+              "rank = ", encoder_.rank, " is not a multiple of ", kLanes, " below the head size, ",
+              model.head_dim);
+    });
     std::vector<HeadMoments> moments(
         static_cast<std::size_t>(model.num_layers * model.num_kv_heads),
         HeadMoments(model.head_dim));
@@ -100,7 +118,8 @@ class Calibrate final : public Program {
                    moments[i].queries.add(heads[i].queries);
                  }
                });
-    const compression::BasisFile file = fit(runtime, moments);
+    compression::BasisFile file = fit(runtime, moments);
+    if (encoder_.width > 0) file.encoder = first_encoder(file.model);
     file.write(output_);
     fmt::print("{}: {} x {} heads of {}, {} rows each, model {}\n", output_, model.num_layers,
                model.num_kv_heads, model.head_dim, moments[0].keys.count, file.model.fingerprint);
@@ -146,6 +165,27 @@ class Calibrate final : public Program {
     return file;
   }
 
+  /// That adds nothing until it is trained: the weights out are zero, but those in are not, so that
+  /// the former have a gradient.
+  [[nodiscard]] compression::BasisFile::EncoderNets first_encoder(const CachedModel& model) const {
+    const std::int64_t num_dropped = model.head_dim - encoder_.rank;
+    std::mt19937_64 engine(encoder_.seed);
+    std::normal_distribution<float> normal(0.0f, 1.0f / std::sqrt(static_cast<float>(num_dropped)));
+    const auto nets = [&] {
+      Encoder::Nets result(static_cast<std::size_t>(model.num_layers * model.num_kv_heads));
+      for (Encoder::Net& net : result) {
+        net = {.rank = encoder_.rank,
+               .width = encoder_.width,
+               .in = std::vector<float>(static_cast<std::size_t>(num_dropped * encoder_.width)),
+               .out = std::vector<float>(static_cast<std::size_t>(encoder_.width * encoder_.rank))};
+        std::ranges::generate(net.in, [&] { return normal(engine); });
+      }
+      return result;
+    };
+    Encoder::Nets keys = nets();
+    return {.rank = encoder_.rank, .keys = std::move(keys), .values = nets()};
+  }
+
   /// The share of the error, the mean of all heads, that is left out at some ranks.
   static void print_kept(std::string_view what, const std::vector<float>& energy,
                          std::int64_t dim) {
@@ -169,6 +209,11 @@ class Calibrate final : public Program {
   std::string weight_ = "none";
   std::string basis_ = "components";
   bool centred_ = false;
+  struct {
+    std::int64_t width = 0;  // 0: none is asked for
+    std::int64_t rank = 0;
+    std::uint64_t seed = 1;
+  } encoder_;
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ struct Candidate {
   std::string spec;
   std::unique_ptr<const Codec> codec;
   std::unique_ptr<const Basis> basis;
+  std::unique_ptr<const Encoder> encoder;
   double slot_bytes;  // of the operand
 };
 
@@ -36,9 +37,11 @@ std::vector<Candidate> candidates_of(const std::vector<std::string>& specs, bool
     auto split = keys ? compression::split_codec(std::move(codec), std::move(exact))
                       : compression::split_codec(std::move(exact), std::move(codec));
     auto basis = split->make_basis(model);
+    auto encoder = split->make_encoder(model);
     candidates.push_back({.spec = spec,
                           .codec = std::move(split),
                           .basis = std::move(basis),
+                          .encoder = std::move(encoder),
                           .slot_bytes = static_cast<double>(bytes) / page_slots});
   }
   std::ranges::stable_sort(candidates, {}, &Candidate::slot_bytes);
@@ -57,7 +60,9 @@ CodecChoice choose_codecs(Exec& exec, const CachedModel& model,
       const Candidate* chosen = nullptr;
       double least = 0;
       for (const Candidate& candidate : candidates) {
-        const CodecUnderTest tested{.codec = *candidate.codec, .basis = candidate.basis.get()};
+        const CodecUnderTest tested{.codec = *candidate.codec,
+                                    .basis = candidate.basis.get(),
+                                    .encoder = candidate.encoder.get()};
         const double error = measure_codec(exec, tested, page_slots, head).output;
         if (chosen == nullptr || error < least) {
           chosen = &candidate;

@@ -252,9 +252,13 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
   };
   const Kept kept = kept_by(tested, open, static_cast<std::size_t>(num_pages), head);
   const HeadSample cached = in_basis(exec, head, kept.maps);
-  const Pages exact = paged(cached);
+  HeadSample encoded = cached;
+  if (tested.encoder != nullptr) {
+    tested.encoder->encode_keys(head.layer, head.kv_head, encoded.keys);
+    tested.encoder->encode_values(head.layer, head.kv_head, encoded.values);
+  }
   const Pages sealed(tested.codec.sealed_layouts(open), kept.forms);
-  exact.convert_to(exec, sealed);
+  paged(encoded).convert_to(exec, sealed);
   const Pages decoded(open, num_pages);
   sealed.convert_to(exec, decoded);
 

@@ -40,7 +40,9 @@ struct CodecError {
 
 struct CodecUnderTest {
   const Codec& codec;
-  const Basis* basis = nullptr;  // that it made for the model, if it has one
+  // That it made for the model, if it has them.
+  const Basis* basis = nullptr;
+  const Encoder* encoder = nullptr;
 };
 
 /// Seals the full pages of `page_slots` slots that the head has, one at least, and attends to them.

@@ -88,7 +88,8 @@ class Codecs final : public Program {
     std::vector<Summary> of_normal;
     for (const auto& codec : codecs) {
       const auto basis = codec->make_basis(model);
-      const CodecUnderTest tested{.codec = *codec, .basis = basis.get()};
+      const auto encoder = codec->make_encoder(model);
+      const CodecUnderTest tested{.codec = *codec, .basis = basis.get(), .encoder = encoder.get()};
       of_text.push_back(measure(runtime.exec(), tested, heads));
       of_normal.push_back(measure(runtime.exec(), tested, normal));
     }

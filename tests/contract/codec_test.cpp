@@ -19,6 +19,7 @@
 #include "tests/support/label.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/random_basis.hpp"
+#include "tests/support/random_encoder.hpp"
 #include "tests/support/temp_folder.hpp"
 
 namespace pikv {
@@ -90,10 +91,13 @@ double tolerance(const ElementForm& form) {
 
 class CodecContract : public testing::TestWithParam<std::string> {
  protected:
+  [[nodiscard]] static bool is_distilled() { return GetParam().starts_with("distilled"); }
+
   template <class Check>
   static void for_each_layout(const Check& check) {
     for (const std::int32_t num_slots : {16, 64}) {
       for (const std::int32_t head_dim : {1, 16, 24, 128}) {
+        if (is_distilled() && head_dim <= kLanes) continue;  // there is no rank below
         SCOPED_TRACE(testing::Message() << "P = " << num_slots << ", D = " << head_dim);
         check(make_page_layout(num_slots, head_dim, DType::kF32));
       }
@@ -108,6 +112,7 @@ class CodecContract : public testing::TestWithParam<std::string> {
   /// about half.
   [[nodiscard]] std::unique_ptr<const Codec> codec_for(const PageLayout& open) const {
     if (GetParam() == "auto") return table_of(open);
+    if (is_distilled()) return distilled_for(open);
     if (!GetParam().starts_with("lora") && !GetParam().starts_with("pruning")) {
       return compression::make_codec(GetParam());
     }
@@ -125,6 +130,18 @@ class CodecContract : public testing::TestWithParam<std::string> {
     std::string spec = GetParam();
     const std::string options = concat(":file=", path, ",rank=", (open.head_dim + 1) / 2);
     return compression::make_codec(spec.insert(std::min(spec.find('+'), spec.size()), options));
+  }
+
+  [[nodiscard]] std::unique_ptr<const Codec> distilled_for(const PageLayout& open) const {
+    Random random(194);
+    const std::int64_t rank = open.head_dim / 2 / kLanes * kLanes;
+    const auto path = (folder_.path() / "basis").string();
+    testing_support::random_encoder_file(random, model_of(open), std::max<std::int64_t>(rank, 16),
+                                         7)
+        .write(path);
+    std::string spec = GetParam();
+    return compression::make_codec(
+        spec.insert(std::min(spec.find_first_of("+/"), spec.size()), concat(":file=", path)));
   }
 
   /// Two heads of two codecs each.
@@ -211,6 +228,23 @@ TEST_P(CodecContract, ABasisIsThereIfItIsSaidToBe) {
   });
 }
 
+TEST_P(CodecContract, AnEncoderHasNetsOfTheRanksThatPagesKeep) {
+  for_each_layout([&](const PageLayout& open) {
+    const auto codec = codec_for(open);
+    const auto encoder = codec->make_encoder(model_of(open));
+    EXPECT_EQ(encoder != nullptr, is_distilled());
+    if (encoder == nullptr) return;
+    EXPECT_TRUE(codec->has_basis());
+    for (const std::uint32_t kv_head : {0u, 1u}) {
+      for (const PageLayout& layout : codec->sealed_layouts(open)) {
+        EXPECT_EQ(encoder->keys().at(kv_head).rank, layout.key_channels());
+        if (encoder->values().empty()) continue;
+        EXPECT_EQ(encoder->values().at(kv_head).rank, layout.value_channels());
+      }
+    }
+  });
+}
+
 TEST_P(CodecContract, WhatIsFittedIsOrthonormalAndHasAForm) {
   Random random(192);
   for_each_layout([&](const PageLayout& open) {
@@ -247,6 +281,9 @@ std::vector<std::string> all_codecs() {
                                     "int2:axis=token,channels=16",
                                     "hadamard+int4:axis=token",
                                     "lora+int8",
+                                    "distilled+int8:axis=token",
+                                    "distilled+pyramid",
+                                    "distilled/int8",
                                     "svd+int8",
                                     "svd:energy=0.5,dtype=f32",
                                     "svd:energy=0.9/int8",

@@ -11,6 +11,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // What was read makes a basis.
     const pikv::Basis basis(file.model, file.keys, file.values);
     if (basis.keys().empty()) pikv::fuzz::fail("basis", "without coordinates");
+    if (!file.encoder) return;
+    // And so do the nets.
+    const pikv::Encoder encoder(file.model, file.encoder->keys, file.encoder->values);
+    std::vector<float> row(static_cast<std::size_t>(file.model.head_dim), 1.0f);
+    encoder.encode_keys(pikv::LayerId{0}, pikv::HeadId{0}, row);
+    encoder.encode_values(pikv::LayerId{0}, pikv::HeadId{0}, row);
   });
   return 0;
 }

@@ -11,6 +11,8 @@
 #include "compression/compose.hpp"
 #include "kernels/common/error.hpp"
 #include "tests/support/random.hpp"
+#include "tests/support/random_encoder.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace pikv::launch {
 namespace {
@@ -31,9 +33,11 @@ HeadSample normal_head(std::int64_t num_slots, std::int64_t head_dim) {
 CodecError measure(std::string_view spec, const HeadSample& head, std::int32_t page_slots = 16) {
   Exec exec = Exec::cpu(1);
   const auto codec = compression::make_codec(spec);
-  const auto basis =
-      codec->make_basis({.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim});
-  return measure_codec(exec, {.codec = *codec, .basis = basis.get()}, page_slots, head);
+  const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim};
+  const auto basis = codec->make_basis(model);
+  const auto encoder = codec->make_encoder(model);
+  return measure_codec(exec, {.codec = *codec, .basis = basis.get(), .encoder = encoder.get()},
+                       page_slots, head);
 }
 
 TEST(CodecError, OfNoCodecIsNone) {
@@ -43,6 +47,41 @@ TEST(CodecError, OfNoCodecIsNone) {
   EXPECT_EQ(error.value, 0.0);
   EXPECT_EQ(error.output, 0.0);
   EXPECT_EQ(error.page_bytes, 6 * make_page_layout(16, 24, DType::kF32).page_bytes());
+}
+
+TEST(CodecError, CountsWhatAnEncoderAdds) {
+  Random random(412);
+  const testing_support::TempFolder folder;
+  const std::string path = (folder.path() / "basis").string();
+  const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = 40};
+  compression::BasisFile file = testing_support::random_encoder_file(random, model, 16, 5);
+  // Coordinates as they are.
+  for (Basis::Operand* operand : {&file.keys, &file.values}) {
+    *operand = {.in = std::vector<float>(40 * 40), .out = {}, .mean = {}};
+    for (std::size_t d = 0; d < 40; ++d) operand->in[d * 41] = 1.0f;
+    operand->out = operand->in;
+  }
+  file.write(path);
+  const HeadSample head = normal_head(96, 40);
+  const auto expected = [](const Encoder::Net& net, const std::vector<float>& rows) {
+    double error = 0;
+    double size = 0;
+    for (auto row = rows.begin(); row != rows.end(); row += 40) {
+      const std::vector<double> was(row, row + 40);
+      const std::vector<double> is = testing_support::encoded(net, was);
+      for (std::size_t d = 0; d < 40; ++d) {
+        error += (is[d] - was[d]) * (is[d] - was[d]);
+        size += was[d] * was[d];
+      }
+    }
+    return std::sqrt(error / size);
+  };
+  const CodecError error = measure("distilled:file=" + path + ",dtype=f32", head);
+  EXPECT_NEAR(error.key, expected(file.encoder->keys[0], head.keys), 1e-5);
+  EXPECT_NEAR(error.value, expected(file.encoder->values[0], head.values), 1e-5);
+  const CodecError without = measure("lora:rank=16,dtype=f32,file=" + path, head);
+  EXPECT_LT(without.key, error.key - 0.01) << "nothing was trained";
+  EXPECT_GT(std::abs(without.output - error.output), 0.001);
 }
 
 TEST(CodecError, FallsWithTheBits) {
