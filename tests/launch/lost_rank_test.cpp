@@ -43,6 +43,15 @@ class LostRank : public testing::Test {
     }
     return job.ranks();
   }
+
+  /// The launcher may return while a rank that it ended is still putting its memory in order.
+  static bool is_gone_soon(pid_t rank) {
+    const auto end = std::chrono::steady_clock::now() + 10s;
+    while (is_running(rank) && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(10ms);
+    }
+    return !is_running(rank);
+  }
 };
 
 TEST_F(LostRank, ARankThatIsKilledEndsTheJob) {
@@ -55,7 +64,7 @@ TEST_F(LostRank, ARankThatIsKilledEndsTheJob) {
     const Result result = job.wait(kPatience);
     EXPECT_FALSE(result.timed_out) << result.err;
     EXPECT_NE(result.exit_code, 0);
-    for (const pid_t rank : ranks) EXPECT_FALSE(is_running(rank)) << "a rank outlives the job";
+    for (const pid_t rank : ranks) EXPECT_TRUE(is_gone_soon(rank)) << "a rank outlives the job";
   }
 }
 
