@@ -24,6 +24,10 @@ namespace {
 // The largest number of two bytes, 127 * 128.
 constexpr float kLargestFactor = 16256.0f;
 
+// Products of weights and scales below this are nothing beside a weight of one, and their inverses
+// would leave float32.
+constexpr float kVanishing = 1e-30f;
+
 /// Codes 0 ... 15 of the sixteen numbers that lie in consecutive words, in the order in which
 /// masked words have them, byte by byte: every (n / 4)-th of the n codes of a word.
 template <class Code>
@@ -50,12 +54,7 @@ void store_factors(std::int64_t num_vectors, const F& factors_of, std::uint32_t*
                          codes_order(i + 3)};
     split_bytes(x, high + 4 * i, low + 4 * i);
   }
-  for (; i < num_vectors; ++i) {
-    const I32x16 x = codes_order(i);
-    const I32x16 h = (x + 64) >> 7;
-    store_low_bytes(high + 4 * i, h);
-    store_low_bytes(low + 4 * i, x - (h << 7));
-  }
+  for (; i < num_vectors; ++i) split_bytes(codes_order(i), high + 4 * i, low + 4 * i);
 }
 
 /// Byte i of the words: codes i, i + n / 4, ... of each.
@@ -358,7 +357,7 @@ void AttentionTile::fold_weights(std::int64_t begin, std::int64_t end, std::int6
     biases_[row] = sum(bias);
     // No product is larger than this one; the largest itself would take longer to find.
     const float widest = peaks_[row] * widest_scale;
-    const float inverse = widest > 0.0f ? kLargestFactor / widest : 0.0f;
+    const float inverse = widest > kVanishing ? kLargestFactor / widest : 0.0f;
     steps_[row] = widest / kLargestFactor;
     std::uint32_t* bytes = factors_ + row * (kStride / 2) + begin * kLanes / 4;
     store_factors<Code>(

@@ -257,7 +257,14 @@ inline bool all(I32x16 comparison) {
 #endif
 }
 
-/// Sixty-four integers from -16256 to 16256 as high * 128 + low, both bytes with a sign, in order.
+/// Integers from -16256 to 16256 as high * 128 + low, both bytes with a sign, in order.
+inline void split_bytes(I32x16 x, std::uint32_t* high, std::uint32_t* low) {
+  const I32x16 h = (x + 64) >> 7;
+  store_low_bytes(high, h);
+  store_low_bytes(low, x - (h << 7));
+}
+
+/// The same of sixty-four.
 inline void split_bytes(const I32x16 (&x)[4], std::uint32_t* high, std::uint32_t* low) {
 #if defined(__AVX512BW__)
   // Packing takes 128 bits of each register in turn, so words of four bytes are put in order last.
@@ -279,11 +286,7 @@ inline void split_bytes(const I32x16 (&x)[4], std::uint32_t* high, std::uint32_t
   store_bytes_of(high, a_high, b_high);
   store_bytes_of(low, low_of(a, a_high), low_of(b, b_high));
 #else
-  for (int i = 0; i < 4; ++i) {
-    const I32x16 h = (x[i] + 64) >> 7;
-    store_low_bytes(high + 4 * i, h);
-    store_low_bytes(low + 4 * i, x[i] - (h << 7));
-  }
+  for (int i = 0; i < 4; ++i) split_bytes(x[i], high + 4 * i, low + 4 * i);
 #endif
 }
 
