@@ -102,7 +102,7 @@ class Bench final : public Program {
       require(options_.stream || longest <= context, "context", "prompt and decode need ", longest,
               " tokens, the context of the model is ", context);
     });
-    const double bandwidth = measure_read_bandwidth(runtimes[0]->exec(), comm);
+    const double bandwidth = measure_read_bandwidth(runtimes[0]->host(), comm);
     if (comm.rank() == 0 && !json_) print_conditions(comm, bandwidth);
 
     ProgressBar bar("bench", comm.rank() == 0);

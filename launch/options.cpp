@@ -28,6 +28,8 @@ std::string help_of(std::string_view what, std::span<const Row> table) {
 
 void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--model", options.model, "Model directory in hub layout")->required();
+  app.add_option("--device", options.device, "Where the model runs: cpu, cuda or cuda:N")
+      ->capture_default_str();
   app.add_option("--kv-owner", options.kv_owner,
                  help_of("Which shard owns a new entry", routing::kv_routers()))
       ->capture_default_str();
@@ -92,12 +94,13 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
 
 std::string describe(const RuntimeOptions& options, int num_ranks) {
   std::string text = fmt::format(
-      "--model {} --kv-owner {} --placement {} --gate {} --scheduler {} --budget {} --codec {} "
+      "--model {} --device {} --kv-owner {} --placement {} --gate {} --scheduler {} --budget {} "
+      "--codec {} "
       "--kv-dtype {} "
       "--compute-dtype {} --page-slots {} --chunk-tokens {} --max-batch {} --threads {}",
-      options.model.string(), options.kv_owner, options.placement, options.gate, options.scheduler,
-      options.budget_text, options.codec, options.kv_dtype, options.compute_dtype,
-      options.page_slots, options.chunk_tokens, options.max_batch,
+      options.model.string(), options.device, options.kv_owner, options.placement, options.gate,
+      options.scheduler, options.budget_text, options.codec, options.kv_dtype,
+      options.compute_dtype, options.page_slots, options.chunk_tokens, options.max_batch,
       options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
   if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);

@@ -31,6 +31,11 @@ int ranks_on_this_machine() {
   return text != nullptr ? std::max(1, std::atoi(text)) : 1;
 }
 
+int local_rank() {
+  const char* text = std::getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+  return text != nullptr ? std::max(0, std::atoi(text)) : 0;
+}
+
 std::string codec_spec(const RuntimeOptions& options) {
   if (options.kv_dtype == "f32") return options.codec;
   require(options.codec == "none", "kv-dtype", "'", options.kv_dtype,
@@ -91,6 +96,21 @@ std::vector<TokenId> prompt_tokens(const std::string& text, const std::filesyste
   return Tokenizer::from_file(model / "tokenizer.json").encode(text, {.add_special_tokens = false});
 }
 
+/// "cpu", "cuda" (of the ranks of a machine each its own) or "cuda:1".
+Exec make_exec(const RuntimeOptions& options, int num_ranks) {
+  const int num_threads = options.num_threads.value_or(default_num_threads());
+  const std::string_view device = options.device;
+  if (device == "cpu") return Exec::cpu(num_threads);
+  constexpr std::string_view kCuda = "cuda";
+  const bool is_numbered = device.starts_with("cuda:");
+  const auto number =
+      is_numbered ? parse_whole<int>(device.substr(kCuda.size() + 1)) : std::optional(local_rank());
+  require((device == kCuda || is_numbered) && number && *number >= 0, "device", "'", device,
+          "' is neither cpu, nor cuda, nor cuda:N");
+  if (num_ranks > 1) throw NotBuilt("device: several ranks on GPUs");
+  return Exec::cuda(*number, num_threads);
+}
+
 }  // namespace
 
 KvBudget parse_budget(std::string_view text) {
@@ -120,9 +140,7 @@ int default_num_threads() {
 }
 
 Runtime::Runtime(Communicator& comm, const RuntimeOptions& options)
-    : comm_(comm), exec_(agree(comm, [&] {
-        return Exec::cpu(options.num_threads ? *options.num_threads : default_num_threads());
-      })) {
+    : comm_(comm), exec_(agree(comm, [&] { return make_exec(options, comm.size()); })) {
   agree(comm_, [&] { load(options); });
   check_maps();
 }
@@ -152,6 +170,10 @@ void Runtime::load(const RuntimeOptions& options) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
   needs.query_rows = std::max(needs.query_rows, options.observed_queries);
+  if (exec_.device() == Device::kCuda) {
+    weights_on_device_ = std::make_unique<const ModelWeights>(
+        weights_->on_device(exec_, *expert_map_, comm_.rank()));
+  }
   const CachedModel model = cached_model(*config_, *weights_);
   basis_ = codec_->make_basis(model);
   encoder_ = codec_->make_encoder(model);
@@ -173,26 +195,28 @@ void Runtime::load(const RuntimeOptions& options) {
                                                             .num_kv_heads = config_->num_kv_heads,
                                                             .head_dim = config_->head_dim},
                                         needs);
-  decoder_ = std::make_unique<Decoder>(exec_, DecoderParts{.config = *config_,
-                                                           .weights = *weights_,
-                                                           .expert_map = *expert_map_,
-                                                           .kv_map = *kv_map_,
-                                                           .cache = *cache_,
-                                                           .comm = comm_,
-                                                           .gate = *gate_,
-                                                           .kv_router = *kv_router_,
-                                                           .column_decay = needs.column_decay,
-                                                           .page_reader = scheduler_->page_reader(),
-                                                           .read_budget = budget,
-                                                           .tap = *tap_});
-  scheduling_ = std::make_unique<SchedulingPass>(exec_, SchedulingParts{.model = *config_,
-                                                                        .weights = *weights_,
-                                                                        .cache = *cache_,
-                                                                        .tap = *tap_,
-                                                                        .comm = comm_,
-                                                                        .scheduler = *scheduler_,
-                                                                        .budget = budget,
-                                                                        .recorded = needs});
+  decoder_ = std::make_unique<Decoder>(
+      exec_, DecoderParts{.config = *config_,
+                          .weights = weights_on_device_ ? *weights_on_device_ : *weights_,
+                          .expert_map = *expert_map_,
+                          .kv_map = *kv_map_,
+                          .cache = *cache_,
+                          .comm = comm_,
+                          .gate = *gate_,
+                          .kv_router = *kv_router_,
+                          .column_decay = needs.column_decay,
+                          .page_reader = scheduler_->page_reader(),
+                          .read_budget = budget,
+                          .tap = *tap_});
+  scheduling_ =
+      std::make_unique<SchedulingPass>(exec_.host(), SchedulingParts{.model = *config_,
+                                                                     .weights = *weights_,
+                                                                     .cache = *cache_,
+                                                                     .tap = *tap_,
+                                                                     .comm = comm_,
+                                                                     .scheduler = *scheduler_,
+                                                                     .budget = budget,
+                                                                     .recorded = needs});
   engine_ = std::make_unique<Engine>(
       EngineParts{.model = *config_,
                   .decoder = *decoder_,

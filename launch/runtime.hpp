@@ -22,6 +22,7 @@ namespace pikv::launch {
 
 struct RuntimeOptions {
   std::filesystem::path model;
+  std::string device = "cpu";  // or cuda, or cuda:N
   std::string gate = "topk";
   std::string kv_owner = "expert";
   std::string placement = "contiguous";
@@ -64,7 +65,8 @@ class Runtime {
   [[nodiscard]] const ShardMap& kv_map() const { return *kv_map_; }
   [[nodiscard]] const ShardMap& expert_map() const { return *expert_map_; }
   [[nodiscard]] Communicator& comm() { return comm_; }
-  [[nodiscard]] Exec& exec() { return exec_; }
+  /// For work on the host.
+  [[nodiscard]] Exec& host() { return exec_.host(); }
   [[nodiscard]] KvCache& cache() { return *cache_; }
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
   [[nodiscard]] AttentionTap& tap() { return *tap_; }
@@ -88,6 +90,7 @@ class Runtime {
   Exec exec_;
   std::unique_ptr<const ModelConfig> config_;
   std::unique_ptr<const ModelWeights> weights_;
+  std::unique_ptr<const ModelWeights> weights_on_device_;  // of a GPU
   std::unique_ptr<const Gate> gate_;
   std::unique_ptr<const KvRouter> kv_router_;
   std::unique_ptr<const Codec> codec_;

@@ -45,15 +45,17 @@ void KvCache::change_basis(Change change, LayerId layer, std::span<const Sequenc
     const Basis::Map map = basis != nullptr ? (basis->*change)(layer) : Basis::Map{};
     if (map.empty()) continue;
     const View<float, 3> run{rows.row(begin), {end - begin, rows.extent(1), rows.extent(2)}};
-    map_heads(exec_, map, run, run);
+    map_heads(device_, map, run, run);
   }
 }
 
 /// With keys and values in the bases of their sequences, valid until the next call.
 KvCache::Entries KvCache::in_basis(const Entries& entries) {
   if (!have_basis(entries.sequences)) return entries;
-  const auto mapped = [&](Change change, View<const float, 3> rows, std::vector<float>& to) {
-    to.assign(rows.data, rows.data + rows.size());
+  const auto mapped = [&](Change change, View<const float, 3> rows, DeviceBuffer<float>& to) {
+    to.resize_discard(static_cast<std::size_t>(rows.size()));
+    copy_bytes(device_, to.data(), device_.device(), rows.data, device_.device(),
+               to.size() * sizeof(float));
     change_basis(change, entries.layer, entries.sequences, {to.data(), rows.extents});
     return View<const float, 3>{to.data(), rows.extents};
   };

@@ -30,6 +30,7 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
   const std::int64_t num_slots = stream.num_slots(config_.page_slots);
   check_subscripts(evict, num_slots);
   if (evict.empty()) return;
+  device_.synchronize();
   num_evicted_slots_ += static_cast<std::int64_t>(evict.size());
   const std::vector<std::int32_t> places = places_of(stream, evict);
   add_evicted_columns(stream, places);
@@ -92,7 +93,7 @@ void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
     if (!layout.key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::SlotRef& slot : slots) pages.push_back(slot.page);
-    summarize(layout, std::move(pages));
+    summarize(exec_, layout, std::move(pages));
   }
 }
 
@@ -130,7 +131,7 @@ void KvCache::move_together(Stream& stream) {
     moves_from_.push_back(slot_at(stream, place));
     moves_to_.push_back(slot_at(stream, *hole++));
   }
-  run_pending();
+  run_pending(exec_);
 
   const auto num_pages = static_cast<std::size_t>((num_kept + page_slots - 1) / page_slots);
   for (std::size_t i = num_pages; i < pages.size(); ++i) {
@@ -223,9 +224,9 @@ void KvCache::relay(const StreamId& id, std::size_t first_page,
     moves_to_.push_back(
         take_slot(stream, {id.layer, id.kv_head}, page < forms.size() ? forms[page] : 0));
     // A page at a time, so that one open page is enough.
-    if (!full_pages_.empty()) run_pending();
+    if (!full_pages_.empty()) run_pending(exec_);
   }
-  run_pending();
+  run_pending(exec_);
 }
 
 }  // namespace pikv

@@ -27,7 +27,7 @@ bool KvCache::make_room_for_copy(const Streams& streams) {
 
 std::byte* KvCache::copy_of(const std::byte* page, const PageLayout& layout) {
   std::byte* copy = new_page(layout);
-  copy_bytes(exec_, copy, exec_.device(), page, exec_.device(), layout.page_bytes());
+  copy_bytes(device_, copy, device_.device(), page, device_.device(), layout.page_bytes());
   return copy;
 }
 

@@ -12,14 +12,18 @@
 namespace pikv {
 KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_map, int rank,
                  const Codec& codec)
-    : exec_(exec),
+    : device_(exec),
+      exec_(exec.host()),
       config_(config),
       shard_map_(shard_map),
       codec_(codec),
       open_layout_(make_page_layout(config.page_slots, static_cast<std::int32_t>(config.head_dim),
                                     DType::kF32, config.columns, config.key_bounds)),
       sealed_layouts_(codec.sealed_layouts(open_layout_)),
-      pool_(exec.device(), config.budget_bytes) {
+      pool_(exec.device(), config.budget_bytes),
+      refused_(exec.device(), Access::kBoth),
+      keys_in_basis_(exec.device()),
+      values_in_basis_(exec.device()) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
           " is not positive");
   require(config.encoder == nullptr || !seals_in_place(), "kv_cache",
@@ -227,7 +231,7 @@ AppendResult KvCache::append(const Entries& given) {
       if (stream.open_page == nullptr) ++stream.untiered_pages;
     }
   }
-  run_pending();
+  run_pending(device_);
   return AppendResult::kAppended;
 }
 
@@ -259,16 +263,15 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8
   return slot;
 }
 
-void KvCache::run_pending() {
-  kernels::clear_pages(exec_,
-                       {.layout = open_layout_, .pages = view_of<std::byte* const>(opened_)});
-  kernels::write_slots(
-      exec_, {.layout = open_layout_, .writes = view_of<const kernels::KvWrite>(writes_)});
-  kernels::move_slots(exec_, {.layout = open_layout_,
-                              .from = view_of<const kernels::SlotRef>(moves_from_),
-                              .to = view_of<const kernels::SlotRef>(moves_to_)});
-  if (!full_pages_.empty()) seal(full_pages_, full_heads_, sealed_pages_, sealed_forms_);
-  if (open_layout_.key_bounds) summarize_written();
+/// Where the new rows lie, or where all of it is done for what lies in pages already.
+void KvCache::run_pending(Exec& exec) {
+  kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, opened_)});
+  kernels::write_slots(exec, {.layout = open_layout_, .writes = on_device(exec, writes_)});
+  kernels::move_slots(exec, {.layout = open_layout_,
+                             .from = on_device(exec, moves_from_),
+                             .to = on_device(exec, moves_to_)});
+  if (!full_pages_.empty()) seal(exec, full_pages_, full_heads_, sealed_pages_, sealed_forms_);
+  if (open_layout_.key_bounds) summarize_written(exec);
   for (std::byte* page : full_pages_) pool_.release(page, open_layout_.page_bytes());
   writes_.clear();
   moves_from_.clear();
@@ -328,6 +331,7 @@ std::vector<StreamId> KvCache::stream_ids(SequenceId sequence) const {
 }
 
 std::vector<Position> KvCache::positions(const StreamId& id) const {
+  device_.synchronize();
   return positions_of(stream_of(id));
 }
 
@@ -406,6 +410,7 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 }
 
 void KvCache::check_integrity() const {
+  device_.synchronize();
   pool_.check_integrity();
   ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
              full_heads_.empty() && sealed_pages_.empty(),

@@ -9,6 +9,10 @@
 // way of its encoder if it has one. What goes in and comes out by the functions below is in the
 // model's coordinates; pages are in those of the codec's basis, if it has one, or of one that the
 // sequence got. Not thread-safe.
+//
+// On a GPU, pages lie in memory that the host reaches too, and rows that are appended and streams
+// that are read are the GPU's. What a scheduler looks at or changes is the host's work, which waits
+// for the GPU and draws the pages to the host and back.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +31,7 @@
 #include "core/policy/codec.hpp"
 #include "core/policy/encoder.hpp"
 #include "core/policy/shard_map.hpp"
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/common/view.hpp"
 #include "kernels/kv_page.hpp"
 
@@ -239,18 +244,20 @@ class KvCache {
     HeadId kv_head;
   };
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form);
-  void run_pending();
+  void run_pending(Exec& exec);
   void encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const;
-  void seal(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+  void seal(Exec& exec, std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
             bool repack = false);
   void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
               std::span<std::byte* const> open) const;
   void unseal(const Stream& stream, std::size_t page, std::byte* open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
-  void summarize(const PageLayout& layout, std::vector<std::byte*> pages);
-  void summarize_sealed(std::span<std::byte* const> pages, std::span<const std::uint8_t> forms);
-  void summarize_written();
+  void convert(Exec& exec, kernels::ConvertPagesArgs args);
+  void summarize(Exec& exec, const PageLayout& layout, std::vector<std::byte*> pages);
+  void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
+                        std::span<const std::uint8_t> forms);
+  void summarize_written(Exec& exec);
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
                                                     std::span<const std::int32_t> subscripts) const;
@@ -286,7 +293,8 @@ class KvCache {
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
   [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
 
-  Exec& exec_;
+  Exec& device_;  // where pages are read and appended to
+  Exec& exec_;    // the host's, for all else: device_, or the processor beside it
   KvCacheConfig config_;
   const ShardMap& shard_map_;
   const Codec& codec_;
@@ -301,7 +309,8 @@ class KvCache {
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
   std::unordered_map<SequenceId, Sequence> sequences_;
 
-  std::vector<float> keys_in_basis_, values_in_basis_;  // of an append
+  DeviceBuffer<kernels::PackRefusal> refused_;           // of pages that a GPU packs
+  DeviceBuffer<float> keys_in_basis_, values_in_basis_;  // of an append
 
   // Work of the change in progress.
   std::vector<kernels::KvWrite> writes_;

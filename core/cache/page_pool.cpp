@@ -31,7 +31,8 @@ std::size_t PagePool::num_free(std::size_t page_bytes) const {
 
 void PagePool::grow(std::size_t page_bytes, std::size_t num_pages) {
   SizeClass& size_class = classes_[page_bytes];
-  slabs_.push_back({DeviceBuffer<std::byte>(device_, num_pages * page_bytes), page_bytes});
+  slabs_.push_back(
+      {DeviceBuffer<std::byte>(device_, num_pages * page_bytes, Access::kBoth), page_bytes});
   DeviceBuffer<std::byte>& slab = slabs_.back().memory;
   bytes_reserved_ += slab.size();
   size_class.num_pages += num_pages;

@@ -86,6 +86,7 @@ class SlotReader {
 
 void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
                          bool with_values, HeadContents& contents) const {
+  device_.synchronize();
   const Streams& streams = streams_of(sequence);
   const std::int32_t page_slots = config_.page_slots;
   const std::span<const ShardId> shards = local_shards_.at(index(layer));

@@ -37,6 +37,7 @@ void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<
 void KvCache::encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const {
   const Encoder* encoder = config_.encoder;
   if (encoder == nullptr) return;
+  device_.synchronize();
   kernels::cpu::parallel_for(exec_, std::ssize(open), [&](std::int64_t i, int) {
     const auto [layer, kv_head] = heads[static_cast<std::size_t>(i)];
     const PageRows page(open_layout_, open.subspan(static_cast<std::size_t>(i), 1));
@@ -50,7 +51,7 @@ void KvCache::encode(std::span<std::byte* const> open, std::span<const HeadOfLay
 }
 
 /// The open pages, each of a head, are spent: an encoder writes to them.
-void KvCache::seal(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
                    std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
                    bool repack) {
   encode(open, heads);
@@ -58,13 +59,13 @@ void KvCache::seal(std::span<std::byte* const> open, std::span<const HeadOfLayer
       sealed_layouts_.size(), open, sealed, forms,
       [&](std::size_t form, auto& sources, auto& targets) {
         const PageLayout& layout = sealed_layouts_[form];
-        std::vector<const std::byte*> full(sources.begin(), sources.end());
+        const std::vector<const std::byte*> full(sources.begin(), sources.end());
         try {
-          kernels::convert_pages(exec_, {.from_layout = open_layout_,
-                                         .to_layout = layout,
-                                         .from = view_of<const std::byte* const>(full),
-                                         .to = view_of<std::byte* const>(targets),
-                                         .repack = repack});
+          convert(exec, {.from_layout = open_layout_,
+                         .to_layout = layout,
+                         .from = on_device(exec, full),
+                         .to = on_device(exec, targets),
+                         .repack = repack});
         } catch (const kernels::NotPackable& refused) {
           const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
           throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
@@ -72,6 +73,23 @@ void KvCache::seal(std::span<std::byte* const> open, std::span<const HeadOfLayer
                              name((refused.is_key ? layout.keys : layout.values).element)));
         }
       });
+}
+
+/// Throws NotPackable on a GPU too.
+void KvCache::convert(Exec& exec, kernels::ConvertPagesArgs args) {
+  if (exec.device() == Device::kCpu || !args.to_layout.packed()) {
+    kernels::convert_pages(exec, args);
+    return;
+  }
+  refused_.resize_discard(static_cast<std::size_t>(args.to.size()));
+  args.refused = {refused_.data(), args.to.extents};
+  kernels::convert_pages(exec, args);
+  exec.synchronize();
+  for (std::int64_t i = 0; i < args.to.size(); ++i) {
+    const kernels::PackRefusal refusal = args.refused.data[i];
+    if (refusal == kernels::PackRefusal::kNone) continue;
+    throw kernels::NotPackable(i, refusal == kernels::PackRefusal::kKeys);
+  }
 }
 
 void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
@@ -106,30 +124,30 @@ std::string KvCache::place_of(const std::byte* page) const {
 }
 
 /// The bounds of keys follow what the pending work wrote.
-void KvCache::summarize_written() {
+void KvCache::summarize_written(Exec& exec) {
   std::vector<std::byte*> pages;
   for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
   for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
-  summarize(open_layout_, std::move(pages));
-  summarize_sealed(sealed_pages_, sealed_forms_);
+  summarize(exec, open_layout_, std::move(pages));
+  summarize_sealed(exec, sealed_pages_, sealed_forms_);
 }
 
 /// Each page once.
-void KvCache::summarize_sealed(std::span<std::byte* const> pages,
+void KvCache::summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
                                std::span<const std::uint8_t> forms) {
-  for_each_form(
-      sealed_layouts_.size(), pages, pages, forms, [&](std::size_t form, auto& of_form, auto&) {
-        kernels::summarize_pages(
-            exec_, {.layout = sealed_layouts_[form], .pages = view_of<std::byte* const>(of_form)});
-      });
+  for_each_form(sealed_layouts_.size(), pages, pages, forms,
+                [&](std::size_t form, auto& of_form, auto&) {
+                  kernels::summarize_pages(
+                      exec, {.layout = sealed_layouts_[form], .pages = on_device(exec, of_form)});
+                });
 }
 
 /// A page may be named more than once.
-void KvCache::summarize(const PageLayout& layout, std::vector<std::byte*> pages) {
+void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<std::byte*> pages) {
   std::ranges::sort(pages);
   const auto repeated = std::ranges::unique(pages);
   pages.erase(repeated.begin(), repeated.end());
-  kernels::summarize_pages(exec_, {.layout = layout, .pages = view_of<std::byte* const>(pages)});
+  kernels::summarize_pages(exec, {.layout = layout, .pages = on_device(exec, pages)});
 }
 
 }  // namespace pikv

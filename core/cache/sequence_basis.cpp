@@ -51,6 +51,7 @@ bool KvCache::make_room_to_enter(SequenceId sequence, const SequenceBasis& basis
 void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBasis> basis) {
   require(make_room_to_enter(sequence, *basis), "kv_cache",
           "no room to write the pages of sequence ", index(sequence), " anew");
+  device_.synchronize();
   const Basis* before = basis_of(sequence);
   // An operand whose basis stays leaves it and enters it again: what an encoder dropped comes back
   // as zeros but for rounding, of which the encoder makes as little.

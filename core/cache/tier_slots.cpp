@@ -22,6 +22,7 @@ void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
           " slots");
   if (!tiers_due(id)) return;
+  device_.synchronize();
 
   const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
   const std::vector<std::uint8_t> forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full);

@@ -15,6 +15,7 @@ namespace pikv {
 
 void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                          std::span<const float> inverse_frequencies) {
+  device_.synchronize();
   Stream& stream = stream_of(id);
   const std::vector<std::int32_t> places = places_to_turn(stream, turns);
   // All copies first: keys are named by address below, and positions change as we go.
@@ -64,7 +65,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     if (!layout->key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::KeyTurn& turn : of_layout) pages.push_back(turn.page);
-    summarize(*layout, std::move(pages));
+    summarize(exec_, *layout, std::move(pages));
   }
   for (auto& [page, of_page] : by_page) {
     edit_sealed(id, page, [&](std::byte* open_page) {

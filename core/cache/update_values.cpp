@@ -15,6 +15,7 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
                           std::vector<float>& values) const {
   const Stream& stream = stream_of(id);
   check_subscripts(subscripts, stream.num_slots(config_.page_slots));
+  device_.synchronize();
   const std::size_t num_before = values.size();
   DeviceBuffer<std::byte> decoded(exec_.device());
   const std::byte* in_buffer = nullptr;  // the page that was decoded last
@@ -40,6 +41,7 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
   std::vector<std::int32_t> subscripts;
   for (const ValueUpdate& update : updates) subscripts.push_back(update.slot);
   check_subscripts(subscripts, stream.num_slots(config_.page_slots));
+  device_.synchronize();
   const std::vector<std::int32_t> places = places_of(stream, subscripts);
   const std::vector<float> addends = addends_in_basis(id, updates);
   std::vector<kernels::ValueUpdate> named;
@@ -81,8 +83,9 @@ void KvCache::edit_sealed(const StreamId& id, std::size_t page,
   std::byte* full = decoded.data();
   std::byte* sealed = stream.sealed_pages[page];
   const HeadOfLayer head{id.layer, id.kv_head};
-  seal({&full, 1}, {&head, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1}, /*repack=*/true);
-  if (open_layout_.key_bounds) summarize(layout_of(stream, page), {sealed});
+  seal(exec_, {&full, 1}, {&head, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1},
+       /*repack=*/true);
+  if (open_layout_.key_bounds) summarize(exec_, layout_of(stream, page), {sealed});
 }
 
 }  // namespace pikv

@@ -11,6 +11,7 @@
 #include "core/base/ids.hpp"
 #include "core/cache/kv_cache.hpp"
 #include "kernels/attention.hpp"
+#include "kernels/common/exec.hpp"
 
 namespace pikv {
 
@@ -34,5 +35,14 @@ struct AttentionBatch {
   std::vector<std::uint8_t> chosen_forms;          // of these
   std::vector<float> scores;                       // of single rows, where slots keep account
 };
+
+/// What a batch reads and where its rows are, as operations of `exec` take it: see Exec::on_device.
+struct AttentionBatchView {
+  View<const std::int32_t, 1> positions;
+  View<const kernels::AttentionSegment, 1> segments;
+  View<const kernels::StreamView, 1> streams;
+};
+[[nodiscard]] AttentionBatchView on_device(Exec& exec, const AttentionBatch& batch,
+                                           std::span<const kernels::AttentionSegment> segments);
 
 }  // namespace pikv

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/linear.hpp"
 
 namespace pikv {
@@ -22,7 +23,16 @@ const AttentionTap::LayerRecord* AttentionTap::find(SequenceId sequence, LayerId
   return found == sequences_.end() ? nullptr : &found->second[index(layer)];
 }
 
-void AttentionTap::record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+View<const float, 3> AttentionTap::on_host(View<const float, 3> rows) {
+  if (exec_.device() == Device::kCpu) return rows;
+  on_host_.resize(static_cast<std::size_t>(rows.size()));
+  copy_bytes(exec_, on_host_.data(), Device::kCpu, rows.data, exec_.device(),
+             on_host_.size() * sizeof(float));
+  return {on_host_.data(), rows.extents};
+}
+
+void AttentionTap::record_rows(LayerId layer, const StepRows& rows, View<const float, 3> given) {
+  const View<const float, 3> q = on_host(given);
   const auto width = static_cast<std::size_t>(needs_.query_rows);
   const auto row_size = static_cast<std::size_t>(shape_.num_heads * shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {
@@ -42,7 +52,8 @@ void AttentionTap::record_rows(LayerId layer, const StepRows& rows, View<const f
   }
 }
 
-void AttentionTap::record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q) {
+void AttentionTap::record_moments(LayerId layer, const StepRows& rows, View<const float, 3> given) {
+  const View<const float, 3> q = on_host(given);
   const auto num_rows = rows.positions.size();
   for (std::size_t begin = 0; begin < num_rows;) {
     const SequenceId sequence = rows.sequences[begin];
@@ -76,9 +87,9 @@ void AttentionTap::add_moments(const float* q, std::int64_t num_rows, std::vecto
       }
       mean[h * dim + i] += total;
     }
-    kernels::linear(exec_, {.x = {transposed_.data(), {dim, num_rows}},
-                            .weight = {transposed_.data(), DType::kF32, dim, num_rows},
-                            .y = {products_.data(), {dim, dim}}});
+    kernels::linear(exec_.host(), {.x = {transposed_.data(), {dim, num_rows}},
+                                   .weight = {transposed_.data(), DType::kF32, dim, num_rows},
+                                   .y = {products_.data(), {dim, dim}}});
     for (std::int64_t i = 0; i < dim * dim; ++i) {
       products[h * dim * dim + i] += static_cast<double>(products_[static_cast<std::size_t>(i)]);
     }
@@ -123,7 +134,8 @@ std::vector<double> AttentionTap::moment_sums(SequenceId sequence, LayerId layer
   return sums;
 }
 
-void AttentionTap::record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k) {
+void AttentionTap::record_keys(LayerId layer, const StepRows& rows, View<const float, 3> given) {
+  const View<const float, 3> k = on_host(given);
   const auto heads = static_cast<std::size_t>(shape_.num_kv_heads);
   const auto dim = static_cast<std::size_t>(shape_.head_dim);
   for (std::size_t r = 0; r < rows.positions.size(); ++r) {

@@ -33,13 +33,14 @@ class AttentionTap {
   [[nodiscard]] bool wants_moments() const { return needs_.query_moments; }
   [[nodiscard]] bool wants_key_moments() const { return needs_.key_moments; }
 
+  // Rows lie where the Exec has them; what is recorded of them, on the host.
   /// Queries [T, H, D] of a layer after RoPE.
-  void record_rows(LayerId layer, const StepRows& rows, View<const float, 3> q);
+  void record_rows(LayerId layer, const StepRows& rows, View<const float, 3> given);
   /// The same before RoPE.
-  void record_moments(LayerId layer, const StepRows& rows, View<const float, 3> q);
+  void record_moments(LayerId layer, const StepRows& rows, View<const float, 3> given);
 
   /// Keys [T, Hkv, D] of a layer before RoPE.
-  void record_keys(LayerId layer, const StepRows& rows, View<const float, 3> k);
+  void record_keys(LayerId layer, const StepRows& rows, View<const float, 3> given);
 
   /// Newest rows that this rank holds of positions from `first` on, in no order.
   struct Rows {
@@ -83,11 +84,13 @@ class AttentionTap {
   [[nodiscard]] LayerRecord& record(SequenceId sequence, LayerId layer);
   [[nodiscard]] const LayerRecord* find(SequenceId sequence, LayerId layer) const;
 
+  [[nodiscard]] View<const float, 3> on_host(View<const float, 3> rows);
   void add_moments(const float* q, std::int64_t num_rows, std::vector<double>& sums);
 
   Exec& exec_;
   Shape shape_;
   SchedulerNeeds needs_;
+  std::vector<float> on_host_;
   std::vector<float> transposed_, products_;
   std::unordered_map<SequenceId, std::vector<LayerRecord>> sequences_;
   std::unordered_map<SequenceId, Position> watched_;  // from which position on

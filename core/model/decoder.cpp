@@ -12,10 +12,6 @@
 namespace pikv {
 namespace {
 
-const float* data_or_null(const std::vector<float>& values) {
-  return values.empty() ? nullptr : values.data();
-}
-
 template <std::size_t Rank>
 View<float, Rank> sized(DeviceBuffer<float>& buffer, std::array<std::int64_t, Rank> extents) {
   const View<float, Rank> view{nullptr, extents};
@@ -51,6 +47,7 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
       mix_(exec.device()),
       shared_(exec.device()),
       shared_gate_(exec.device()),
+      choices_(exec.device()),
       selected_(exec.device()),
       logits_(exec.device()) {}
 
@@ -59,13 +56,13 @@ void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   const std::int64_t num_rows = rows.size();
   const auto hidden = sized<2>(hidden_, {num_rows, config.hidden_size});
   kernels::gather_rows(exec_, {.table = parts_.weights.embedding(),
-                               .indices = {rows.tokens.data(), {num_rows}},
+                               .indices = {exec_.on_device(rows.tokens), {num_rows}},
                                .out = hidden});
-  kernels::rope_table(exec_,
-                      {.positions = {rows.positions.data(), {num_rows}},
-                       .inverse_frequencies = {inverse_frequencies_.data(), {config.head_dim / 2}},
-                       .cos = sized<2>(cos_, {num_rows, config.head_dim / 2}),
-                       .sin = sized<2>(sin_, {num_rows, config.head_dim / 2})});
+  kernels::rope_table(
+      exec_, {.positions = {exec_.on_device(rows.positions), {num_rows}},
+              .inverse_frequencies = {exec_.on_device(inverse_frequencies_), {config.head_dim / 2}},
+              .cos = sized<2>(cos_, {num_rows, config.head_dim / 2}),
+              .sin = sized<2>(sin_, {num_rows, config.head_dim / 2})});
   last_expert_.assign(static_cast<std::size_t>(num_rows), -1);
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (observer) observer(layer, hidden);
@@ -177,10 +174,10 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
   const auto logits = sized<2>(gate_logits_, {num_rows, config.num_experts});
   kernels::linear(exec_, {.x = normed, .weight = moe.router, .y = logits});
   const auto mix = sized<2>(mix_, {num_rows, config.experts_per_token});
-  choices_.resize(static_cast<std::size_t>(mix.size()));
-  const View<std::int32_t, 2> choices{choices_.data(), mix.extents};
-  parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate}, choices,
-                     mix);
+  choices_.resize_discard(static_cast<std::size_t>(mix.size()));
+  parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate},
+                     {choices_.data(), mix.extents}, mix);
+  const View<const std::int32_t, 2> choices = choices_on_host(mix.extents);
   for (std::int64_t t = 0; t < num_rows; ++t) {
     last_expert_[static_cast<std::size_t>(t)] = choices.row(t)[0];
   }
@@ -197,6 +194,14 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
   }
 }
 
+View<const std::int32_t, 2> Decoder::choices_on_host(std::array<std::int64_t, 2> extents) {
+  if (exec_.device() == Device::kCpu) return {choices_.data(), extents};
+  choices_on_host_.resize(choices_.size());
+  copy_bytes(exec_, choices_on_host_.data(), Device::kCpu, choices_.data(), exec_.device(),
+             choices_.size() * sizeof(std::int32_t));
+  return {choices_on_host_.data(), extents};
+}
+
 View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
   const ModelConfig& config = parts_.config;
   const auto count = static_cast<std::int64_t>(rows.size());
@@ -204,12 +209,16 @@ View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
   const auto selected = sized<2>(selected_, {count, config.hidden_size});
   kernels::gather_rows(exec_,
                        {.table = {hidden_.data(), DType::kF32, hidden_rows, config.hidden_size},
-                        .indices = {rows.data(), {count}},
+                        .indices = {exec_.on_device(rows), {count}},
                         .out = selected});
   if (count > 0) dense_bytes_read_ += parts_.weights.lm_head().bytes();
   const auto logits = sized<2>(logits_, {count, config.vocab_size});
   kernels::linear(exec_, {.x = selected, .weight = parts_.weights.lm_head(), .y = logits});
-  return logits;
+  if (exec_.device() == Device::kCpu) return logits;
+  logits_on_host_.resize(logits_.size());
+  copy_bytes(exec_, logits_on_host_.data(), Device::kCpu, logits_.data(), exec_.device(),
+             logits_.size() * sizeof(float));
+  return {logits_on_host_.data(), logits.extents};
 }
 
 }  // namespace pikv

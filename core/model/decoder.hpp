@@ -5,6 +5,7 @@
 // class for all families; what differs is data in ModelConfig.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -39,8 +40,8 @@ struct DecoderParts {
   AttentionTap& tap;
 };
 
-/// Sees the residual stream [T, hidden] as it enters each layer (0 ... L - 1), and once more after
-/// the final norm (L). For tests and analysis.
+/// Sees the residual stream [T, hidden], where the Exec has it, as it enters each layer (0 ... L -
+/// 1), and once more after the final norm (L). For tests and analysis.
 using HiddenObserver = std::function<void(std::int64_t layer, View<const float, 2> hidden)>;
 
 class Decoder {
@@ -51,8 +52,8 @@ class Decoder {
   /// collective: every rank calls it once a step, with no rows if it has none.
   void forward(const StepRows& rows, const HiddenObserver& observer = {});
 
-  /// Logits [n, V] of some rows of the last forward, by their subscripts. Valid until the next
-  /// call.
+  /// Logits [n, V] of some rows of the last forward, by their subscripts, on the host. Valid until
+  /// the next call.
   [[nodiscard]] View<const float, 2> logits(const std::vector<std::int32_t>& rows);
 
   /// Bytes of the weights that this rank's steps touched, each matrix once a step.
@@ -66,6 +67,7 @@ class Decoder {
  private:
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
+  [[nodiscard]] View<const std::int32_t, 2> choices_on_host(std::array<std::int64_t, 2> extents);
   void run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows);
   void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
 
@@ -81,9 +83,11 @@ class Decoder {
   DeviceBuffer<float> q_, k_, v_, attended_;
   DeviceBuffer<float> cos_, sin_;
   DeviceBuffer<float> gate_logits_, mix_, shared_, shared_gate_;
-  std::vector<std::int32_t> choices_;      // [T, K]
+  DeviceBuffer<std::int32_t> choices_;     // [T, K]
   std::vector<std::int32_t> last_expert_;  // [T], see KvRouterInput
   DeviceBuffer<float> selected_, logits_;
+  std::vector<std::int32_t> choices_on_host_;  // of a GPU
+  std::vector<float> logits_on_host_;          // the same
   std::uint64_t dense_bytes_read_ = 0;
 };
 

@@ -8,14 +8,6 @@
 #include "kernels/rows.hpp"
 
 namespace pikv {
-namespace {
-
-const float* data_or_null(const std::vector<float>& values) {
-  return values.empty() ? nullptr : values.data();
-}
-
-}  // namespace
-
 std::size_t weight_bytes(const MlpWeights& weights) {
   return weights.gate.bytes() + weights.up.bytes() + weights.down.bytes();
 }
@@ -92,7 +84,7 @@ void ExpertMlps::run(const Args& args) {
   const View<float, 2> sorted{sorted_.data(), sorted_shape};
   const View<float, 2> outputs{outputs_.data(), sorted_shape};
   kernels::gather_rows(exec_, {.table = {args.x.data, DType::kF32, args.x.extent(0), hidden},
-                               .indices = {rows_.data(), {sorted_shape[0]}},
+                               .indices = {exec_.on_device(rows_), {sorted_shape[0]}},
                                .out = sorted});
   groups_.clear();
   for (std::size_t e = 0; e < num_experts; ++e) {
@@ -101,9 +93,9 @@ void ExpertMlps::run(const Args& args) {
     weight_bytes_read_ += weight_bytes(args.weights.experts[e]);
   }
   mlp_.run(groups_, sorted, outputs);
-  std::fill_n(args.y.data, args.y.size(), 0.0f);
+  clear_bytes(exec_, args.y.data, static_cast<std::size_t>(args.y.size()) * sizeof(float));
   kernels::combine_rows(exec_, {.rows = outputs,
-                                .slots = {slots_.data(), args.experts.extents},
+                                .slots = {exec_.on_device(slots_), args.experts.extents},
                                 .weights = args.mix,
                                 .out = args.y});
 }

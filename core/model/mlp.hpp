@@ -48,7 +48,7 @@ class ExpertMlps {
   struct Args {
     const MoeWeights& weights;
     View<const float, 2> x;               // [T, hidden]
-    View<const std::int32_t, 2> experts;  // [T, K]; negative: not computed here
+    View<const std::int32_t, 2> experts;  // [T, K], on the host; negative: not computed here
     View<const float, 2> mix;             // [T, K]
     View<float, 2> y;                     // [T, hidden], overwritten
   };

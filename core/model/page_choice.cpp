@@ -50,10 +50,14 @@ PageChoice::PageChoice(Exec& exec, Communicator& comm, const KvCache& cache,
       reader_(reader),
       budget_(budget),
       num_kv_heads_(static_cast<std::size_t>(num_kv_heads)),
+      bounds_(exec.device(), Access::kBoth),
       send_(make_messages(comm)),
       received_(make_messages(comm)) {
   require(!reader.measures() || comm.size() == 1, "page_reader",
           "what is read of the attention is measured on one rank, not on ", comm.size());
+  if (reader.measures() && exec.device() == Device::kCuda) {
+    throw NotBuilt("page_reader: what is read of the attention, measured on a GPU");
+  }
 }
 
 void PageChoice::narrow(LayerId layer, std::optional<std::int32_t> window,
@@ -111,17 +115,20 @@ void PageChoice::rank_pages(std::optional<std::int32_t> window, std::span<Attent
     batch.chosen_forms.clear();
     batch.chosen_forms.reserve(num_pages);
     if (reader_.measures() && !segments.empty()) batch.whole_streams = batch.streams;
-    bounds_.resize(num_pages);
-    kernels::page_bounds(exec_, {.q = batch.queries.q,
-                                 .positions = view_of(batch.queries.positions),
-                                 .segments = view_of(std::span(std::as_const(segments))),
-                                 .streams = view_of(std::span(std::as_const(batch.streams))),
-                                 .num_kv_heads = static_cast<std::int32_t>(num_kv_heads_),
-                                 .sealed_layouts = cache_.sealed_layouts(),
-                                 .open_layout = cache_.open_layout(),
-                                 .window = window,
-                                 .reduce = reader_.group_reduce(),
-                                 .bounds = view_of(std::span(bounds_))});
+    const AttentionBatchView rows = on_device(exec_, batch, segments);
+    bounds_.resize_discard(num_pages);
+    kernels::page_bounds(exec_,
+                         {.q = batch.queries.q,
+                          .positions = rows.positions,
+                          .segments = rows.segments,
+                          .streams = rows.streams,
+                          .num_kv_heads = static_cast<std::int32_t>(num_kv_heads_),
+                          .sealed_layouts = cache_.sealed_layouts(),
+                          .open_layout = cache_.open_layout(),
+                          .window = window,
+                          .reduce = reader_.group_reduce(),
+                          .bounds = {bounds_.data(), {static_cast<std::int64_t>(bounds_.size())}}});
+    exec_.synchronize();
     const kernels::PageBound* next = bounds_.data();
     for (auto r = first_row; r != row; ++r) {
       for (std::size_t h = 0; h < num_kv_heads_; ++h) {

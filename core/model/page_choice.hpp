@@ -103,7 +103,7 @@ class PageChoice {
 
   std::vector<LoneRow> rows_;                       // of the layer in progress
   std::vector<std::vector<Candidate>> candidates_;  // [rows, Hkv]
-  std::vector<kernels::PageBound> bounds_;
+  DeviceBuffer<kernels::PageBound> bounds_;
   std::vector<Message> send_, received_;
   ReadStats stats_;
 };

@@ -36,7 +36,8 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
       results_(make_messages(comm)),
       totals_(make_messages(comm)),
       received_totals_(make_messages(comm)),
-      lse_(exec.device()) {
+      lse_(exec.device()),
+      queries_in_basis_(exec.device()) {
   if (config.page_reader == nullptr) return;
   page_choice_.emplace(exec, comm, cache, *config.page_reader, config.read_budget,
                        config.num_kv_heads);
@@ -67,7 +68,8 @@ void ShardedAttention::run(const Args& given) {
                            .o = args.o,
                            .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
     attend(args.layer, args.window, {0}, batches_);
-    if (keeps_account()) account_for_runs(args.window, batches_[0]);
+    if (adds_as_it_attends()) drop_single_rows(batches_[0]);
+    if (keeps_account()) account(args.window, batches_[0], batches_[0].queries.lse);
     cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
     return;
   }
@@ -85,7 +87,9 @@ void ShardedAttention::run(const Args& given) {
 
 View<const float, 3> ShardedAttention::queries_in_basis(const Args& args) {
   if (!cache_.have_basis(args.rows.sequences)) return args.q;
-  queries_in_basis_.assign(args.q.data, args.q.data + args.q.size());
+  queries_in_basis_.resize_discard(static_cast<std::size_t>(args.q.size()));
+  copy_bytes(exec_, queries_in_basis_.data(), exec_.device(), args.q.data, exec_.device(),
+             queries_in_basis_.size() * sizeof(float));
   const View<float, 3> mapped{queries_in_basis_.data(), args.q.extents};
   cache_.change_basis(&Basis::of_queries, args.layer, args.rows.sequences, mapped);
   return mapped;
@@ -281,29 +285,28 @@ void ShardedAttention::make_room_for_scores(Batch& batch) const {
   }
 }
 
-/// Of one rank, whose single rows attention has accounted for.
-void ShardedAttention::account_for_runs(std::optional<std::int32_t> window, Batch& batch) {
+/// Attention has accounted for them.
+void ShardedAttention::drop_single_rows(Batch& batch) {
   std::erase_if(batch.segments,
                 [](const kernels::AttentionSegment& s) { return s.row_end - s.row_begin == 1; });
-  if (!batch.segments.empty()) account(window, batch, batch.queries.lse);
 }
 
 void ShardedAttention::account(std::optional<std::int32_t> window, const Batch& batch,
                                View<const float, 2> lse) {
-  const Batch::Queries& queries = batch.queries;
-  kernels::attention_columns(
-      exec_,
-      {.q = queries.q,
-       .positions = {queries.positions.data(), {queries.q.extent(0)}},
-       .segments = {batch.segments.data(), {static_cast<std::int64_t>(batch.segments.size())}},
-       .streams = {batch.streams.data(), {static_cast<std::int64_t>(batch.streams.size())}},
-       .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
-       .sealed_layouts = cache_.sealed_layouts(),
-       .open_layout = cache_.open_layout(),
-       .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-       .window = window,
-       .lse = lse,
-       .decay = config_.column_decay});
+  if (batch.segments.empty()) return;
+  const AttentionBatchView rows = on_device(exec_, batch, batch.segments);
+  kernels::attention_columns(exec_,
+                             {.q = batch.queries.q,
+                              .positions = rows.positions,
+                              .segments = rows.segments,
+                              .streams = rows.streams,
+                              .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+                              .sealed_layouts = cache_.sealed_layouts(),
+                              .open_layout = cache_.open_layout(),
+                              .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                              .window = window,
+                              .lse = lse,
+                              .decay = config_.column_decay});
 }
 
 void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
@@ -311,30 +314,29 @@ void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
   for (Batch& batch : batches) collect(layer, batch);
   if (page_choice_) page_choice_->narrow(layer, window, holders, batches);
   for (Batch& batch : batches) {
-    if (keeps_account()) make_room_for_scores(batch);
-    const bool accounts = keeps_account() && comm_.size() == 1;
-    attend(window, batch, {.o = batch.queries.o, .lse = batch.queries.lse, .accounts = accounts});
+    if (keeps_account() && keeps_scores()) make_room_for_scores(batch);
+    attend(window, batch,
+           {.o = batch.queries.o, .lse = batch.queries.lse, .accounts = adds_as_it_attends()});
     if (!batch.whole_streams.empty()) measure(window, batch);
   }
 }
 
 void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& batch,
                               const Attended& to) {
-  kernels::attention(
-      exec_,
-      {.q = batch.queries.q,
-       .positions = {batch.queries.positions.data(), {batch.queries.q.extent(0)}},
-       .segments = {batch.segments.data(), {static_cast<std::int64_t>(batch.segments.size())}},
-       .streams = {batch.streams.data(), {static_cast<std::int64_t>(batch.streams.size())}},
-       .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
-       .sealed_layouts = cache_.sealed_layouts(),
-       .open_layout = cache_.open_layout(),
-       .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-       .window = window,
-       .o = to.o,
-       .lse = to.lse,
-       .adds_to_columns = to.accounts,
-       .column_decay = config_.column_decay});
+  const AttentionBatchView rows = on_device(exec_, batch, batch.segments);
+  kernels::attention(exec_, {.q = batch.queries.q,
+                             .positions = rows.positions,
+                             .segments = rows.segments,
+                             .streams = rows.streams,
+                             .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+                             .sealed_layouts = cache_.sealed_layouts(),
+                             .open_layout = cache_.open_layout(),
+                             .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                             .window = window,
+                             .o = to.o,
+                             .lse = to.lse,
+                             .adds_to_columns = to.accounts,
+                             .column_decay = config_.column_decay});
 }
 
 /// Attends to all pages beside what was read.

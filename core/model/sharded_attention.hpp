@@ -78,10 +78,15 @@ class ShardedAttention {
   void make_room_for_scores(Batch& batch) const;
   [[nodiscard]] bool stores_scores(const Batch& batch,
                                    const kernels::AttentionSegment& segment) const;
-  void account_for_runs(std::optional<std::int32_t> window, Batch& batch);
+  static void drop_single_rows(Batch& batch);
   void account(std::optional<std::int32_t> window, const Batch& batch, View<const float, 2> lse);
   void exchange_totals(const Args& args, const std::vector<int>& holders);
   [[nodiscard]] bool keeps_account() const { return !cache_.open_layout().columns.empty(); }
+  /// On a GPU keys are read again for the account.
+  [[nodiscard]] bool keeps_scores() const { return exec_.device() == Device::kCpu; }
+  [[nodiscard]] bool adds_as_it_attends() const {
+    return keeps_account() && keeps_scores() && comm_.size() == 1;
+  }
   void pack(const Args& args, int rank, bool has_shards);
   void answer(const Args& args, const std::vector<int>& holders);
   void merge(const Args& args);
@@ -101,7 +106,7 @@ class ShardedAttention {
   std::vector<std::size_t> batch_ranks_;
   std::optional<PageChoice> page_choice_;
   DeviceBuffer<float> lse_;
-  std::vector<float> queries_in_basis_;
+  DeviceBuffer<float> queries_in_basis_;
 };
 
 }  // namespace pikv

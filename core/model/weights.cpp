@@ -9,12 +9,16 @@
 namespace pikv {
 namespace {
 
+using Vectors = std::vector<std::vector<float>>;  // those that views point to
+
 /// Reads the tensors of one layer under their hub names.
 class LayerReader {
  public:
-  LayerReader(const Checkpoint& checkpoint, const ModelConfig& config, std::int64_t layer)
+  LayerReader(const Checkpoint& checkpoint, const ModelConfig& config, std::int64_t layer,
+              Vectors& vectors)
       : checkpoint_(checkpoint),
         config_(config),
+        vectors_(vectors),
         prefix_(fmt::format("model.layers.{}.", layer)),
         is_moe_(config.is_moe[static_cast<std::size_t>(layer)]) {}
 
@@ -35,11 +39,11 @@ class LayerReader {
   WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t cols) const {
     return checkpoint_.matrix(prefix_ + name, rows, cols);
   }
-  std::vector<float> vector(const std::string& name, std::int64_t size) const {
-    return checkpoint_.vector(prefix_ + name, size);
+  WeightVector vector(const std::string& name, std::int64_t size) const {
+    return vectors_.emplace_back(checkpoint_.vector(prefix_ + name, size));
   }
-  std::vector<float> bias(bool present, const std::string& name, std::int64_t size) const {
-    return present ? vector(name, size) : std::vector<float>{};
+  WeightVector bias(bool present, const std::string& name, std::int64_t size) const {
+    return present ? vector(name, size) : WeightVector{};
   }
 
   AttentionWeights attention() const {
@@ -98,8 +102,68 @@ class LayerReader {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  Vectors& vectors_;
   std::string prefix_;
   bool is_moe_;
+};
+
+/// Calls `f` for every matrix and vector that is there.
+template <class F>
+void for_each(MlpWeights& w, const F& f) {
+  for (WeightView* matrix : {&w.gate, &w.up, &w.down}) f(*matrix);
+  for (WeightVector* vector : {&w.gate_bias, &w.up_bias, &w.down_bias}) f(*vector);
+}
+
+template <class F>
+void for_each(LayerWeights& w, const F& f) {
+  AttentionWeights& a = w.attention;
+  for (WeightView* matrix : {&a.q, &a.k, &a.v, &a.o}) f(*matrix);
+  for (WeightVector* vector : {&w.attention_norm, &w.mlp_norm, &a.q_bias, &a.k_bias, &a.v_bias,
+                               &a.o_bias, &a.q_norm, &a.k_norm}) {
+    f(*vector);
+  }
+  if (w.mlp) for_each(*w.mlp, f);
+  if (!w.moe) return;
+  f(w.moe->router);
+  for (MlpWeights& expert : w.moe->experts) for_each(expert, f);
+  if (!w.moe->shared) return;
+  for_each(*w.moe->shared, f);
+  f(w.moe->shared_gate);
+}
+
+/// Lays weights one after another into a buffer on the GPU: first counts, then copies.
+class DeviceArena {
+ public:
+  static constexpr std::size_t kAlignment = 256;
+
+  void operator()(WeightView& matrix) { place(matrix.data, matrix.bytes()); }
+  void operator()(WeightVector& vector) {
+    const void* data = vector.data();
+    place(data, vector.size_bytes());
+    vector = {static_cast<const float*>(data), vector.size()};
+  }
+
+  [[nodiscard]] std::size_t size() const { return used_; }
+  /// From now on, weights are copied there.
+  void fill(Exec& exec, std::byte* buffer) {
+    exec_ = &exec;
+    buffer_ = buffer;
+    used_ = 0;
+  }
+
+ private:
+  void place(const void*& data, std::size_t bytes) {
+    if (data == nullptr || bytes == 0) return;
+    if (buffer_ != nullptr) {
+      copy_bytes(*exec_, buffer_ + used_, Device::kCuda, data, Device::kCpu, bytes);
+      data = buffer_ + used_;
+    }
+    used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+
+  Exec* exec_ = nullptr;
+  std::byte* buffer_ = nullptr;
+  std::size_t used_ = 0;
 };
 
 }  // namespace
@@ -107,16 +171,49 @@ class LayerReader {
 ModelWeights::ModelWeights(const std::filesystem::path& directory, const ModelConfig& config)
     : checkpoint_(directory) {
   embedding_ =
-      checkpoint_.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+      checkpoint_->matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   // A checkpoint that ties the two need not store the head, and the stored one is ignored, as the
   // hub implementation does.
   lm_head_ = config.tie_word_embeddings
                  ? embedding_
-                 : checkpoint_.matrix("lm_head.weight", config.vocab_size, config.hidden_size);
-  final_norm_ = checkpoint_.vector("model.norm.weight", config.hidden_size);
+                 : checkpoint_->matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+  final_norm_ = vectors_.emplace_back(checkpoint_->vector("model.norm.weight", config.hidden_size));
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    layers_.push_back(LayerReader(checkpoint_, config, layer).read());
+    layers_.push_back(LayerReader(*checkpoint_, config, layer, vectors_).read());
   }
+}
+
+ModelWeights ModelWeights::on_device(Exec& exec, const ShardMap& expert_map, int rank) const {
+  ModelWeights copy;
+  copy.embedding_ = embedding_;
+  copy.lm_head_ = lm_head_;
+  copy.final_norm_ = final_norm_;
+  copy.layers_ = layers_;
+  for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+    if (!copy.layers_[layer].moe) continue;
+    std::vector<MlpWeights>& experts = copy.layers_[layer].moe->experts;
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const bool here = expert_map.rank_of(id_from<LayerId>(layer), id_from<ShardId>(e)) == rank;
+      if (here) continue;
+      for (WeightView* matrix : {&experts[e].gate, &experts[e].up, &experts[e].down}) {
+        matrix->data = nullptr;
+      }
+    }
+  }
+  const bool is_tied = lm_head_.data == embedding_.data;
+  const auto visit = [&](DeviceArena& arena) {
+    arena(copy.embedding_);
+    if (!is_tied) arena(copy.lm_head_);
+    arena(copy.final_norm_);
+    for (LayerWeights& layer : copy.layers_) for_each(layer, [&](auto& weight) { arena(weight); });
+  };
+  DeviceArena arena;
+  visit(arena);
+  copy.on_device_ = DeviceBuffer<std::byte>(exec.device(), arena.size());
+  arena.fill(exec, copy.on_device_.data());
+  visit(arena);
+  if (is_tied) copy.lm_head_ = copy.embedding_;
+  return copy;
 }
 
 }  // namespace pikv

@@ -1,34 +1,44 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The weights of a decoder: matrices as views into the mapped checkpoint, in their stored type, and
-// the small vectors (norms, biases) widened to float32.
+// The weights of a decoder, as views: matrices in their stored type, in the mapped checkpoint or on
+// a GPU, and the small vectors (norms, biases) widened to float32.
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/io/checkpoint.hpp"
 #include "core/model/model_config.hpp"
+#include "core/policy/shard_map.hpp"
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/common/view.hpp"
 
 namespace pikv {
 
+using WeightVector = std::span<const float>;
+
+/// What operations take for one that may be missing.
+[[nodiscard]] inline const float* data_or_null(WeightVector vector) {
+  return vector.empty() ? nullptr : vector.data();
+}
+
 /// A gated feed-forward network: down(silu(gate x) * up x).
 struct MlpWeights {
-  WeightView gate;                                   // [intermediate, hidden]
-  WeightView up;                                     // [intermediate, hidden]
-  WeightView down;                                   // [hidden, intermediate]
-  std::vector<float> gate_bias, up_bias, down_bias;  // empty without bias
+  WeightView gate;                             // [intermediate, hidden]
+  WeightView up;                               // [intermediate, hidden]
+  WeightView down;                             // [hidden, intermediate]
+  WeightVector gate_bias, up_bias, down_bias;  // empty without bias
 };
 
 struct AttentionWeights {
-  WeightView q;                                       // [H * D, hidden]
-  WeightView k;                                       // [Hkv * D, hidden]
-  WeightView v;                                       // [Hkv * D, hidden]
-  WeightView o;                                       // [hidden, H * D]
-  std::vector<float> q_bias, k_bias, v_bias, o_bias;  // empty without bias
-  std::vector<float> q_norm, k_norm;                  // [D] or the whole projection; empty without
+  WeightView q;                                 // [H * D, hidden]
+  WeightView k;                                 // [Hkv * D, hidden]
+  WeightView v;                                 // [Hkv * D, hidden]
+  WeightView o;                                 // [hidden, H * D]
+  WeightVector q_bias, k_bias, v_bias, o_bias;  // empty without bias
+  WeightVector q_norm, k_norm;                  // [D] or the whole projection; empty without
 };
 
 struct MoeWeights {
@@ -39,9 +49,9 @@ struct MoeWeights {
 };
 
 struct LayerWeights {
-  std::vector<float> attention_norm;  // [hidden]
+  WeightVector attention_norm;  // [hidden]
   AttentionWeights attention;
-  std::vector<float> mlp_norm;    // [hidden]
+  WeightVector mlp_norm;          // [hidden]
   std::optional<MlpWeights> mlp;  // one of these two
   std::optional<MoeWeights> moe;
 };
@@ -51,17 +61,30 @@ class ModelWeights {
   /// Throws BadFile when a tensor is missing or has another shape or type than `config` implies.
   ModelWeights(const std::filesystem::path& directory, const ModelConfig& config);
 
+  /// The same in the memory of a GPU, of the experts those of this rank; the others have no data.
+  /// Throws OutOfMemory with the bytes that are missing.
+  [[nodiscard]] ModelWeights on_device(Exec& exec, const ShardMap& expert_map, int rank) const;
+
   [[nodiscard]] const WeightView& embedding() const { return embedding_; }  // [V, hidden]
   [[nodiscard]] const WeightView& lm_head() const { return lm_head_; }      // [V, hidden]
-  [[nodiscard]] const std::vector<float>& final_norm() const { return final_norm_; }
+  [[nodiscard]] WeightVector final_norm() const { return final_norm_; }
   [[nodiscard]] const LayerWeights& layer(LayerId layer) const { return layers_[index(layer)]; }
-  [[nodiscard]] std::size_t checkpoint_bytes() const { return checkpoint_.bytes(); }
+  /// Of the files; none on a GPU.
+  [[nodiscard]] std::size_t checkpoint_bytes() const {
+    return checkpoint_ ? checkpoint_->bytes() : 0;
+  }
 
  private:
-  Checkpoint checkpoint_;
+  ModelWeights() = default;
+
+  // What the views point to: a checkpoint and vectors, or a buffer.
+  std::optional<Checkpoint> checkpoint_;
+  std::vector<std::vector<float>> vectors_;
+  DeviceBuffer<std::byte> on_device_{Device::kCpu};
+
   WeightView embedding_;
   WeightView lm_head_;
-  std::vector<float> final_norm_;
+  WeightVector final_norm_;
   std::vector<LayerWeights> layers_;
 };
 

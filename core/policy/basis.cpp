@@ -119,6 +119,10 @@ std::size_t Basis::bytes() const {
 
 // A transpose is made on the way, for one row costs as much: so it need not be kept.
 void map_heads(Exec& exec, const Basis::Map& map, View<const float, 3> x, View<float, 3> y) {
+  const auto on_device = [&]<std::size_t kRank>(View<const float, kRank> view) {
+    view.data = exec.on_device(std::span(view.data, static_cast<std::size_t>(view.size())));
+    return view;
+  };
   std::vector<float> transposed;
   Basis::Maps maps = map.maps;
   if (map.transposed) {
@@ -126,8 +130,11 @@ void map_heads(Exec& exec, const Basis::Map& map, View<const float, 3> x, View<f
                                static_cast<std::size_t>(maps.extent(1)));
     maps.data = transposed.data();
   }
-  kernels::head_maps(exec,
-                     {.x = x, .maps = maps, .before = map.before, .after = map.after, .y = y});
+  kernels::head_maps(exec, {.x = x,
+                            .maps = on_device(maps),
+                            .before = on_device(map.before),
+                            .after = on_device(map.after),
+                            .y = y});
 }
 
 }  // namespace pikv

@@ -28,7 +28,11 @@ Exec Exec::cpu(int num_threads) {
   return Exec(num_threads, nullptr);
 }
 
-Exec Exec::cuda(int device_idx) { return Exec(1, cuda::make_context(device_idx)); }
+Exec Exec::cuda(int device_idx, int num_threads) {
+  Exec exec(1, cuda::make_context(device_idx));
+  exec.host_ = std::make_unique<Exec>(cpu(num_threads));
+  return exec;
+}
 
 void Exec::set_product_dtype(DType dtype) {
   require(dtype == DType::kF32 || dtype == DType::kBf16, "exec", "products in ", name(dtype),
@@ -53,12 +57,22 @@ void Exec::synchronize() {
   if (cuda_) cuda::synchronize(*cuda_);
 }
 
+Exec& Exec::host() {
+  if (!cuda_) return *this;
+  synchronize();
+  return *host_;
+}
+
+const void* Exec::upload(const void* items, std::size_t bytes) {
+  return cuda::upload(*cuda_, items, bytes);
+}
+
 std::vector<std::string> describe_cuda_devices() { return cuda::describe_devices(); }
 
 bool cuda_is_built() { return cuda::is_built(); }
 
-void* allocate_bytes(Device device, std::size_t bytes) {
-  if (device == Device::kCuda) return cuda::allocate(bytes);
+void* allocate_bytes(Device device, std::size_t bytes, Access access) {
+  if (device == Device::kCuda) return cuda::allocate(bytes, access);
   void* data = kernels::cpu::allocate(bytes);
   if (data == nullptr) throw OutOfMemory(concat("allocate: ", bytes, " bytes of host memory"));
   return data;
@@ -81,6 +95,15 @@ void copy_bytes(Exec& exec, void* to, Device to_device, const void* from, Device
   }
   require(exec.device() == Device::kCuda, "copy_bytes", "device memory needs a CUDA exec");
   cuda::copy(exec.cuda_context(), to, to_device, from, from_device, bytes);
+}
+
+void clear_bytes(Exec& exec, void* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (exec.device() == Device::kCuda) {
+    cuda::clear(exec.cuda_context(), data, bytes);
+  } else {
+    std::memset(data, 0, bytes);
+  }
 }
 
 }  // namespace pikv

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,8 +36,9 @@ class Exec {
   /// Runs on the calling thread and `num_threads - 1` others.
   [[nodiscard]] static Exec cpu(int num_threads);
 
-  /// Runs on one stream of one GPU. Throws NotBuilt without CUDA, CudaError without that GPU.
-  [[nodiscard]] static Exec cuda(int device_idx);
+  /// Runs on one stream of one GPU; host() has `num_threads`. Throws NotBuilt without CUDA,
+  /// CudaError without that GPU.
+  [[nodiscard]] static Exec cuda(int device_idx, int num_threads = 1);
 
   [[nodiscard]] Device device() const { return cuda_ ? Device::kCuda : Device::kCpu; }
   [[nodiscard]] int num_threads() const { return num_threads_; }
@@ -57,6 +59,22 @@ class Exec {
   /// Waits for everything enqueued so far. On the CPU there is nothing to wait for.
   void synchronize();
 
+  /// The processor beside the GPU, for work on memory that both reach (Access::kBoth). Waits for
+  /// everything enqueued so far, so that the host sees it. On the CPU: this Exec.
+  [[nodiscard]] Exec& host();
+
+  /// Arguments of the next operations, where these read them: a copy on the GPU, or `items` itself
+  /// on the CPU. Valid for what is enqueued before the next 16 MiB of such copies.
+  template <class T>
+  [[nodiscard]] const T* on_device(std::span<const T> items) {
+    if (!cuda_ || items.empty()) return items.data();
+    return static_cast<const T*>(upload(items.data(), items.size_bytes()));
+  }
+  template <class T>
+  [[nodiscard]] const T* on_device(const std::vector<T>& items) {
+    return on_device(std::span<const T>(items));
+  }
+
  private:
   struct FreeScratch {
     void operator()(float* p) const noexcept;
@@ -67,12 +85,14 @@ class Exec {
   };
 
   Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
+  [[nodiscard]] const void* upload(const void* items, std::size_t bytes);
 
   int num_threads_;
   DType product_dtype_ = DType::kF32;
   std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::shared_ptr<CudaContext> cuda_;
   std::vector<Scratch> scratch_;  // one a thread
+  std::unique_ptr<Exec> host_;    // of a GPU
 };
 
 /// What was built and what the machine has, in one line a device ("H100 80GB, sm_90, ...").

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/common/exec.hpp"
 
 namespace pikv::cuda {
@@ -21,8 +22,9 @@ namespace pikv::cuda {
 /// Waits for everything enqueued on the context's stream.
 void synchronize(CudaContext& context);
 
-/// At least `bytes` bytes on the calling thread's current GPU, aligned to 256. Throws OutOfMemory.
-[[nodiscard]] void* allocate(std::size_t bytes);
+/// At least `bytes` bytes on the calling thread's current GPU, aligned to 256; with Access::kBoth
+/// in managed memory that begins, and prefers to be, there. Throws OutOfMemory.
+[[nodiscard]] void* allocate(std::size_t bytes, Access access);
 
 /// Waits for all work of the GPU before it frees, so that running kernels keep their memory.
 void release(void* data) noexcept;
@@ -31,6 +33,12 @@ void release(void* data) noexcept;
 /// be read and pageable host memory that was read may be reused; device to device is only enqueued.
 void copy(CudaContext& context, void* to, Device to_device, const void* from, Device from_device,
           std::size_t bytes);
+
+/// Zeros, in the order of the context's stream.
+void clear(CudaContext& context, void* data, std::size_t bytes);
+
+/// A copy on the GPU of host memory, which may be reused at once: see Exec::on_device.
+[[nodiscard]] const void* upload(CudaContext& context, const void* items, std::size_t bytes);
 
 /// One line a GPU; none without a GPU or a driver.
 [[nodiscard]] std::vector<std::string> describe_devices();

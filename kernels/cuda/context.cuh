@@ -46,6 +46,18 @@ class UniqueHandle {
 /// Device memory that operations of one context share, in the order of its stream.
 inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
+/// Arguments on their way to the GPU: they are laid into pinned memory and copied from there to
+/// the same place of a buffer on the device. Both have two halves; the host enters one again when
+/// the GPU has copied all that was in it.
+struct UploadRing {
+  static constexpr std::size_t kHalfBytes = std::size_t{16} << 20;
+
+  UniqueHandle<void*, &cudaFreeHost> pinned;             // 2 * kHalfBytes
+  UniqueHandle<void*, &cudaFree> on_device;              // the same
+  UniqueHandle<cudaEvent_t, &cudaEventDestroy> left[2];  // of each half, when the host left it
+  std::size_t used = 0;                                  // bytes of both halves
+};
+
 /// Throws CudaError("what: reason (file:line)") unless `status` is success.
 inline void check(cudaError_t status, const char* what,
                   std::source_location where = std::source_location::current()) {
@@ -81,6 +93,7 @@ struct CudaContext {
   cuda::UniqueHandle<cudaStream_t, &cudaStreamDestroy> stream;
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
   cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
+  cuda::UploadRing uploads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before
 

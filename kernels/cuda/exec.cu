@@ -1,5 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+#include <type_traits>
+
 #include "kernels/cuda/backend.hpp"
 #include "kernels/cuda/context.cuh"
 
@@ -11,6 +14,47 @@ cudaMemcpyKind copy_kind(Device to, Device from) {
     return from == Device::kCuda ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice;
   }
   return from == Device::kCuda ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+}
+
+void make_ring(UploadRing& ring) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, 2 * UploadRing::kHalfBytes, cudaHostAllocDefault), "upload ring");
+  ring.pinned = decltype(ring.pinned)(memory);
+  check(cudaMalloc(&memory, 2 * UploadRing::kHalfBytes), "upload ring");
+  ring.on_device = decltype(ring.on_device)(memory);
+  for (auto& event : ring.left) {
+    cudaEvent_t handle = nullptr;
+    check(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming), "upload ring");
+    event = std::remove_reference_t<decltype(event)>(handle);
+  }
+}
+
+/// Where the next `bytes` go.
+std::size_t next_place(CudaContext& context, std::size_t bytes) {
+  constexpr std::size_t kHalf = UploadRing::kHalfBytes;
+  UploadRing& ring = context.uploads;
+  require(bytes <= kHalf, "upload", bytes, " bytes of arguments exceed ", kHalf);
+  std::size_t place = (ring.used + 255) / 256 * 256;
+  const std::size_t half = ring.used / kHalf;
+  if (place + bytes > (half + 1) * kHalf) {
+    check(cudaEventRecord(ring.left[half % 2].get(), context.stream.get()), "upload ring");
+    place = (half + 1) % 2 * kHalf;
+    check(cudaEventSynchronize(ring.left[place / kHalf].get()), "upload ring");
+  }
+  ring.used = place + bytes;
+  return place;
+}
+
+void* allocate_managed(std::size_t bytes) {
+  void* data = nullptr;
+  int device_idx = 0;
+  check(cudaGetDevice(&device_idx), "cudaGetDevice");
+  check(cudaMallocManaged(&data, bytes), "cudaMallocManaged");
+  const cudaMemLocation here{cudaMemLocationTypeDevice, device_idx};
+  check(cudaMemAdvise(data, bytes, cudaMemAdviseSetPreferredLocation, here), "cudaMemAdvise");
+  check(cudaMemPrefetchAsync(data, bytes, here, 0, nullptr), "cudaMemPrefetchAsync");
+  check(cudaStreamSynchronize(nullptr), "cudaMemPrefetchAsync");
+  return data;
 }
 
 }  // namespace
@@ -45,6 +89,7 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
   check(cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device_idx),
         "cudaDeviceGetAttribute");
   context->launches_early = capability >= 9;
+  make_ring(context->uploads);
   return context;
 }
 
@@ -53,7 +98,8 @@ void synchronize(CudaContext& context) {
   check(cudaStreamSynchronize(context.stream.get()), "synchronize");
 }
 
-void* allocate(std::size_t bytes) {
+// Managed memory would be moved out of the GPU where it does not fit, which nobody asks for.
+void* allocate(std::size_t bytes, Access access) {
   void* data = nullptr;
   const cudaError_t status = cudaMalloc(&data, bytes);
   if (status == cudaErrorMemoryAllocation) {
@@ -65,7 +111,9 @@ void* allocate(std::size_t bytes) {
                              total_bytes, " are free"));
   }
   check(status, "cudaMalloc");
-  return data;
+  if (access == Access::kDevice) return data;
+  check(cudaFree(data), "cudaFree");
+  return allocate_managed(bytes);
 }
 
 void release(void* data) noexcept { static_cast<void>(cudaFree(data)); }
@@ -77,6 +125,22 @@ void copy(CudaContext& context, void* to, Device to_device, const void* from, De
   check(cudaMemcpyAsync(to, from, bytes, copy_kind(to_device, from_device), context.stream.get()),
         "copy");
   if (to_device == Device::kCpu) synchronize(context);
+}
+
+void clear(CudaContext& context, void* data, std::size_t bytes) {
+  context.activate();
+  check(cudaMemsetAsync(data, 0, bytes, context.stream.get()), "clear");
+}
+
+const void* upload(CudaContext& context, const void* items, std::size_t bytes) {
+  context.activate();
+  const std::size_t place = next_place(context, bytes);
+  auto* pinned = static_cast<std::byte*>(context.uploads.pinned.get()) + place;
+  auto* on_device = static_cast<std::byte*>(context.uploads.on_device.get()) + place;
+  std::memcpy(pinned, items, bytes);
+  check(cudaMemcpyAsync(on_device, pinned, bytes, cudaMemcpyHostToDevice, context.stream.get()),
+        "upload");
+  return on_device;
 }
 
 std::vector<std::string> describe_devices() {

@@ -34,9 +34,11 @@ namespace cuda {
 
 std::shared_ptr<CudaContext> make_context(int) { not_built("make_context"); }
 void synchronize(CudaContext&) { not_built("synchronize"); }
-void* allocate(std::size_t) { not_built("allocate"); }
+void* allocate(std::size_t, Access) { not_built("allocate"); }
 void release(void*) noexcept {}
 void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
+void clear(CudaContext&, void*, std::size_t) { not_built("clear"); }
+const void* upload(CudaContext&, const void*, std::size_t) { not_built("upload"); }
 std::vector<std::string> describe_devices() { return {}; }
 bool is_built() { return false; }
 

@@ -90,12 +90,12 @@ class Codecs final : public Program {
       const auto basis = codec->make_basis(model);
       const auto encoder = codec->make_encoder(model);
       const CodecUnderTest tested{.codec = *codec, .basis = basis.get(), .encoder = encoder.get()};
-      of_text.push_back(measure(runtime.exec(), tested, heads));
-      of_normal.push_back(measure(runtime.exec(), tested, normal));
+      of_text.push_back(measure(runtime.host(), tested, heads));
+      of_normal.push_back(measure(runtime.host(), tested, normal));
     }
     std::optional<CodecChoice> choice;
     if (max_output_error_) {
-      choice = choose_codecs(runtime.exec(), model, specs, options_.page_slots, *max_output_error_,
+      choice = choose_codecs(runtime.host(), model, specs, options_.page_slots, *max_output_error_,
                              heads);
       if (!table_file_.empty()) choice->table.write(table_file_);
     }

@@ -18,7 +18,7 @@ bool is_first(const ScheduledSequence& sequence) { return index(sequence.id) == 
 void ContextWatch::on_computed(const ScheduledSequence& sequence) {
   if (!is_first(sequence)) return;
   context_.map =
-      map_attention({.exec = runtime_.exec(),
+      map_attention({.exec = runtime_.host(),
                      .model = runtime_.model(),
                      .cache = runtime_.cache(),
                      .tap = runtime_.tap(),

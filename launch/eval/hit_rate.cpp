@@ -24,7 +24,7 @@ HitRate::HitRate(Runtime& runtime, std::int64_t chunk_tokens, ProgressCallback o
       chunk_tokens_(chunk_tokens),
       on_step_(std::move(on_step)),
       gather_(runtime.model(), runtime.cache(), runtime.tap(), runtime.comm()),
-      weights_(runtime.exec(), runtime.model()),
+      weights_(runtime.host(), runtime.model()),
       sums_(static_cast<std::size_t>(runtime.model().num_layers)) {
   require(!runtime.scheduling().scheduler().evicts(), "hit_rate",
           "the cache to compare with must be a full one");

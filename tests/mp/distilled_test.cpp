@@ -7,6 +7,7 @@
 
 #include "core/model/fingerprint.hpp"
 #include "tests/mp/whole_model.hpp"
+#include "tests/support/mpi_main.hpp"
 #include "tests/support/random_encoder.hpp"
 #include "tests/support/temp_folder.hpp"
 

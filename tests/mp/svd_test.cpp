@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "tests/mp/whole_model.hpp"
+#include "tests/support/mpi_main.hpp"
 
 namespace pikv {
 namespace {

@@ -15,7 +15,6 @@
 
 #include "core/io/safetensors.hpp"
 #include "launch/runtime.hpp"
-#include "tests/support/mpi_main.hpp"
 
 namespace pikv {
 

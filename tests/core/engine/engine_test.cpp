@@ -64,7 +64,7 @@ class EngineTest : public testing::Test {
    public:
     explicit Evicting(launch::Runtime& parts)
         : parts_(parts),
-          scheduling_(parts.exec(), {.model = parts.model(),
+          scheduling_(parts.host(), {.model = parts.model(),
                                      .weights = parts.weights(),
                                      .cache = parts.cache(),
                                      .tap = parts.tap(),

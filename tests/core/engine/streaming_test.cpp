@@ -167,7 +167,7 @@ TEST_F(Streaming, TurnedKeysGiveWhatComputingThemAtCompactPositionsGives) {
         const std::string spec =
             std::string("streaming_llm:positions=") + (is_compact ? "compact" : "original");
         const auto scheduler = make_policy("scheduler", scheduling::schedulers(), spec);
-        SchedulingPass pass(runtime.exec(), {.model = runtime.model(),
+        SchedulingPass pass(runtime.host(), {.model = runtime.model(),
                                              .weights = runtime.weights(),
                                              .cache = runtime.cache(),
                                              .tap = runtime.tap(),

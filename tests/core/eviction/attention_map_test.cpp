@@ -30,7 +30,7 @@ class AttentionMapTest : public testing::TestWithParam<std::string> {
   }
 
   [[nodiscard]] AttentionMap map(const AttentionMapShape& shape) {
-    return map_attention({.exec = runtime_->exec(),
+    return map_attention({.exec = runtime_->host(),
                           .model = runtime_->model(),
                           .cache = runtime_->cache(),
                           .tap = runtime_->tap(),

@@ -52,7 +52,7 @@ TEST(SchedulingPass, AScoreThatIsNotANumberIsAnErrorThatNamesLayerAndHead) {
   for (const auto& [layer, head] :
        {std::pair{std::size_t{0}, heads - 1}, {layers - 1, std::size_t{0}}}) {
     const Poisoned scheduler(layer, head);
-    SchedulingPass pass(runtime.exec(), {.model = runtime.model(),
+    SchedulingPass pass(runtime.host(), {.model = runtime.model(),
                                          .weights = runtime.weights(),
                                          .cache = runtime.cache(),
                                          .tap = runtime.tap(),

@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole models on the GPU against the CPU: logits as near as the elements of the pages allow, and
+// in float32 the same greedy tokens, with every kind of codec and scheduler; and all families
+// against the hub implementation. Skipped on a machine without a GPU.
+#include "tests/mp/whole_model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace pikv {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool has_gpu() { return !describe_cuda_devices().empty(); }
+
+class OnGpu : public WholeModel {
+ protected:
+  OnGpu() : comm_(make_single_communicator()) {}
+
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU";
+  }
+
+  void expect_as_on_cpu(const std::string& codec, const std::string& scheduler, double tolerance) {
+    SCOPED_TRACE(codec + ", " + scheduler);
+    options_.device = "cpu";
+    const Outcome expected = run(*comm_, codec, scheduler);
+    options_.device = "cuda";
+    const Outcome found = run(*comm_, codec, scheduler);
+    EXPECT_LT(difference(found, expected), tolerance);
+    EXPECT_EQ(found.num_fitted, expected.num_fitted);
+    if (tolerance > kRounding) return;  // near ties may go either way
+    EXPECT_EQ(found.tokens, expected.tokens);
+    EXPECT_EQ(found.page_bytes, expected.page_bytes);
+  }
+
+  // Sums are float32 sums in another order.
+  static constexpr double kRounding = 2e-4;
+  // A number between two elements goes to the other one.
+  static constexpr double kHalfPrecision = 5e-3;
+  // The same; and factors of decode attention are rounded to float16.
+  static constexpr double kBytes = 2e-2;
+  static constexpr double kNibbles = 0.1;
+
+  std::unique_ptr<Communicator> comm_;
+};
+
+TEST_F(OnGpu, EveryElementTypeOfPages) {
+  expect_as_on_cpu("none", "full", kRounding);
+  for (const char* codec : {"none:dtype=bf16", "none:dtype=f16"}) {
+    expect_as_on_cpu(codec, "full", kHalfPrecision);
+  }
+  for (const char* codec : {"int8", "int8:axis=token", "fp8"}) {
+    expect_as_on_cpu(codec, "full", kBytes);
+  }
+  expect_as_on_cpu("int4", "full", kNibbles);
+}
+
+TEST_F(OnGpu, CodecsWithBasesAndTiers) {
+  for (const char* codec :
+       {"hadamard", "svd:rank=48,dtype=f32", "svd:rank=32,dtype=f32/none:dtype=f32"}) {
+    expect_as_on_cpu(codec, "full", kRounding);
+  }
+  expect_as_on_cpu("pyramid", "h2o", kNibbles);
+}
+
+TEST_F(OnGpu, EveryKindOfScheduler) {
+  for (const char* scheduler : {"h2o", "snapkv", "streaming_llm", "lru", "tova", "keydiff",
+                                "expected_attention", "quest", "cam", "kvzip"}) {
+    expect_as_on_cpu("none", scheduler, kRounding);
+  }
+  expect_as_on_cpu("none:dtype=bf16", "quest", kHalfPrecision);
+  expect_as_on_cpu("int8", "h2o", kBytes);
+}
+
+TEST_F(OnGpu, PagesOfOtherSizes) {
+  options_.page_slots = 64;
+  expect_as_on_cpu("none:dtype=bf16", "full", kHalfPrecision);
+  options_.kv_shards = 1;
+  expect_as_on_cpu("none:dtype=bf16", "full", kHalfPrecision);
+  expect_as_on_cpu("int4", "full", kNibbles);
+}
+
+class FamilyOnGpu : public testing::TestWithParam<std::string> {};
+
+TEST_P(FamilyOnGpu, GreedyTokensAreThoseOfTheHub) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU";
+  const fs::path directory = fs::path(PIKV_TEST_DATA_DIR) / GetParam();
+  const SafetensorsFile expected(directory / "expected.safetensors");
+  const std::vector<std::int64_t> ids = to_integers(expected.tensor("input_ids"));
+  const std::vector<std::int64_t> tokens = to_integers(expected.tensor("greedy"));
+  const auto num_sequences = static_cast<std::size_t>(expected.tensor("input_ids").shape[0]);
+  std::vector<Request> requests;
+  for (std::size_t s = 0; s < num_sequences; ++s) {
+    const std::size_t length = ids.size() / num_sequences;
+    Request request{.prompt = {},
+                    .max_tokens = static_cast<std::int64_t>(tokens.size() / num_sequences)};
+    for (std::size_t i = s * length; i < (s + 1) * length; ++i) {
+      request.prompt.push_back(static_cast<TokenId>(ids[i]));
+    }
+    requests.push_back(std::move(request));
+  }
+  launch::RuntimeOptions options;
+  options.model = directory;
+  options.device = "cuda";
+  options.num_threads = 1;
+  const auto comm = make_single_communicator();
+  launch::Runtime runtime(*comm, options);
+  std::vector<std::int64_t> found;
+  for (const Completion& completion : runtime.engine().run(requests)) {
+    found.insert(found.end(), completion.tokens.begin(), completion.tokens.end());
+  }
+  EXPECT_EQ(found, tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, FamilyOnGpu,
+    testing::Values("families/llama", "families/mistral", "families/mixtral", "families/olmoe",
+                    "families/qwen2", "families/qwen2_moe", "families/qwen3", "families/qwen3_moe",
+                    "families_extra/mistral_window", "families_extra/olmoe_clip"),
+    [](const auto& info) { return info.param.substr(info.param.find('/') + 1); });
+
+}  // namespace
+}  // namespace pikv
