@@ -54,7 +54,9 @@ struct Task {
 class Scorer {
  public:
   explicit Scorer(const PageBoundsArgs& args)
-      : args_(args), group_(args.q.extent(1) / args.num_kv_heads) {}
+      : args_(args),
+        group_(args.q.extent(1) / args.num_kv_heads),
+        query_stride_(args.open_layout.key_stride()) {}
 
   void run(const Task& task, std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -74,7 +76,7 @@ class Scorer {
     for (std::int64_t g = 0; g < group_; ++g) {
       F32x16 products{};
       for (std::int64_t d = 0; d < stride; d += kVecLanes) {
-        const F32x16 x = load(q + g * stride + d);
+        const F32x16 x = load(q + g * query_stride_ + d);
         products += max(x * load(lowest + d), x * load(highest + d));
       }
       const float head = sum(products);
@@ -99,6 +101,7 @@ class Scorer {
 
   const PageBoundsArgs& args_;
   std::int64_t group_;
+  std::int64_t query_stride_;  // pages may store fewer channels
 };
 
 }  // namespace
