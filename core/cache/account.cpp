@@ -49,7 +49,8 @@ CacheStats KvCache::stats() const {
     }
   }
   for (const SequenceBasis* own : bases) {
-    stats.table_bytes += own->basis.bytes() + own->forms.capacity();
+    stats.table_bytes +=
+        own->basis.bytes() + own->forms.capacity() + own->pre_rope_keys.capacity() * sizeof(float);
   }
   stats.bf16_bytes =
       static_cast<std::size_t>(stats.num_slots * config_.head_dim) * 2 * size_bytes(DType::kBf16);
@@ -74,7 +75,7 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 void KvCache::check_integrity() const {
   pool_.check_integrity();
   ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
-             full_heads_.empty() && sealed_pages_.empty(),
+             full_owners_.empty() && sealed_pages_.empty(),
          "no append is half done");
   std::size_t bytes = 0;
   for (const auto& [id, sequence] : sequences_) {
@@ -90,6 +91,11 @@ void KvCache::check_integrity() const {
                  std::ranges::all_of(stream.sealed_forms,
                                      [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),
              "every sealed page has a form of the codec");
+      ensure((sequence.own_basis && !sequence.own_basis->pre_rope_keys.empty()) ||
+                 std::ranges::none_of(
+                     stream.sealed_forms,
+                     [&](std::uint8_t f) { return sealed_layouts_[f].keys.pre_rope; }),
+             "pages of keys before RoPE have a basis to rebuild these");
       bytes += bytes_of(stream);
       ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
              "an open page was written to");

@@ -22,6 +22,13 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
           " is not positive");
   require(config.encoder == nullptr || !seals_in_place(), "kv_cache",
           "pages that are sealed as they are drop nothing to encode");
+  const bool pre_rope = std::ranges::any_of(
+      sealed_layouts_, [](const PageLayout& layout) { return layout.keys.pre_rope; });
+  const std::int64_t num_turned = 2 * std::ssize(config.inverse_frequencies);
+  require(num_turned == config.head_dim || (num_turned == 0 && !pre_rope), "kv_cache",
+          config.inverse_frequencies.size(),
+          " frequencies of RoPE for head_dim = ", config.head_dim,
+          pre_rope ? ", which the codec needs" : "");
   const auto num_layers = static_cast<std::size_t>(shard_map.num_layers());
   const auto num_shards = static_cast<std::size_t>(shard_map.num_shards());
   local_index_.assign(num_layers * num_shards, -1);
@@ -40,8 +47,8 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
   has_tiers_ = !codec.tiers().empty();
 }
 
-std::uint8_t KvCache::form_of(SequenceId sequence, LayerId layer, std::size_t kv_head) const {
-  const SequenceBasis* own = sequence_of(sequence).own_basis.get();
+std::uint8_t KvCache::form_of(const Sequence& sequence, LayerId layer, std::size_t kv_head) const {
+  const SequenceBasis* own = sequence.own_basis.get();
   if (own != nullptr) return form_in(*own, layer, kv_head);
   return static_cast<std::uint8_t>(codec_.form_of(layer, id_from<HeadId>(kv_head)));
 }
@@ -171,11 +178,11 @@ bool KvCache::make_room_for(const Entries& entries) {
   std::unordered_map<const Stream*, Gain> gains;
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
-    const Streams& streams = streams_of(entries.sequences[i]);
+    const Sequence& sequence = sequence_of(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
-      Gain& gain = gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
+      Gain& gain = gains[&sequence.streams[stream_index(entries.layer, entries.shards[i], head)]];
       ++gain.slots;
-      gain.form = form_of(entries.sequences[i], entries.layer, head);
+      gain.form = form_of(sequence, entries.layer, head);
     }
   }
   std::size_t opened = 0;
@@ -210,12 +217,13 @@ AppendResult KvCache::append(const Entries& given) {
   const Entries entries = in_basis(given);
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
-    Streams& streams = streams_of(entries.sequences[i]);
+    Sequence& sequence = sequences_.at(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
-      Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot = take_slot(stream, {entries.layer, id_from<HeadId>(head)},
-                                              form_of(entries.sequences[i], entries.layer, head));
+      Stream& stream = sequence.streams[stream_index(entries.layer, entries.shards[i], head)];
+      const kernels::SlotRef slot =
+          take_slot(stream, {sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
+                    form_of(sequence, entries.layer, head));
       writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
                          .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
                          .page = slot.page,
@@ -231,7 +239,7 @@ AppendResult KvCache::append(const Entries& given) {
 
 /// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
 /// that this fills is sealed, in `form`, when the pending work runs.
-kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form) {
+kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std::uint8_t form) {
   if (seals_in_place() && !stream.holes.empty()) {
     const std::int32_t place = stream.holes.back();
     stream.holes.pop_back();
@@ -247,7 +255,7 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8
     stream.add_sealed(stream.open_page, form);
   } else {
     full_pages_.push_back(stream.open_page);
-    full_heads_.push_back(head);
+    full_owners_.push_back(owner);
     sealed_pages_.push_back(new_page(sealed_layouts_[form]));
     sealed_forms_.push_back(form);
     stream.add_sealed(sealed_pages_.back(), form);
@@ -265,7 +273,7 @@ void KvCache::run_pending() {
   kernels::move_slots(exec_, {.layout = open_layout_,
                               .from = view_of<const kernels::SlotRef>(moves_from_),
                               .to = view_of<const kernels::SlotRef>(moves_to_)});
-  if (!full_pages_.empty()) seal(full_pages_, full_heads_, sealed_pages_, sealed_forms_);
+  if (!full_pages_.empty()) seal(full_pages_, full_owners_, sealed_pages_, sealed_forms_);
   if (open_layout_.key_bounds) summarize_written();
   for (std::byte* page : full_pages_) pool_.release(page, open_layout_.page_bytes());
   writes_.clear();
@@ -273,14 +281,14 @@ void KvCache::run_pending() {
   moves_to_.clear();
   opened_.clear();
   full_pages_.clear();
-  full_heads_.clear();
+  full_owners_.clear();
   sealed_pages_.clear();
   sealed_forms_.clear();
 }
 
 std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
                                       std::vector<kernels::StreamView>& views) const {
-  const Streams& streams = streams_of(sequence);
+  const auto& [streams, own_basis] = sequence_of(sequence);
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   const std::size_t begin = layer_begin_[index(layer)];
   const std::size_t end = layer_begin_[index(layer) + 1];
@@ -288,6 +296,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
   std::int32_t count = 0;
   for (std::size_t head = 0; head < num_heads; ++head) {
     count = 0;
+    const float* key_basis = key_basis_of({own_basis.get(), layer, id_from<HeadId>(head)});
     for (std::size_t shard = begin; shard < end; ++shard) {
       const auto first = streams.begin() + static_cast<std::ptrdiff_t>(shard * num_heads);
       if (std::all_of(first, first + static_cast<std::ptrdiff_t>(num_heads),
@@ -295,6 +304,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
         continue;
       }
       views.push_back(streams[shard * num_heads + head].view());
+      views.back().key_basis = key_basis;
       ++count;
     }
   }
