@@ -6,10 +6,10 @@
 #include <cmath>
 #include <set>
 
-#include "compression/fit_basis.hpp"
 #include "compression/tables.hpp"
 #include "core/engine/fit_sequence.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "tests/core/cache/whole_before_rope.hpp"
 #include "tests/kernels/packed_reference.hpp"
 #include "tests/support/pre_rope.hpp"
 #include "tests/support/random_basis.hpp"
@@ -24,23 +24,6 @@ ShardMap odd_shards_elsewhere(const CacheShape& shape) {
   }
   return {shape.num_layers, shape.num_shards, shape.num_ranks, owners};
 }
-
-/// Of heads of odd size all keys stay as they are.
-class WholeBeforeRope final : public Codec {
- public:
-  [[nodiscard]] std::vector<RowForms> forms(const PageLayout& open_layout) const override {
-    const ElementForm f32 = DType::kF32;
-    if (open_layout.head_dim % 2 != 0) return {{f32, f32}};
-    return {{f32, f32}, {f32.with_pre_rope(), f32}};
-  }
-  [[nodiscard]] bool fits_sequences() const override { return true; }
-  [[nodiscard]] bool fits_keys_before_rope() const override { return true; }
-  [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
-                               const RowMoments& /*values*/) const override {
-    return {.keys = compression::fit_basis(keys, {}, /*centred=*/false).in,
-            .form = static_cast<std::uint8_t>(forms(open_layout).size() - 1)};
-  }
-};
 
 std::unique_ptr<const Codec> codec_of(const std::string& spec) {
   if (spec == kWholeBeforeRope) return std::make_unique<WholeBeforeRope>();

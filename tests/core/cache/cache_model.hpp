@@ -16,7 +16,7 @@
 
 namespace pikv::testing_support {
 
-/// A codec of CacheShape that loses nothing: fitted heads keep all coordinates of keys before RoPE.
+/// Names WholeBeforeRope.
 inline constexpr const char* kWholeBeforeRope = "whole:rope=before";
 
 struct CacheShape {
