@@ -7,8 +7,8 @@
 // nearest to the rows, of all shards together (Eckart and Young 1936).
 //
 // With rope=before the keys are those before RoPE, which are of lower rank (Chang et al. 2024,
-// Palu, 2407.21118; Sun et al. 2024, ShadowKV, 2410.21465): attention rebuilds and turns them
-// (ElementForm:: pre_rope). A head that keeps all coordinates keeps its keys as they are.
+// Palu, 2407.21118; Sun et al. 2024, ShadowKV, 2410.21465): attention rebuilds and turns them, see
+// ElementForm::pre_rope. A head that keeps all coordinates keeps its keys as they are.
 //
 // The basis is found when the prompt is complete. Full pages hold all coordinates before, and the
 // first r from then on; the newest slots, less than a page, have all.

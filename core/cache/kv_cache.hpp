@@ -52,8 +52,8 @@ enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
 struct SequenceBasis {
   Basis basis;
   std::vector<std::uint8_t> forms;  // [L, Hkv]
-  /// [L, Hkv, D, D], orthonormal: of keys before RoPE, which pages of some forms hold
-  /// (ElementForm:: pre_rope). Open pages and queries are not in it. Empty where no form has such
+  /// [L, Hkv, D, D], orthonormal, of keys before RoPE (ElementForm::pre_rope): the full pages of
+  /// some forms are in it, open pages and queries are not. Empty where the codec fits no such
   /// keys.
   std::vector<float> pre_rope_keys{};
 };
