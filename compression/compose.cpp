@@ -17,6 +17,13 @@ constexpr const char* kChosenTogether =
 constexpr const char* kRankOrTier =
     "svd gives all pages of a head one form, tiers give them several";
 
+/// Of the coordinates that `of` stores.
+ElementForm stored_as(ElementForm form, const ElementForm& of) {
+  form.channels = of.channels;
+  form.pre_rope = of.pre_rope;
+  return form;
+}
+
 /// First other coordinates, then another form of these.
 class ChainCodec final : public Codec {
  public:
@@ -30,8 +37,7 @@ class ChainCodec final : public Codec {
     std::vector<RowForms> forms;
     for (const RowForms& of : coordinates) {
       for (const RowForms& form : stored) {
-        forms.push_back({form.keys.with_channels(of.keys.channels),
-                         form.values.with_channels(of.values.channels)});
+        forms.push_back({stored_as(form.keys, of.keys), stored_as(form.values, of.values)});
       }
     }
     return forms;
@@ -41,6 +47,9 @@ class ChainCodec final : public Codec {
   }
   [[nodiscard]] std::vector<double> tiers() const override { return form_->tiers(); }
   [[nodiscard]] bool fits_sequences() const override { return coordinates_->fits_sequences(); }
+  [[nodiscard]] bool fits_keys_before_rope() const override {
+    return coordinates_->fits_keys_before_rope();
+  }
   [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
                                const RowMoments& values) const override {
     return coordinates_->fit(open_layout, keys, values);
@@ -90,6 +99,9 @@ class SplitCodec final : public Codec {
   }
   [[nodiscard]] bool fits_sequences() const override {
     return keys_->fits_sequences() || values_->fits_sequences();
+  }
+  [[nodiscard]] bool fits_keys_before_rope() const override {
+    return keys_->fits_keys_before_rope();
   }
   [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
                                const RowMoments& values) const override {

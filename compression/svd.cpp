@@ -6,6 +6,10 @@
 // over shards and ranks; the first r coordinates in that basis are the matrix of rank r that is
 // nearest to the rows, of all shards together (Eckart and Young 1936).
 //
+// With rope=before the keys are those before RoPE, which are of lower rank (Chang et al. 2024,
+// Palu, 2407.21118; Sun et al. 2024, ShadowKV, 2410.21465): attention rebuilds and turns them, see
+// ElementForm::pre_rope. A head that keeps all coordinates keeps its keys as they are.
+//
 // The basis is found when the prompt is complete. Full pages hold all coordinates before, and the
 // first r from then on; the newest slots, less than a page, have all.
 #include <array>
@@ -25,6 +29,8 @@ class Svd final : public Codec {
     rank_ = options.integer("rank", 0, 1, 65'536);
     energy_ = options.number("energy", 0.0, 0.0, 1.0);
     const std::string dtype = options.choice("dtype", "bf16", kTypes);
+    constexpr std::array<std::string_view, 2> kSides = {"before", "after"};
+    before_rope_ = options.choice("rope", "after", kSides) == "before";
     options.finish();
     require(rank_ == 0 || energy_ == 0, "codec", "svd: give either rank=... or energy=...");
     if (rank_ == 0 && energy_ == 0) energy_ = kDefaultEnergy;
@@ -38,13 +44,20 @@ class Svd final : public Codec {
     const auto form_of = [&](std::int32_t width) {
       return ElementForm(dtype_).with_channels(width < open_layout.head_dim ? width : 0);
     };
+    const auto key_form_of = [&](std::int32_t width) {
+      const ElementForm form = form_of(width);
+      return before_rope_ && form.channels > 0 ? form.with_pre_rope() : form;
+    };
     for (const std::int32_t keys : widths) {
-      for (const std::int32_t values : widths) forms.push_back({form_of(keys), form_of(values)});
+      for (const std::int32_t values : widths) {
+        forms.push_back({key_form_of(keys), form_of(values)});
+      }
     }
     return forms;
   }
 
   [[nodiscard]] bool fits_sequences() const override { return true; }
+  [[nodiscard]] bool fits_keys_before_rope() const override { return before_rope_; }
   [[nodiscard]] FittedHead fit(const PageLayout& open_layout, const RowMoments& keys,
                                const RowMoments& values) const override {
     FittedBasis of_keys = fit_basis(keys, {}, /*centred=*/false);
@@ -89,6 +102,7 @@ class Svd final : public Codec {
   std::int64_t rank_ = 0;  // 0: by energy
   double energy_ = 0;
   DType dtype_ = DType::kF32;
+  bool before_rope_ = false;
 };
 
 }  // namespace

@@ -34,7 +34,7 @@ constexpr std::array kCodecs = {
                      "a net without biases, linear to decode", make_distilled},
     PolicyRow<Codec>{"svd",
                      "the first coordinates in the basis of a sequence's own rows (rank= or "
-                     "energy=)",
+                     "energy=), of keys after or before RoPE (rope=)",
                      "truncated SVD, Eckart and Young 1936", make_svd},
     PolicyRow<Codec>{"auto", "for each head what a table of measurements names (file=)",
                      "pikv codecs --output", make_auto},

@@ -15,6 +15,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
               args.lse.extent(1) == num_heads && args.positions.extent(0) == num_rows,
           "attention", "q, positions, o and lse do not fit together");
   require_pages_fit("attention", args.sealed_layouts, args.open_layout, head_dim);
+  require_can_rebuild("attention", exec.device(), args);
   require(!args.window || *args.window > 0, "attention", "window = ", args.window.value_or(0),
           " is not positive");
   if (args.adds_to_columns) {

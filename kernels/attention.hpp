@@ -24,6 +24,10 @@
 // values along slots, in groups of 64 channels or more. Over 16-bit pages results are those of
 // float32 sums; over packed ones factors are rounded to float16, whose range they may not leave.
 // All else: one block a row and head, the form before tuning (docs/gpu_performance.md).
+//
+// Keys that are stored as they were before RoPE (ElementForm::pre_rope) are rebuilt a few vectors
+// of slots at a time: 2 D r flops a slot and block of rows, shared by the heads of a group. CPU
+// only.
 #pragma once
 
 #include <cstddef>
@@ -37,12 +41,14 @@
 namespace pikv::kernels {
 
 /// The pages of one stream, slots in any order. The open page, if there is one, is float32; the
-/// others are sealed, each in one of the `sealed_layouts`.
+/// others are sealed, each in one of the `sealed_layouts`. Streams of one KV head and segment have
+/// one basis.
 struct StreamView {
   std::byte* const* sealed_pages = nullptr;    // [num_sealed_pages]
   const std::uint8_t* sealed_forms = nullptr;  // [num_sealed_pages], which layout; null: the first
   std::int32_t num_sealed_pages = 0;
-  std::byte* open_page = nullptr;  // or null
+  std::byte* open_page = nullptr;    // or null
+  const float* key_basis = nullptr;  // [D, D], where sealed pages hold keys before RoPE
 
   /// Which of the layouts a sealed page has.
   [[nodiscard]] std::int64_t form_of(std::int64_t page) const {
@@ -69,9 +75,10 @@ struct AttentionArgs {
   View<const std::int32_t, 1> positions;     // [T]
   View<const AttentionSegment, 1> segments;  // cover [0, T) without overlap
   View<const StreamView, 1> streams;
-  std::int32_t num_kv_heads;                 // Hkv, divides H
-  View<const PageLayout, 1> sealed_layouts;  // on the host
-  PageLayout open_layout;                    // as these, in float32
+  std::int32_t num_kv_heads;                      // Hkv, divides H
+  View<const PageLayout, 1> sealed_layouts;       // on the host
+  PageLayout open_layout;                         // as these, in float32
+  View<const float, 1> inverse_frequencies = {};  // [D / 2], where pages hold keys before RoPE
   float scale;
   std::optional<std::int32_t> window;  // > 0
   View<float, 3> o;                    // [T, H, D]

@@ -15,6 +15,7 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
               args.positions.extent(0) == num_rows,
           "attention_columns", "q, positions and lse do not fit together");
   require_pages_fit("attention_columns", args.sealed_layouts, args.open_layout, head_dim);
+  require_can_rebuild("attention_columns", exec.device(), args);
   require(!args.open_layout.columns.empty(), "attention_columns", "the pages have no columns");
   const AttentionColumns& columns = args.open_layout.columns;
   require(

@@ -25,6 +25,7 @@ struct AttentionColumnsArgs {
   std::int32_t num_kv_heads;
   View<const PageLayout, 1> sealed_layouts;  // on the host
   PageLayout open_layout;
+  View<const float, 1> inverse_frequencies = {};  // as attention had them
   float scale;
   std::optional<std::int32_t> window;
   View<const float, 2> lse;  // [T, H], over all shards

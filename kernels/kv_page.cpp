@@ -53,6 +53,14 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
           "convert_pages", "the layouts differ in more than the forms of elements");
   require(args.from.extents == args.to.extents, "convert_pages", args.from.extent(0),
           " source pages, ", args.to.extent(0), " target pages");
+  for (const auto* layout : {&args.from_layout, &args.to_layout}) {
+    if (!layout->keys.pre_rope) continue;
+    const auto& other = layout == &args.from_layout ? args.to_layout : args.from_layout;
+    require(other.plain() && other.dtype() == DType::kF32, "convert_pages",
+            "keys before RoPE are rebuilt into, and found in, whole rows of float32 only");
+    require_can_rebuild("convert_pages", exec.device(), *layout, args.inverse_frequencies,
+                        args.key_bases, args.from.size());
+  }
   if (exec.device() == Device::kCuda) {
     const bool tells = args.refused.extent(0) == args.from.extent(0);
     require(tells || (args.refused.extent(0) == 0 && !args.to_layout.packed()), "convert_pages",

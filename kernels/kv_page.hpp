@@ -116,7 +116,8 @@ class NotPackable : public Error {
 enum class PackRefusal : std::uint8_t { kNone, kKeys, kValues };
 
 /// Converts whole pages between element forms, rounding to the nearest number; positions and
-/// columns are copied. The layouts differ in the forms of keys and values only. Source and target
+/// columns are copied. The layouts differ in the forms of keys and values only, and at most one has
+/// keys before RoPE, the other then whole rows of float32 (CPU only). Source and target
 /// pages do not overlap. CPU: throws NotPackable. CUDA: the same pages bit for bit, and refusals go
 /// to `refused`, because nothing waits for the GPU here; the elements of a refused operand, and of
 /// values after refused keys, are not written.
@@ -128,6 +129,9 @@ struct ConvertPagesArgs {
   // The targets are packed already, and groups keep their scales and lows where these cover the
   // new numbers too: numbers that did not change keep their codes.
   bool repack = false;
+  // Where one of the layouts has keys before RoPE:
+  View<const float* const, 1> key_bases = {};     // [pages], each [D, D]
+  View<const float, 1> inverse_frequencies = {};  // [D / 2]
   // [pages], on the device, written for every page; or empty. CUDA needs it to pack, and the caller
   // to read it before the pages count as written.
   View<PackRefusal, 1> refused = {};

@@ -6,8 +6,11 @@
 #include "kernels/common/error.hpp"
 
 namespace pikv::kernels {
+
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
   require(args.layout.key_bounds, "summarize_pages", "the page layout has no room for bounds");
+  require_can_rebuild("summarize_pages", exec.device(), args.layout, args.inverse_frequencies,
+                      args.key_bases, args.pages.size());
   if (args.pages.size() == 0) return;
   run_on(exec, args, cpu::summarize_pages, cuda::summarize_pages);
 }
@@ -22,7 +25,14 @@ void page_bounds(Exec& exec, const PageBoundsArgs& args) {
           " positions for ", num_rows, " rows");
   require(!args.window || *args.window > 0, "page_bounds", "window = ", args.window.value_or(0),
           " is not positive");
-  if (exec.device() == Device::kCuda) return cuda::page_bounds(exec, args);  // segments lie there
+  if (exec.device() == Device::kCuda) {  // segments lie there
+    for (std::int64_t i = 0; i < args.sealed_layouts.size(); ++i) {
+      if (args.sealed_layouts.data[i].keys.pre_rope) {
+        throw NotBuilt("page_bounds: keys before RoPE on a GPU");
+      }
+    }
+    return cuda::page_bounds(exec, args);
+  }
   std::int64_t num_pages = 0;
   for (std::int64_t i = 0; i < args.segments.extent(0); ++i) {
     const AttentionSegment& segment = args.segments.data[i];

@@ -9,9 +9,9 @@
 //
 // up to the rounding of sums. Without the scale of attention, which changes no order.
 //
-// m and M lie in the page ([2, Dp] floats at PageLayout::bounds_offset, what pads them is 0) and
-// are those of the keys as the page holds them, rounded if it is sealed in 16 bits. Deterministic
-// for any number of threads, and on CUDA.
+// m and M lie in the page ([2, Db] floats at PageLayout::bounds_offset, what pads them is 0) and
+// are those of the keys as attention reads them, rounded if the page is sealed in 16 bits.
+// Deterministic for any number of threads, and on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +27,9 @@ namespace pikv::kernels {
 struct SummarizePagesArgs {
   PageLayout layout;  // with key_bounds
   View<std::byte* const, 1> pages;
+  // Where the layout has keys before RoPE (CPU only):
+  View<const float* const, 1> key_bases = {};     // [pages], each [D, D]
+  View<const float, 1> inverse_frequencies = {};  // [D / 2]
 };
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args);
 

@@ -177,16 +177,18 @@ void Runtime::load(const RuntimeOptions& options) {
   const CachedModel model = cached_model(*config_, *weights_);
   basis_ = codec_->make_basis(model);
   encoder_ = codec_->make_encoder(model);
-  cache_ = std::make_unique<KvCache>(exec_,
-                                     KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
-                                                   .head_dim = config_->head_dim,
-                                                   .page_slots = options.page_slots,
-                                                   .columns = needs.columns,
-                                                   .key_bounds = needs.key_bounds,
-                                                   .basis = basis_.get(),
-                                                   .encoder = encoder_.get(),
-                                                   .budget_bytes = options.kv_memory_bytes},
-                                     *kv_map_, comm_.rank(), *codec_);
+  cache_ =
+      std::make_unique<KvCache>(exec_,
+                                KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
+                                              .head_dim = config_->head_dim,
+                                              .page_slots = options.page_slots,
+                                              .columns = needs.columns,
+                                              .key_bounds = needs.key_bounds,
+                                              .basis = basis_.get(),
+                                              .encoder = encoder_.get(),
+                                              .inverse_frequencies = inverse_frequencies(*config_),
+                                              .budget_bytes = options.kv_memory_bytes},
+                                *kv_map_, comm_.rank(), *codec_);
   const KvBudget budget = parse_budget(options.budget_text);
   select_from_nothing(*scheduler_, *config_);
   tap_ = std::make_unique<AttentionTap>(exec_,

@@ -43,7 +43,7 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
   stream.holes.insert(stream.holes.end(), places.begin(), places.end());
   std::inplace_merge(stream.holes.begin(), stream.holes.begin() + num_old, stream.holes.end());
   if (static_cast<std::int32_t>(stream.holes.size()) < config_.page_slots) {
-    hide(stream, places);
+    hide(stream, key_basis_of(owner_of(id)), places);
   } else if (seals_in_place()) {
     move_together(stream);
   } else {
@@ -81,7 +81,8 @@ kernels::SlotRef KvCache::slot_at(const Stream& stream, std::int32_t place) cons
           place % config_.page_slots};
 }
 
-void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
+void KvCache::hide(const Stream& stream, const float* key_basis,
+                   std::span<const std::int32_t> places) {
   // Pages of a stream may be laid out in several ways: runs of places of one layout at a time.
   for (auto begin = places.begin(); begin != places.end();) {
     const PageLayout& layout = layout_at(stream, *begin);
@@ -93,7 +94,7 @@ void KvCache::hide(const Stream& stream, std::span<const std::int32_t> places) {
     if (!layout.key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::SlotRef& slot : slots) pages.push_back(slot.page);
-    summarize(exec_, layout, std::move(pages));
+    summarize(exec_, layout, key_basis, std::move(pages));
   }
 }
 
@@ -147,7 +148,7 @@ void KvCache::move_together(Stream& stream) {
   if (stream.open_page == nullptr) return;
   std::vector<std::int32_t> unused(static_cast<std::size_t>(page_slots - stream.open_slots));
   std::iota(unused.begin(), unused.end(), num_kept);
-  hide(stream, unused);
+  hide(stream, nullptr, unused);
 }
 
 /// Pages from the first hole on are decoded beside the pool and their slots appended again.
@@ -180,15 +181,15 @@ void KvCache::rewrite(const StreamId& id) {
     forms.resize(std::min(forms.size(), old.size()));
     std::copy(old.end() - std::ssize(forms), old.end(), forms.begin());
   }
-  relay(id, first_page, places, std::span(forms).subspan(first_page));
+  relay(id, first_page, places, std::span(forms).subspan(first_page), owner_of(id).basis);
 }
 
 /// Writes the pages of a stream anew from a page on: the slots of these places, and no others, in
-/// this order. `forms`: of the full pages that they make up. `change` sees the decoded pages before
-/// they are written again.
+/// this order. `forms`: of the full pages that they make up, in coordinates `basis`. `change` sees
+/// the decoded pages before they are written again.
 void KvCache::relay(const StreamId& id, std::size_t first_page,
                     std::span<const std::int32_t> places, std::span<const std::uint8_t> forms,
-                    const std::function<void(DecodedPages)>& change) {
+                    const SequenceBasis* basis, const std::function<void(DecodedPages)>& change) {
   Stream& stream = stream_of(id);
   Stream tail;
   const auto first = static_cast<std::ptrdiff_t>(first_page);
@@ -202,7 +203,7 @@ void KvCache::relay(const StreamId& id, std::size_t first_page,
     targets.push_back(decoded.emplace_back(exec_.device(), open_layout_.page_bytes()).data());
   }
   const std::vector<const std::byte*> sources(tail.sealed_pages.begin(), tail.sealed_pages.end());
-  unseal(sources, tail.sealed_forms, std::span(targets).first(sources.size()));
+  unseal(sources, tail.sealed_forms, owner_of(id), std::span(targets).first(sources.size()));
   if (tail.open_page != nullptr) {
     copy_bytes(exec_, targets.back(), exec_.device(), tail.open_page, exec_.device(),
                open_layout_.page_bytes());
@@ -222,7 +223,7 @@ void KvCache::relay(const StreamId& id, std::size_t first_page,
     moves_from_.push_back({targets[page_of(from)], from % config_.page_slots});
     const std::size_t page = stream.sealed_pages.size() - first_page;
     moves_to_.push_back(
-        take_slot(stream, {id.layer, id.kv_head}, page < forms.size() ? forms[page] : 0));
+        take_slot(stream, {basis, id.layer, id.kv_head}, page < forms.size() ? forms[page] : 0));
     // A page at a time, so that one open page is enough.
     if (!full_pages_.empty()) run_pending(exec_);
   }

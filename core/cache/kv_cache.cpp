@@ -3,8 +3,6 @@
 #include "core/cache/kv_cache.hpp"
 
 #include <algorithm>
-#include <numeric>
-#include <set>
 
 #include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
@@ -28,6 +26,13 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
           " is not positive");
   require(config.encoder == nullptr || !seals_in_place(), "kv_cache",
           "pages that are sealed as they are drop nothing to encode");
+  const bool pre_rope = std::ranges::any_of(
+      sealed_layouts_, [](const PageLayout& layout) { return layout.keys.pre_rope; });
+  const std::int64_t num_turned = 2 * std::ssize(config.inverse_frequencies);
+  require(num_turned == config.head_dim || (num_turned == 0 && !pre_rope), "kv_cache",
+          config.inverse_frequencies.size(),
+          " frequencies of RoPE for head_dim = ", config.head_dim,
+          pre_rope ? ", which the codec needs" : "");
   const auto num_layers = static_cast<std::size_t>(shard_map.num_layers());
   const auto num_shards = static_cast<std::size_t>(shard_map.num_shards());
   local_index_.assign(num_layers * num_shards, -1);
@@ -46,8 +51,8 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
   has_tiers_ = !codec.tiers().empty();
 }
 
-std::uint8_t KvCache::form_of(SequenceId sequence, LayerId layer, std::size_t kv_head) const {
-  const SequenceBasis* own = sequence_of(sequence).own_basis.get();
+std::uint8_t KvCache::form_of(const Sequence& sequence, LayerId layer, std::size_t kv_head) const {
+  const SequenceBasis* own = sequence.own_basis.get();
   if (own != nullptr) return form_in(*own, layer, kv_head);
   return static_cast<std::uint8_t>(codec_.form_of(layer, id_from<HeadId>(kv_head)));
 }
@@ -177,11 +182,11 @@ bool KvCache::make_room_for(const Entries& entries) {
   std::unordered_map<const Stream*, Gain> gains;
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
-    const Streams& streams = streams_of(entries.sequences[i]);
+    const Sequence& sequence = sequence_of(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
-      Gain& gain = gains[&streams[stream_index(entries.layer, entries.shards[i], head)]];
+      Gain& gain = gains[&sequence.streams[stream_index(entries.layer, entries.shards[i], head)]];
       ++gain.slots;
-      gain.form = form_of(entries.sequences[i], entries.layer, head);
+      gain.form = form_of(sequence, entries.layer, head);
     }
   }
   std::size_t opened = 0;
@@ -216,12 +221,13 @@ AppendResult KvCache::append(const Entries& given) {
   const Entries entries = in_basis(given);
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
-    Streams& streams = streams_of(entries.sequences[i]);
+    Sequence& sequence = sequences_.at(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
-      Stream& stream = streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot = take_slot(stream, {entries.layer, id_from<HeadId>(head)},
-                                              form_of(entries.sequences[i], entries.layer, head));
+      Stream& stream = sequence.streams[stream_index(entries.layer, entries.shards[i], head)];
+      const kernels::SlotRef slot =
+          take_slot(stream, {sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
+                    form_of(sequence, entries.layer, head));
       writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
                          .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
                          .page = slot.page,
@@ -237,7 +243,7 @@ AppendResult KvCache::append(const Entries& given) {
 
 /// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
 /// that this fills is sealed, in `form`, when the pending work runs.
-kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form) {
+kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std::uint8_t form) {
   if (seals_in_place() && !stream.holes.empty()) {
     const std::int32_t place = stream.holes.back();
     stream.holes.pop_back();
@@ -253,7 +259,7 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, HeadOfLayer head, std::uint8
     stream.add_sealed(stream.open_page, form);
   } else {
     full_pages_.push_back(stream.open_page);
-    full_heads_.push_back(head);
+    full_owners_.push_back(owner);
     sealed_pages_.push_back(new_page(sealed_layouts_[form]));
     sealed_forms_.push_back(form);
     stream.add_sealed(sealed_pages_.back(), form);
@@ -270,7 +276,7 @@ void KvCache::run_pending(Exec& exec) {
   kernels::move_slots(exec, {.layout = open_layout_,
                              .from = on_device(exec, moves_from_),
                              .to = on_device(exec, moves_to_)});
-  if (!full_pages_.empty()) seal(exec, full_pages_, full_heads_, sealed_pages_, sealed_forms_);
+  if (!full_pages_.empty()) seal(exec, full_pages_, full_owners_, sealed_pages_, sealed_forms_);
   if (open_layout_.key_bounds) summarize_written(exec);
   for (std::byte* page : full_pages_) pool_.release(page, open_layout_.page_bytes());
   writes_.clear();
@@ -278,14 +284,14 @@ void KvCache::run_pending(Exec& exec) {
   moves_to_.clear();
   opened_.clear();
   full_pages_.clear();
-  full_heads_.clear();
+  full_owners_.clear();
   sealed_pages_.clear();
   sealed_forms_.clear();
 }
 
 std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
                                       std::vector<kernels::StreamView>& views) const {
-  const Streams& streams = streams_of(sequence);
+  const auto& [streams, own_basis] = sequence_of(sequence);
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   const std::size_t begin = layer_begin_[index(layer)];
   const std::size_t end = layer_begin_[index(layer) + 1];
@@ -293,6 +299,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
   std::int32_t count = 0;
   for (std::size_t head = 0; head < num_heads; ++head) {
     count = 0;
+    const float* key_basis = key_basis_of({own_basis.get(), layer, id_from<HeadId>(head)});
     for (std::size_t shard = begin; shard < end; ++shard) {
       const auto first = streams.begin() + static_cast<std::ptrdiff_t>(shard * num_heads);
       if (std::all_of(first, first + static_cast<std::ptrdiff_t>(num_heads),
@@ -300,6 +307,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
         continue;
       }
       views.push_back(streams[shard * num_heads + head].view());
+      views.back().key_basis = key_basis;
       ++count;
     }
   }
@@ -348,119 +356,6 @@ std::vector<Position> KvCache::positions_of(const Stream& stream) const {
     add(positions_in(open_layout_, stream.open_page), stream.open_slots);
   }
   return positions;
-}
-
-std::size_t KvCache::bytes_of(const Stream& stream) const {
-  std::size_t bytes = stream.open_page != nullptr ? open_layout_.page_bytes() : 0;
-  for (const std::uint8_t form : stream.sealed_forms) bytes += sealed_layouts_[form].page_bytes();
-  return bytes;
-}
-
-std::size_t KvCache::page_bytes(SequenceId sequence) const {
-  std::size_t bytes = 0;
-  for (const Stream& stream : streams_of(sequence)) bytes += bytes_of(stream);
-  return bytes;
-}
-
-CacheStats KvCache::stats() const {
-  CacheStats stats;
-  stats.page_bytes = pool_.bytes_in_use();
-  stats.reserved_bytes = pool_.bytes_reserved();
-  stats.peak_page_bytes = pool_.peak_bytes_in_use();
-  stats.num_evicted_slots = num_evicted_slots_;
-  stats.num_sequences = static_cast<std::int64_t>(sequences_.size());
-  std::set<const SequenceBasis*> bases;  // forks share them
-  for (const auto& [id, sequence] : sequences_) {
-    if (sequence.own_basis) bases.insert(sequence.own_basis.get());
-    stats.table_bytes += sequence.streams.capacity() * sizeof(Stream);
-    for (const Stream& stream : sequence.streams) {
-      stats.table_bytes += stream.sealed_pages.capacity() * sizeof(std::byte*) +
-                           stream.sealed_forms.capacity() +
-                           stream.holes.capacity() * sizeof(std::int32_t) +
-                           stream.turned.capacity() * sizeof(TurnedSlot);
-      for (const TurnedSlot& slot : stream.turned) {
-        stats.table_bytes += slot.key.capacity() * sizeof(float);
-      }
-      stats.num_slots += stream.num_slots(config_.page_slots);
-      stats.num_pages += static_cast<std::int64_t>(stream.sealed_pages.size()) +
-                         (stream.open_page != nullptr ? 1 : 0);
-    }
-  }
-  for (const SequenceBasis* own : bases) {
-    stats.table_bytes += own->basis.bytes() + own->forms.capacity();
-  }
-  stats.bf16_bytes =
-      static_cast<std::size_t>(stats.num_slots * config_.head_dim) * 2 * size_bytes(DType::kBf16);
-  return stats;
-}
-
-std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
-  std::vector<ShardUsage> usage;
-  for (const ShardId shard : local_shards_.at(index(layer))) {
-    ShardUsage& row = usage.emplace_back(ShardUsage{.shard = shard});
-    for (const auto& [id, sequence] : sequences_) {
-      for (std::size_t head = 0; head < static_cast<std::size_t>(config_.num_kv_heads); ++head) {
-        const Stream& stream = sequence.streams[stream_index(layer, shard, head)];
-        row.num_slots += stream.num_slots(config_.page_slots);
-        row.page_bytes += bytes_of(stream);
-      }
-    }
-  }
-  return usage;
-}
-
-void KvCache::check_integrity() const {
-  device_.synchronize();
-  pool_.check_integrity();
-  ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
-             full_heads_.empty() && sealed_pages_.empty(),
-         "no append is half done");
-  std::size_t bytes = 0;
-  for (const auto& [id, sequence] : sequences_) {
-    if (const SequenceBasis* own = sequence.own_basis.get()) {
-      ensure(own->forms.size() ==
-                     local_shards_.size() * static_cast<std::size_t>(config_.num_kv_heads) &&
-                 std::ranges::all_of(own->forms,
-                                     [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),
-             "a sequence's basis names a form of the codec for every head");
-    }
-    for (const Stream& stream : sequence.streams) {
-      ensure(stream.sealed_forms.size() == stream.sealed_pages.size() &&
-                 std::ranges::all_of(stream.sealed_forms,
-                                     [&](std::uint8_t f) { return f < sealed_layouts_.size(); }),
-             "every sealed page has a form of the codec");
-      bytes += bytes_of(stream);
-      ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
-             "an open page was written to");
-      ensure(stream.open_slots < config_.page_slots, "a full page is sealed");
-      std::vector<Position> positions = positions_of(stream);
-      ensure(static_cast<std::int64_t>(positions.size()) == stream.num_slots(config_.page_slots),
-             "every place is a slot or a hole");
-      ensure(static_cast<std::int32_t>(stream.holes.size()) < config_.page_slots &&
-                 std::ranges::adjacent_find(stream.holes, std::greater_equal<>{}) ==
-                     stream.holes.end(),
-             "holes ascend and make up less than a page");
-      for (const std::int32_t place : stream.holes) {
-        const kernels::SlotRef slot = slot_at(stream, place);
-        ensure(positions_in(layout_at(stream, place), slot.page)[slot.slot] == kNoPosition,
-               "a hole has no position");
-      }
-      std::ranges::sort(positions);
-      ensure(std::ranges::adjacent_find(positions) == positions.end(),
-             "no two slots have the same position");
-      ensure(positions.empty() || positions.back() <= stream.last_position,
-             "no slot is newer than the stream's newest");
-      for (const TurnedSlot& slot : stream.turned) {
-        ensure(std::ranges::binary_search(positions, slot.position), "a turned slot is a slot");
-      }
-      if (stream.open_page == nullptr) continue;
-      const std::int32_t* open = positions_in(open_layout_, stream.open_page);
-      ensure(std::all_of(open + stream.open_slots, open + config_.page_slots,
-                         [](std::int32_t p) { return p == kNoPosition; }),
-             "unwritten slots have no position");
-    }
-  }
-  ensure(bytes == pool_.bytes_in_use(), "every page in use belongs to one stream");
 }
 
 }  // namespace pikv

@@ -46,6 +46,8 @@ struct KvCacheConfig {
   // The codec's, if it has them; they must outlive the cache.
   const Basis* basis = nullptr;
   const Encoder* encoder = nullptr;
+  // [D / 2], radians a position: of a codec that keeps keys as they were before RoPE; or none.
+  std::vector<float> inverse_frequencies = {};
   std::optional<std::size_t> budget_bytes = std::nullopt;
 };
 
@@ -55,6 +57,10 @@ enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
 struct SequenceBasis {
   Basis basis;
   std::vector<std::uint8_t> forms;  // [L, Hkv]
+  /// [L, Hkv, D, D], orthonormal, of keys before RoPE (ElementForm::pre_rope): the full pages of
+  /// some forms are in it, open pages and queries are not. Empty where the codec fits no such
+  /// keys.
+  std::vector<float> pre_rope_keys{};
 };
 
 /// One stream, named.
@@ -176,7 +182,12 @@ class KvCache {
                     View<float, 3> rows) const;
 
   [[nodiscard]] const Codec& codec() const { return codec_; }
-  /// Of the slots that this rank holds of a layer, as pages have them.
+  /// Of the config.
+  [[nodiscard]] View<const float, 1> inverse_frequencies() const {
+    return {config_.inverse_frequencies.data(),
+            {static_cast<std::int64_t>(config_.inverse_frequencies.size())}};
+  }
+  /// Of the slots that this rank holds of a layer; of keys before RoPE if the codec fits these.
   struct HeadMoments {
     RowMoments keys, values;
   };
@@ -227,7 +238,8 @@ class KvCache {
   }
   [[nodiscard]] std::uint8_t form_in(const SequenceBasis& basis, LayerId layer,
                                      std::size_t kv_head) const;
-  [[nodiscard]] std::uint8_t form_of(SequenceId sequence, LayerId layer, std::size_t kv_head) const;
+  [[nodiscard]] std::uint8_t form_of(const Sequence& sequence, LayerId layer,
+                                     std::size_t kv_head) const;
   [[nodiscard]] const PageLayout& layout_of(const Stream& stream, std::size_t page) const;
   [[nodiscard]] const PageLayout& layout_at(const Stream& stream, std::int32_t place) const;
   [[nodiscard]] double mean_bytes_of_pages() const;
@@ -238,25 +250,33 @@ class KvCache {
                                                               const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
-  /// Whose rows a page has.
-  struct HeadOfLayer {
+  /// Whose rows a page has, and the coordinates that its sequence got, if it did.
+  struct PageOwner {
+    const SequenceBasis* basis;
     LayerId layer;
     HeadId kv_head;
   };
-  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, HeadOfLayer head, std::uint8_t form);
+  [[nodiscard]] PageOwner owner_of(const StreamId& id) const {
+    return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
+  }
+  [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
+  [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, const PageOwner& owner,
+                                           std::uint8_t form);
   void run_pending(Exec& exec);
-  void encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const;
-  void seal(Exec& exec, std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+  void encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const;
+  void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
             bool repack = false);
   void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-              std::span<std::byte* const> open) const;
-  void unseal(const Stream& stream, std::size_t page, std::byte* open) const;
+              const PageOwner& owner, std::span<std::byte* const> open) const;
+  void unseal(const Stream& stream, std::size_t page, const PageOwner& owner,
+              std::byte* open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void convert(Exec& exec, kernels::ConvertPagesArgs args);
-  void summarize(Exec& exec, const PageLayout& layout, std::vector<std::byte*> pages);
+  void summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
+                 std::vector<std::byte*> pages);
   void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
-                        std::span<const std::uint8_t> forms);
+                        std::span<const PageOwner> owners, std::span<const std::uint8_t> forms);
   void summarize_written(Exec& exec);
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
@@ -265,7 +285,7 @@ class KvCache {
     return static_cast<std::size_t>(place / config_.page_slots);
   }
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
-  void hide(const Stream& stream, std::span<const std::int32_t> places);
+  void hide(const Stream& stream, const float* key_basis, std::span<const std::int32_t> places);
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
   [[nodiscard]] std::vector<float> key_at(const StreamId& id, std::int32_t place) const;
@@ -286,7 +306,7 @@ class KvCache {
   void rewrite(const StreamId& id);
   using DecodedPages = std::span<std::byte* const>;
   void relay(const StreamId& id, std::size_t first_page, std::span<const std::int32_t> places,
-             std::span<const std::uint8_t> forms,
+             std::span<const std::uint8_t> forms, const SequenceBasis* basis,
              const std::function<void(DecodedPages)>& change = {});
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
@@ -317,7 +337,7 @@ class KvCache {
   std::vector<kernels::SlotRef> moves_from_, moves_to_;
   std::vector<std::byte*> opened_;
   std::vector<std::byte*> full_pages_;
-  std::vector<HeadOfLayer> full_heads_;  // of each full page
+  std::vector<PageOwner> full_owners_;  // of each full page
   std::vector<std::byte*> sealed_pages_;
   std::vector<std::uint8_t> sealed_forms_;
   std::int64_t num_evicted_slots_ = 0;

@@ -87,7 +87,8 @@ class SlotReader {
 void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, bool with_keys,
                          bool with_values, HeadContents& contents) const {
   device_.synchronize();
-  const Streams& streams = streams_of(sequence);
+  const auto& [streams, own_basis] = sequence_of(sequence);
+  const PageOwner owner{own_basis.get(), layer, kv_head};
   const std::int32_t page_slots = config_.page_slots;
   const std::span<const ShardId> shards = local_shards_.at(index(layer));
   const auto stream_of_shard = [&](ShardId shard) -> const Stream& {
@@ -141,7 +142,7 @@ void KvCache::read_slots(SequenceId sequence, LayerId layer, HeadId kv_head, boo
         __builtin_prefetch(ahead + layout.columns_offset());
       }
       if (decodes) {
-        unseal(stream, i, decoded.data());
+        unseal(stream, i, owner, decoded.data());
         read_page(open_layout_, decoded.data(), page_slots);
       } else {
         read_page(layout_of(stream, i), page, page_slots);

@@ -15,31 +15,35 @@
 namespace pikv {
 namespace {
 
-/// Calls f(form, sources, targets) for every form that some page has.
-template <class From, class To, class F>
-void for_each_form(std::size_t num_forms, std::span<const From> from, std::span<const To> to,
-                   std::span<const std::uint8_t> forms, const F& f) {
+/// Calls f(form, subscripts) for every form that some page has, with the subscripts of these pages.
+template <class F>
+void for_each_form(std::size_t num_forms, std::span<const std::uint8_t> forms, const F& f) {
   for (std::size_t form = 0; form < num_forms; ++form) {
-    std::vector<From> sources;
-    std::vector<To> targets;
+    std::vector<std::size_t> pages;
     for (std::size_t i = 0; i < forms.size(); ++i) {
-      if (forms[i] != form) continue;
-      sources.push_back(from[i]);
-      targets.push_back(to[i]);
+      if (forms[i] == form) pages.push_back(i);
     }
-    if (!sources.empty()) f(form, sources, targets);
+    if (!pages.empty()) f(form, pages);
   }
+}
+
+template <class T>
+std::vector<T> items_at(const std::vector<std::size_t>& subscripts, std::span<const T> items) {
+  std::vector<T> chosen;
+  chosen.reserve(subscripts.size());
+  for (const std::size_t i : subscripts) chosen.push_back(items[i]);
+  return chosen;
 }
 
 }  // namespace
 
 /// Open pages that are full, each of a head, become what sealed ones will decode as.
-void KvCache::encode(std::span<std::byte* const> open, std::span<const HeadOfLayer> heads) const {
+void KvCache::encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const {
   const Encoder* encoder = config_.encoder;
   if (encoder == nullptr) return;
   device_.synchronize();
   kernels::cpu::parallel_for(exec_, std::ssize(open), [&](std::int64_t i, int) {
-    const auto [layer, kv_head] = heads[static_cast<std::size_t>(i)];
+    const auto& [basis, layer, kv_head] = owners[static_cast<std::size_t>(i)];
     const PageRows page(open_layout_, open.subspan(static_cast<std::size_t>(i), 1));
     std::vector<float> keys = page.read(/*keys=*/true);
     std::vector<float> values = page.read(/*keys=*/false);
@@ -51,28 +55,33 @@ void KvCache::encode(std::span<std::byte* const> open, std::span<const HeadOfLay
 }
 
 /// The open pages, each of a head, are spent: an encoder writes to them.
-void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const HeadOfLayer> heads,
+void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
                    std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
                    bool repack) {
-  encode(open, heads);
-  for_each_form(
-      sealed_layouts_.size(), open, sealed, forms,
-      [&](std::size_t form, auto& sources, auto& targets) {
-        const PageLayout& layout = sealed_layouts_[form];
-        const std::vector<const std::byte*> full(sources.begin(), sources.end());
-        try {
-          convert(exec, {.from_layout = open_layout_,
-                         .to_layout = layout,
-                         .from = on_device(exec, full),
-                         .to = on_device(exec, targets),
-                         .repack = repack});
-        } catch (const kernels::NotPackable& refused) {
-          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
-          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
-                             " are not finite or too large for codec ",
-                             name((refused.is_key ? layout.keys : layout.values).element)));
-        }
-      });
+  encode(open, owners);
+  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
+    const PageLayout& layout = sealed_layouts_[form];
+    const auto sources = items_at<const std::byte*>(pages, {open.begin(), open.end()});
+    const auto targets = items_at<std::byte*>(pages, sealed);
+    std::vector<const float*> key_bases;
+    if (layout.keys.pre_rope) {
+      for (const std::size_t i : pages) key_bases.push_back(key_basis_of(owners[i]));
+    }
+    try {
+      convert(exec, {.from_layout = open_layout_,
+                     .to_layout = layout,
+                     .from = on_device(exec, sources),
+                     .to = on_device(exec, targets),
+                     .repack = repack,
+                     .key_bases = on_device(exec, key_bases),
+                     .inverse_frequencies = inverse_frequencies()});
+    } catch (const kernels::NotPackable& refused) {
+      const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
+      throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
+                         " are not finite or too large for codec ",
+                         name((refused.is_key ? layout.keys : layout.values).element)));
+    }
+  });
 }
 
 /// Throws NotPackable on a GPU too.
@@ -92,24 +101,33 @@ void KvCache::convert(Exec& exec, kernels::ConvertPagesArgs args) {
   }
 }
 
+/// Pages of one stream.
 void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-                     std::span<std::byte* const> open) const {
-  for_each_form(sealed_layouts_.size(), sealed, open, forms,
-                [&](std::size_t form, auto& sources, auto& targets) {
-                  kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
-                                                 .to_layout = open_layout_,
-                                                 .from = view_of<const std::byte* const>(sources),
-                                                 .to = view_of<std::byte* const>(targets)});
-                });
+                     const PageOwner& owner, std::span<std::byte* const> open) const {
+  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
+    auto sources = items_at<const std::byte*>(pages, sealed);
+    auto targets = items_at<std::byte*>(pages, open);
+    std::vector<const float*> key_bases(pages.size(), key_basis_of(owner));
+    kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
+                                   .to_layout = open_layout_,
+                                   .from = view_of<const std::byte* const>(sources),
+                                   .to = view_of<std::byte* const>(targets),
+                                   .key_bases = view_of<const float* const>(key_bases),
+                                   .inverse_frequencies = inverse_frequencies()});
+  });
 }
 
 /// One page.
-void KvCache::unseal(const Stream& stream, std::size_t page, std::byte* open) const {
+void KvCache::unseal(const Stream& stream, std::size_t page, const PageOwner& owner,
+                     std::byte* open) const {
   const std::byte* sealed = stream.sealed_pages[page];
+  const float* key_basis = key_basis_of(owner);
   kernels::convert_pages(exec_, {.from_layout = layout_of(stream, page),
                                  .to_layout = open_layout_,
                                  .from = {&sealed, {1}},
-                                 .to = {&open, {1}}});
+                                 .to = {&open, {1}},
+                                 .key_bases = {&key_basis, {1}},
+                                 .inverse_frequencies = inverse_frequencies()});
 }
 
 /// " of sequence .., layer .., KV head .." for a sealed page.
@@ -128,26 +146,36 @@ void KvCache::summarize_written(Exec& exec) {
   std::vector<std::byte*> pages;
   for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
   for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
-  summarize(exec, open_layout_, std::move(pages));
-  summarize_sealed(exec, sealed_pages_, sealed_forms_);
+  summarize(exec, open_layout_, nullptr, std::move(pages));
+  summarize_sealed(exec, sealed_pages_, full_owners_, sealed_forms_);
 }
 
 /// Each page once.
 void KvCache::summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
+                               std::span<const PageOwner> owners,
                                std::span<const std::uint8_t> forms) {
-  for_each_form(sealed_layouts_.size(), pages, pages, forms,
-                [&](std::size_t form, auto& of_form, auto&) {
-                  kernels::summarize_pages(
-                      exec, {.layout = sealed_layouts_[form], .pages = on_device(exec, of_form)});
-                });
+  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& subscripts) {
+    const auto of_form = items_at<std::byte*>(subscripts, pages);
+    std::vector<const float*> key_bases;
+    for (const std::size_t i : subscripts) key_bases.push_back(key_basis_of(owners[i]));
+    kernels::summarize_pages(exec, {.layout = sealed_layouts_[form],
+                                    .pages = on_device(exec, of_form),
+                                    .key_bases = on_device(exec, key_bases),
+                                    .inverse_frequencies = inverse_frequencies()});
+  });
 }
 
-/// A page may be named more than once.
-void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<std::byte*> pages) {
+/// Pages of one stream, or open ones. A page may be named more than once.
+void KvCache::summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
+                        std::vector<std::byte*> pages) {
   std::ranges::sort(pages);
   const auto repeated = std::ranges::unique(pages);
   pages.erase(repeated.begin(), repeated.end());
-  kernels::summarize_pages(exec, {.layout = layout, .pages = on_device(exec, pages)});
+  const std::vector<const float*> key_bases(pages.size(), key_basis);
+  kernels::summarize_pages(exec, {.layout = layout,
+                                  .pages = on_device(exec, pages),
+                                  .key_bases = on_device(exec, key_bases),
+                                  .inverse_frequencies = inverse_frequencies()});
 }
 
 }  // namespace pikv

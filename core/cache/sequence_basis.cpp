@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/cache/before_rope.hpp"
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_rows.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 namespace pikv {
+
 std::vector<KvCache::HeadMoments> KvCache::moments(SequenceId sequence, LayerId layer) const {
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   std::vector<HeadContents> contents(num_heads);
@@ -18,6 +20,8 @@ std::vector<KvCache::HeadMoments> KvCache::moments(SequenceId sequence, LayerId 
   for (std::size_t head = 0; head < num_heads; ++head) {
     read_slots(sequence, layer, id_from<HeadId>(head), true, true, contents[head]);
     moments.push_back({RowMoments(config_.head_dim), RowMoments(config_.head_dim)});
+    if (!codec_.fits_keys_before_rope()) continue;
+    turn_back_keys(exec_, contents[head].positions, inverse_frequencies(), contents[head].keys);
   }
   kernels::cpu::parallel_for(exec_, 2 * config_.num_kv_heads, [&](std::int64_t i, int) {
     const auto head = static_cast<std::size_t>(i / 2);
@@ -51,6 +55,13 @@ bool KvCache::make_room_to_enter(SequenceId sequence, const SequenceBasis& basis
 void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBasis> basis) {
   require(make_room_to_enter(sequence, *basis), "kv_cache",
           "no room to write the pages of sequence ", index(sequence), " anew");
+  const auto num_heads = shard_map_.num_layers() * config_.num_kv_heads;
+  const bool pre_rope = std::ranges::any_of(
+      basis->forms, [&](std::uint8_t f) { return sealed_layouts_.at(f).keys.pre_rope; });
+  require((basis->pre_rope_keys.empty() && !pre_rope) ||
+              std::ssize(basis->pre_rope_keys) == num_heads * config_.head_dim * config_.head_dim,
+          "kv_cache", basis->pre_rope_keys.size(), " numbers are no bases of keys before RoPE for ",
+          num_heads, " heads");
   device_.synchronize();
   const Basis* before = basis_of(sequence);
   // An operand whose basis stays leaves it and enters it again: what an encoder dropped comes back
@@ -61,7 +72,7 @@ void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBas
     std::iota(all.begin(), all.end(), 0);
     const std::vector<std::uint8_t> forms(all.size() / static_cast<std::size_t>(config_.page_slots),
                                           form_in(*basis, id.layer, index(id.kv_head)));
-    relay(id, 0, places_of(stream, all), forms, [&](DecodedPages decoded) {
+    relay(id, 0, places_of(stream, all), forms, basis.get(), [&](DecodedPages decoded) {
       const PageRows pages(open_layout_, decoded);
       std::vector<float> keys = pages.read(/*keys=*/true);
       std::vector<float> values = pages.read(/*keys=*/false);

@@ -45,7 +45,7 @@ void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   std::iota(all.begin(), all.end(), 0);
   const std::vector<std::int32_t> places = places_of(stream, all);
   for (std::int32_t& i : order) i = places[static_cast<std::size_t>(i)];
-  relay(id, 0, order, forms);
+  relay(id, 0, order, forms, owner_of(id).basis);
   stream.untiered_pages = 0;
 }
 

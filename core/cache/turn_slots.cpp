@@ -65,7 +65,7 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
     if (!layout->key_bounds) continue;
     std::vector<std::byte*> pages;
     for (const kernels::KeyTurn& turn : of_layout) pages.push_back(turn.page);
-    summarize(exec_, *layout, std::move(pages));
+    summarize(exec_, *layout, key_basis_of(owner_of(id)), std::move(pages));
   }
   for (auto& [page, of_page] : by_page) {
     edit_sealed(id, page, [&](std::byte* open_page) {
@@ -114,7 +114,7 @@ std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const
   DeviceBuffer<std::byte> decoded(exec_.device());
   if (page != stream.open_page && !seals_in_place()) {
     decoded.resize_discard(open_layout_.page_bytes());
-    unseal(stream, page_of(place), decoded.data());
+    unseal(stream, page_of(place), owner_of(id), decoded.data());
     page = decoded.data();
   }
   std::vector<float> key;

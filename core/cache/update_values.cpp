@@ -19,12 +19,13 @@ void KvCache::read_values(const StreamId& id, std::span<const std::int32_t> subs
   const std::size_t num_before = values.size();
   DeviceBuffer<std::byte> decoded(exec_.device());
   const std::byte* in_buffer = nullptr;  // the page that was decoded last
+  const PageOwner owner = owner_of(id);
   for (const std::int32_t place : places_of(stream, subscripts)) {
     const kernels::SlotRef ref = slot_at(stream, place);
     const std::byte* page = ref.page;
     if (page != stream.open_page && !seals_in_place()) {
       decoded.resize_discard(open_layout_.page_bytes());
-      if (in_buffer != page) unseal(stream, page_of(place), decoded.data());
+      if (in_buffer != page) unseal(stream, page_of(place), owner, decoded.data());
       in_buffer = page;
       page = decoded.data();
     }
@@ -77,15 +78,17 @@ void KvCache::update_values(const StreamId& id, std::span<const ValueUpdate> upd
 void KvCache::edit_sealed(const StreamId& id, std::size_t page,
                           const std::function<void(std::byte* open)>& edit) {
   const Stream& stream = stream_of(id);
+  const PageOwner owner = owner_of(id);
   DeviceBuffer<std::byte> decoded(exec_.device(), open_layout_.page_bytes());
-  unseal(stream, page, decoded.data());
+  unseal(stream, page, owner, decoded.data());
   edit(decoded.data());
   std::byte* full = decoded.data();
   std::byte* sealed = stream.sealed_pages[page];
-  const HeadOfLayer head{id.layer, id.kv_head};
-  seal(exec_, {&full, 1}, {&head, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1},
+  seal(exec_, {&full, 1}, {&owner, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1},
        /*repack=*/true);
-  if (open_layout_.key_bounds) summarize(exec_, layout_of(stream, page), {sealed});
+  if (open_layout_.key_bounds) {
+    summarize(exec_, layout_of(stream, page), key_basis_of(owner), {sealed});
+  }
 }
 
 }  // namespace pikv

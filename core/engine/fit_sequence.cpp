@@ -61,17 +61,22 @@ class FittedHeads {
     forms_[head] = fitted.form;
   }
 
-  /// A collective. Operands that were not fitted stay in the coordinates `before`.
-  [[nodiscard]] std::shared_ptr<const SequenceBasis> share(Communicator& comm,
-                                                           const Basis* before) {
+  /// A collective. Operands that were not fitted stay in the coordinates `before`, and keys that
+  /// were fitted before RoPE in the model's.
+  [[nodiscard]] std::shared_ptr<const SequenceBasis> share(Communicator& comm, const Basis* before,
+                                                           bool keys_before_rope) {
     comm.all_reduce(keys_, ReduceOp::kSum);
     comm.all_reduce(values_, ReduceOp::kSum);
     comm.all_reduce(forms_, ReduceOp::kSum);
     Basis::Operand keys = operand(std::move(keys_));
+    std::vector<float> pre_rope_keys;
+    if (keys_before_rope) pre_rope_keys = std::exchange(keys, {}).in;
     Basis::Operand values = operand(std::move(values_));
     if (before != nullptr && keys.empty()) keys = before->keys();
     if (before != nullptr && values.empty()) values = before->values();
-    SequenceBasis basis{.basis = Basis(model_, std::move(keys), std::move(values)), .forms = {}};
+    SequenceBasis basis{.basis = Basis(model_, std::move(keys), std::move(values)),
+                        .forms = {},
+                        .pre_rope_keys = std::move(pre_rope_keys)};
     for (const std::int64_t form : forms_) basis.forms.push_back(static_cast<std::uint8_t>(form));
     return std::make_shared<const SequenceBasis>(std::move(basis));
   }
@@ -124,7 +129,8 @@ void fit_on_all_ranks(KvCache& cache, Communicator& comm, const ModelConfig& mod
   for (const auto& [head, moments] : mine) {
     fitted.put(head, cache.codec().fit(cache.open_layout(), moments.keys, moments.values));
   }
-  const std::shared_ptr<const SequenceBasis> basis = fitted.share(comm, cache.basis_of(sequence));
+  const std::shared_ptr<const SequenceBasis> basis =
+      fitted.share(comm, cache.basis_of(sequence), cache.codec().fits_keys_before_rope());
   std::int64_t num_full = cache.make_room_to_enter(sequence, *basis) ? 0 : 1;
   comm.all_reduce(std::span(&num_full, 1), ReduceOp::kSum);
   if (num_full == 0) cache.enter_basis(sequence, basis);

@@ -15,7 +15,8 @@ namespace pikv {
 /// pool of some rank has no room for the pages that are written. Sums of moments are the same on
 /// all ranks, each layer is fitted on one rank, and all get its numbers, so that queries of one
 /// rank and keys of another meet in the same coordinates. Two sums over ranks, of 16 D^2 and 8 D^2
-/// bytes a layer and KV head. Throws Error on all ranks for numbers that are not finite.
+/// bytes a layer and KV head. Keys are fitted as they were before RoPE where the codec says so.
+/// Throws Error on all ranks for numbers that are not finite.
 void fit_on_all_ranks(KvCache& cache, Communicator& comm, const ModelConfig& model,
                       SequenceId sequence);
 

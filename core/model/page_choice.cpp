@@ -236,7 +236,8 @@ void PageChoice::take(const LoneRow& row, std::size_t kv_head, std::vector<Candi
   for (kernels::StreamView& view : head_streams(row, kv_head)) {
     const kernels::StreamView whole = view;
     view = {.sealed_pages = pages.data() + pages.size(),
-            .sealed_forms = forms.data() + forms.size()};
+            .sealed_forms = forms.data() + forms.size(),
+            .key_basis = whole.key_basis};
     for (; next != chosen.end() && next->page < base + num_pages_of(whole); ++next) {
       if (next->page == base + whole.num_sealed_pages) {
         view.open_page = whole.open_page;

@@ -11,7 +11,8 @@
 // A codec may also have a basis of its own. Then all slots are kept in its coordinates, the newest
 // ones whole, and full pages the first channels of the codec's forms (core/policy/basis.hpp). Or it
 // finds one for each sequence, in the rows of its prompt; from then on the slots of the sequence
-// are kept in that.
+// are kept in that. Such a basis of the keys may be one of keys before RoPE, which only full pages
+// are in.
 //
 // And a codec with a basis may have an encoder: rows of a full page go through it before they are
 // sealed (core/policy/encoder.hpp).
@@ -38,7 +39,8 @@ struct RowForms {
 
 /// Coordinates that were found in the rows of one head, and the form of its pages there.
 struct FittedHead {
-  std::vector<float> keys{};    // [D, D], orthonormal, see Basis::Operand::in; empty: as they were
+  // [D, D], orthonormal, see Basis::Operand::in (ElementForm::pre_rope); empty: as they were.
+  std::vector<float> keys{};
   std::vector<float> values{};  // the same
   std::uint8_t form = 0;
 };
@@ -77,6 +79,9 @@ class Codec {
   /// Whether sequences get coordinates of their own, by fit(), when their prompts are complete.
   /// Until then, and in heads that are not fitted, pages have the first form.
   [[nodiscard]] virtual bool fits_sequences() const { return false; }
+  /// Whether fit() is given the moments of keys as they were before RoPE, and its basis is of
+  /// these.
+  [[nodiscard]] virtual bool fits_keys_before_rope() const { return false; }
   /// Given all rows of a head, one at least, finite. A pure function.
   [[nodiscard]] virtual FittedHead fit(const PageLayout& /*open_layout*/,
                                        const RowMoments& /*keys*/,

@@ -13,6 +13,14 @@
 //
 // Channels from `channels` on are not stored and count as zero: what a basis that puts the channels
 // with most in them first makes cheap (core/policy/basis.hpp).
+//
+// Keys may be stored as they were before RoPE (`pre_rope`), where they are of much lower rank than
+// after it (Chang et al. 2024, Palu, 2407.21118; Sun et al. 2024, ShadowKV, 2410.21465):
+//
+//   stored   z = (R(-p) k) in[:, :r]      read   k' = R(p) (z in[:, :r]^T)
+//
+// with p the position of the slot, R(p) the rotation of RoPE there and `in` [D, D] orthonormal,
+// which comes beside the page (StreamView::key_basis).
 #pragma once
 
 #include <cstddef>
@@ -32,6 +40,7 @@ struct ElementForm {
   ScaleAxis axis = ScaleAxis::kNone;
   std::int32_t group = 0;     // slots (kPerChannel) or channels (kPerSlot) that share a scale
   std::int32_t channels = 0;  // that are stored, the first ones; 0: all
+  bool pre_rope = false;      // keys: coordinates of what they were before RoPE
 
   constexpr ElementForm() = default;
   constexpr ElementForm(DType dtype)  // NOLINT: a type is a form
@@ -45,6 +54,13 @@ struct ElementForm {
   [[nodiscard]] constexpr ElementForm with_channels(std::int32_t count) const {
     ElementForm form = *this;
     form.channels = count;
+    return form;
+  }
+
+  /// The same of keys before RoPE.
+  [[nodiscard]] constexpr ElementForm with_pre_rope() const {
+    ElementForm form = *this;
+    form.pre_rope = true;
     return form;
   }
 

@@ -5,12 +5,13 @@
 // head:
 //
 //   [ K | scales of K | V | scales of V | position: P x int32 | columns: C x P x float |
-//     bounds: 2 x Dk x float ]
+//     bounds: 2 x Db x float ]
 //
 // with C columns of what the slots were used for, if any, and, if asked for, the smallest and the
 // largest key of each channel (kernels/page_bounds.hpp). Heads have D channels; a form may store
 // the first ones only. Dk and Dv are the stored channels of keys and of values, rounded up to
-// kLanes.
+// kLanes. Bounds are of the keys that queries meet: Db is Dk, and D rounded up where keys are
+// stored as they were before RoPE.
 //
 // Keys lie channel by channel, D x P, so that one vector register holds one channel of kLanes
 // slots: scores of a whole page come out of the product with no horizontal sum, and groups of a
@@ -57,15 +58,21 @@ struct PageLayout {
   [[nodiscard]] constexpr bool packed() const { return keys.packed() || values.packed(); }
   [[nodiscard]] constexpr std::int32_t key_channels() const { return channels_of(keys); }
   [[nodiscard]] constexpr std::int32_t value_channels() const { return channels_of(values); }
-  /// Whether all channels are stored, in one type.
+  /// Of the keys that queries are multiplied with: those that are stored, or all of keys that are
+  /// rebuilt from what they were before RoPE.
+  [[nodiscard]] constexpr std::int32_t scored_channels() const {
+    return keys.pre_rope ? head_dim : key_channels();
+  }
+  /// Whether rows are stored as they are, all channels in one type.
   [[nodiscard]] constexpr bool plain() const {
-    return !packed() && keys.element == values.element && key_channels() == head_dim &&
-           value_channels() == head_dim;
+    return !packed() && !keys.pre_rope && keys.element == values.element &&
+           key_channels() == head_dim && value_channels() == head_dim;
   }
   /// The type of all elements. Throws InvalidArgument unless plain().
   [[nodiscard]] DType dtype() const {
-    require(plain(), "page_layout", key_channels(), " channels of keys in ", name(keys.element),
-            " and ", value_channels(), " of values in ", name(values.element),
+    require(plain(), "page_layout", key_channels(), " channels of keys",
+            keys.pre_rope ? " before RoPE in " : " in ", name(keys.element), " and ",
+            value_channels(), " of values in ", name(values.element),
             " are not whole rows of one element type");
     return keys.element == Element::kF32    ? DType::kF32
            : keys.element == Element::kBf16 ? DType::kBf16
@@ -78,6 +85,8 @@ struct PageLayout {
   [[nodiscard]] constexpr std::int32_t key_stride() const { return padded(key_channels()); }
   /// Dv.
   [[nodiscard]] constexpr std::int32_t value_stride() const { return padded(value_channels()); }
+  /// Db.
+  [[nodiscard]] constexpr std::int32_t bounds_stride() const { return padded(scored_channels()); }
   /// Numbers in one table of scales.
   [[nodiscard]] constexpr std::size_t num_scales(const ElementForm& form) const {
     const std::int32_t count = channels_of(form);
@@ -122,7 +131,7 @@ struct PageLayout {
   }
   [[nodiscard]] constexpr std::size_t bounds_offset() const { return offsets.bounds; }
   [[nodiscard]] constexpr std::size_t bounds_bytes() const {
-    return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(key_stride()) : 0;
+    return key_bounds ? 2 * sizeof(float) * static_cast<std::size_t>(bounds_stride()) : 0;
   }
   /// A multiple of 64, so that consecutive pages stay aligned to cache lines.
   [[nodiscard]] constexpr std::size_t page_bytes() const { return offsets.page; }
@@ -168,7 +177,7 @@ struct PageLayout {
 
 /// Throws InvalidArgument unless P is a positive multiple of kLanes and D is positive, and groups
 /// are multiples of kLanes, those along channels dividing P, and channels that are stored all, or
-/// fewer and a multiple of kLanes.
+/// fewer and a multiple of kLanes. Only keys are stored as they were before RoPE, and of even D.
 [[nodiscard]] inline PageLayout make_page_layout(std::int32_t num_slots, std::int32_t head_dim,
                                                  ElementForm keys, ElementForm values,
                                                  AttentionColumns columns = {},
@@ -183,6 +192,9 @@ struct PageLayout {
             " are neither all nor a multiple of ", kLanes);
     if (form->channels == head_dim) form->channels = 0;
   }
+  require(!values.pre_rope, "page_layout", "values have no position to be turned back from");
+  require(!keys.pre_rope || head_dim % 2 == 0, "page_layout", "head_dim = ", head_dim,
+          " of keys before RoPE is not even");
   for (const ElementForm& form : {keys, values}) {
     if (!form.packed()) continue;
     require(form.group > 0 && form.group % kLanes == 0, "page_layout", "a group of ", form.group,

@@ -46,12 +46,6 @@ HeadPages pages_of(const AttentionArgs& args, const Task& task) {
           .page_end = num_pages * (task.split + 1) / task.num_splits};
 }
 
-bool any_packed(const AttentionArgs& args) {
-  const PageLayout* layouts = args.sealed_layouts.data;
-  return std::any_of(layouts, layouts + args.sealed_layouts.size(),
-                     [](const PageLayout& layout) { return layout.packed(); });
-}
-
 /// Feeds the readable pages of one task to the tile.
 class PageWalk {
  public:
@@ -94,6 +88,7 @@ class PageWalk {
 
   /// Pages [begin, end) of a stream whose first page is page `base` of the head.
   void walk(const StreamView& stream, std::int64_t base, std::int64_t begin, std::int64_t end) {
+    tile_.set_key_basis(stream.key_basis);
     for (std::int64_t i = begin; i < end; ++i) {
       const auto [layout, page] = page_of(args_, stream, i);
       const auto* positions =
@@ -129,7 +124,7 @@ void run_task(Exec& exec, const AttentionArgs& args, const Task& task, int threa
   const std::int64_t head_dim = args.q.extent(2);
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t rows = task.row_end - task.row_begin;
-  AttentionTile tile(exec, thread_idx, rows * group, head_dim, args.window, any_packed(args));
+  AttentionTile tile(exec, thread_idx, rows * group, args);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t g = 0; g < group; ++g) {
       tile.set_query(r * group + g,
@@ -179,6 +174,7 @@ AttentionColumnsArgs columns_args(const AttentionArgs& args) {
           .num_kv_heads = args.num_kv_heads,
           .sealed_layouts = args.sealed_layouts,
           .open_layout = args.open_layout,
+          .inverse_frequencies = args.inverse_frequencies,
           .scale = args.scale,
           .window = args.window,
           .lse = args.lse,

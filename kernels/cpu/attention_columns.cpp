@@ -10,8 +10,10 @@
 #include "kernels/cpu/codes.hpp"
 #include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/pre_rope.hpp"
 #include "kernels/cpu/score_block.hpp"
 #include "kernels/cpu/stored_scores.hpp"
+#include "kernels/cpu/stored_sum.hpp"
 #include "kernels/cpu/stream_pages.hpp"
 
 namespace pikv::kernels::cpu {
@@ -23,6 +25,7 @@ constexpr std::int64_t kPagesPerTask = 64;
 constexpr std::int64_t kPagesAhead = 8;
 constexpr std::int64_t kMaxLanes = 8;
 constexpr std::int64_t kMaxPackedLanes = 4;
+static_assert(kMaxPackedLanes <= kMaxRebuiltLanes);
 // Rows, times heads of the group, whose weights exist at a time.
 constexpr std::int64_t kBlockRows = 48;
 
@@ -35,53 +38,20 @@ struct Task {
   const float* scores;                // of the first page, where attention stored them
 };
 
-bool any_packed_keys(const AttentionColumnsArgs& args) {
+/// Whether keys are read from another place than their page.
+bool unpacks(const ElementForm& keys) { return keys.packed() || keys.pre_rope; }
+
+template <class Holds>
+bool any_keys(const AttentionColumnsArgs& args, const Holds& holds) {
   const PageLayout* layouts = args.sealed_layouts.data;
   return std::any_of(layouts, layouts + args.sealed_layouts.size(),
-                     [](const PageLayout& layout) { return layout.keys.packed(); });
+                     [&](const PageLayout& layout) { return holds(layout.keys); });
 }
 
 void prefetch(const StreamPage& page) {
   __builtin_prefetch(page.data + page.layout.position_offset());
   __builtin_prefetch(page.data + page.layout.columns_offset(), 1);
 }
-
-/// The case of every decode step with H2O: one row, its scores at hand, one sum.
-class StoredSum {
- public:
-  StoredSum(const AttentionColumnsArgs& args, std::int64_t row, std::int64_t kv_head,
-            const float* scores)
-      : args_(args),
-        group_(args.q.extent(1) / args.num_kv_heads),
-        position_(args.positions.data[row]),
-        lse_(args.lse.row(row) + kv_head * group_),
-        scores_(scores) {}
-
-  /// Page by page, in the order of the scores.
-  void add(const StreamPage& page) {
-    const float share = 1.0f / static_cast<float>(group_);
-    const auto* positions =
-        reinterpret_cast<const std::int32_t*>(page.data + page.layout.position_offset());
-    auto* sums = reinterpret_cast<float*>(page.data + page.layout.columns_offset());
-    for (std::int32_t lane = 0; lane < page.layout.num_slots; lane += kLanes) {
-      const auto held = load_as<I32x16>(positions + lane);
-      I32x16 readable = held <= position_;
-      if (args_.window) readable &= held > position_ - *args_.window;
-      F32x16 total{};
-      for (std::int64_t g = 0; g < group_; ++g, scores_ += kLanes) {
-        total += exp(load(scores_) - lse_[g]);
-      }
-      store(sums + lane, load(sums + lane) + (readable ? total * share : F32x16{}));
-    }
-  }
-
- private:
-  const AttentionColumnsArgs& args_;
-  std::int64_t group_;
-  std::int32_t position_;
-  const float* lse_;
-  const float* scores_;  // of the next page
-};
 
 /// kLanes slots of a page.
 struct Lanes {
@@ -162,11 +132,15 @@ class Columns {
         rows_per_block_(std::max<std::int64_t>(1, kBlockRows / group_)) {
     const std::int64_t block = rows_per_block_ * group_;
     const std::int64_t head_dim = args.q.extent(2);
-    const std::int64_t unpacked = any_packed_keys(args) ? kMaxPackedLanes * kLanes * head_dim : 0;
-    scores_ = exec.scratch(
-        thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + head_dim) + unpacked));
+    const std::int64_t lane_floats = kMaxPackedLanes * kLanes * head_dim;
+    const std::int64_t unpacked = any_keys(args, unpacks) ? lane_floats : 0;
+    const bool rebuilds = any_keys(args, [](const ElementForm& keys) { return keys.pre_rope; });
+    scores_ =
+        exec.scratch(thread_idx, static_cast<std::size_t>(block * (kMaxLanes * kLanes + head_dim) +
+                                                          unpacked + (rebuilds ? lane_floats : 0)));
     q_ = scores_ + block * kMaxLanes * kLanes;
     unpacked_ = q_ + block * head_dim;
+    rebuilt_ = unpacked_ + unpacked;
   }
 
   void run() {
@@ -181,7 +155,7 @@ class Columns {
       if (layout_ != nullptr && layout.keys != layout_->keys) flush();
       layout_ = &layout;
       for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
-        if (num_lanes_ == (layout.keys.packed() ? kMaxPackedLanes : kMaxLanes)) flush();
+        if (num_lanes_ == (unpacks(layout.keys) ? kMaxPackedLanes : kMaxLanes)) flush();
         const auto* positions =
             reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
         Lanes& lanes = lanes_[static_cast<std::size_t>(num_lanes_++)];
@@ -221,7 +195,7 @@ class Columns {
       oldest = std::min(oldest, min(lanes_[static_cast<std::size_t>(j)].positions));
     }
     const std::span<const std::int32_t> rows = task_.rows;
-    if (layout_->keys.packed() && task_.scores == nullptr) unpack();
+    if (unpacks(layout_->keys) && task_.scores == nullptr) unpack();
     const auto step = static_cast<std::size_t>(rows_per_block_);
     for (std::size_t begin = 0; begin < rows.size(); begin += step) {
       const auto block = rows.subspan(begin, std::min(step, rows.size() - begin));
@@ -242,6 +216,16 @@ class Columns {
       for (std::int64_t i = 0; i < group_ * head_dim; ++i) *q++ = from[i] * args_.scale;
     }
     const auto num_rows = static_cast<std::int64_t>(rows.size()) * group_;
+    const auto score_floats = [&](const float* first, std::int64_t lane_stride,
+                                  std::int64_t stride) {
+      std::array<const float*, kMaxLanes> keys{};
+      for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+        keys[j] = first + static_cast<std::int64_t>(j) * lane_stride;
+      }
+      score_rows(q_, num_rows, head_dim, layout_->scored_channels(), keys.data(), num_lanes_,
+                 stride, scores_, kMaxLanes * kLanes);
+    };
+    if (layout_->keys.pre_rope) return score_floats(rebuilt_, kLanes, kMaxPackedLanes * kLanes);
     const auto plain = [&]<class T>() {
       std::array<const T*, kMaxLanes> keys{};
       for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
@@ -250,17 +234,21 @@ class Columns {
       score_rows(q_, num_rows, head_dim, layout_->key_channels(), keys.data(), num_lanes_,
                  args_.open_layout.num_slots, scores_, kMaxLanes * kLanes);
     };
-    dispatch_element(layout_->keys.element, plain, [&]<class Code>() {
-      std::array<const float*, kMaxLanes> keys{};
-      for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
-        keys[j] = unpacked_ + static_cast<std::int64_t>(j) * kLanes * head_dim;
-      }
-      score_rows(q_, num_rows, head_dim, layout_->key_channels(), keys.data(), num_lanes_, kLanes,
-                 scores_, kMaxLanes * kLanes);
-    });
+    dispatch_element(layout_->keys.element, plain,
+                     [&]<class Code>() { score_floats(unpacked_, kLanes * head_dim, kLanes); });
   }
 
   void unpack() {
+    if (layout_->keys.pre_rope) {
+      std::array<PageLanes, kMaxPackedLanes> stored{};
+      for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+        stored[j] = {lanes_[j].page, lanes_[j].lane};
+      }
+      const KeyRebuild rebuild{task_.stream->key_basis, args_.inverse_frequencies.data};
+      return rebuild_keys(*layout_, rebuild,
+                          std::span(stored).first(static_cast<std::size_t>(num_lanes_)), unpacked_,
+                          rebuilt_, kMaxPackedLanes * kLanes);
+    }
     for (std::int64_t j = 0; j < num_lanes_; ++j) {
       const Lanes& lanes = lanes_[static_cast<std::size_t>(j)];
       unpack_keys(*layout_, lanes.page, lanes.lane, unpacked_ + j * kLanes * args_.q.extent(2));
@@ -302,6 +290,7 @@ class Columns {
   float* scores_;
   float* q_;
   float* unpacked_;  // keys [kMaxPackedLanes, D, kLanes]
+  float* rebuilt_;   // keys [D, kMaxPackedLanes, kLanes], where some are stored before RoPE
 };
 
 /// Calls f(stream, begin, end) for the streams that have some of the pages of a head, in order.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "kernels/cpu/codes.hpp"
 #include "kernels/cpu/packed_page.hpp"
@@ -62,12 +63,19 @@ void prefetch_bytes(const std::byte* from, std::size_t count) {
 }  // namespace
 
 AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
-                             std::int64_t head_dim, std::optional<std::int32_t> window, bool packed)
+                             const AttentionArgs& args)
     : num_rows_(num_rows),
-      head_dim_(head_dim),
-      value_stride_((head_dim + kLanes - 1) / kLanes * kLanes),
-      window_(window),
-      in_bf16_(exec.product_dtype() == DType::kBf16 && num_rows >= kBf16Rows) {
+      head_dim_(args.q.extent(2)),
+      value_stride_((head_dim_ + kLanes - 1) / kLanes * kLanes),
+      window_(args.window),
+      in_bf16_(exec.product_dtype() == DType::kBf16 && num_rows >= kBf16Rows),
+      rebuild_{.basis = nullptr, .inverse_frequencies = args.inverse_frequencies.data} {
+  const std::span layouts(args.sealed_layouts.data,
+                          static_cast<std::size_t>(args.sealed_layouts.size()));
+  const bool packed = std::ranges::any_of(layouts, &PageLayout::packed);
+  const bool rebuilds =
+      std::ranges::any_of(layouts, [](const PageLayout& l) { return l.keys.pre_rope; });
+  const std::int64_t head_dim = head_dim_;
   const std::int64_t num_pairs = (head_dim + 1) / 2;
   const std::int64_t score_floats = num_rows * kMaxLanes * kLanes;
   const std::int64_t floats = score_floats + num_rows * (value_stride_ + head_dim + kLanes + 2);
@@ -76,14 +84,16 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
                                                   kMaxLanes * kLanes / 2 * value_stride_
                                             : 0;
   const std::int64_t unpacked_floats = packed ? kMaxUnpackedLanes * kLanes * value_stride_ : 0;
+  const std::int64_t rebuilt_floats = rebuilds ? kMaxUnpackedLanes * kLanes * head_dim : 0;
   const std::int64_t byte_rows = packed && num_rows <= kMaxByteRows ? num_rows : 0;
   const std::int64_t scale_floats = byte_rows > 0 ? value_stride_ : 0;
   const std::int64_t factor_words = kMaxLanes * value_stride_ / 2;
   const std::int64_t num_vectors = value_stride_ / kVecLanes;
   const std::int64_t byte_floats =
       byte_rows * (value_stride_ + num_vectors + 2 + 2 * kMaxLanes + factor_words) + scale_floats;
-  scores_ = exec.scratch(
-      thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats + byte_floats));
+  scores_ =
+      exec.scratch(thread_idx, static_cast<std::size_t>(floats + pair_floats + unpacked_floats +
+                                                        rebuilt_floats + byte_floats));
   o_ = scores_ + score_floats;
   q_ = o_ + num_rows * value_stride_;
   largest_ = q_ + num_rows * head_dim;
@@ -94,7 +104,8 @@ AttentionTile::AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows,
   key_pairs_ = weight_pairs_ + score_floats / 2;
   value_pairs_ = key_pairs_ + kMaxLanes * num_pairs * kLanes;
   unpacked_ = scores_ + floats + pair_floats;
-  q_units_ = unpacked_ + unpacked_floats;
+  rebuilt_ = unpacked_ + unpacked_floats;
+  q_units_ = rebuilt_ + rebuilt_floats;
   q_sums_ = q_units_ + byte_rows * value_stride_;
   q_steps_ = q_sums_ + byte_rows * num_vectors;
   steps_ = q_steps_ + byte_rows;
@@ -112,6 +123,11 @@ void AttentionTile::set_query(std::int64_t row, const float* q, float scale,
   for (std::int64_t d = 0; d < head_dim_; ++d) q_[row * head_dim_ + d] = q[d] * scale;
   row_positions_[row] = position;
   if (in_bf16_) round_query(row);
+}
+
+void AttentionTile::set_key_basis(const float* basis) {
+  if (basis != rebuild_.basis) flush();
+  rebuild_.basis = basis;
 }
 
 void AttentionTile::push(const PageLayout& layout, const std::byte* page, std::int32_t lane,
@@ -207,7 +223,8 @@ bool AttentionTile::asks_ahead() const {
 
 template <class F>
 void AttentionTile::with_keys(const F& f) {
-  if (layout_->keys.packed() && !in_bytes(layout_->keys)) prefetch_keys(0, kMaxLanes);
+  if (unpacks(layout_->keys)) prefetch_keys(0, kMaxLanes);
+  if (layout_->keys.pre_rope) return f(rebuilt_keys());
   const std::int64_t lane_floats = head_dim_ * kLanes;
   const auto plain = [&]<class T>() {
     Operand<T> keys(layout_->num_slots, asks_ahead());
@@ -236,9 +253,21 @@ void AttentionTile::with_keys(const F& f) {
   });
 }
 
+AttentionTile::Operand<float> AttentionTile::rebuilt_keys() {
+  Operand<float> keys(kMaxUnpackedLanes * kLanes);
+  std::array<PageLanes, kMaxUnpackedLanes> stored{};
+  for (std::size_t j = 0; j < static_cast<std::size_t>(num_lanes_); ++j) {
+    stored[j] = {lanes_[j].page, lanes_[j].lane};
+    keys.lanes[j] = rebuilt_ + static_cast<std::ptrdiff_t>(j) * kLanes;
+  }
+  rebuild_keys(*layout_, rebuild_, std::span(stored).first(static_cast<std::size_t>(num_lanes_)),
+               unpacked_, rebuilt_, keys.stride);
+  return keys;
+}
+
 template <class F>
 void AttentionTile::with_values(const F& f) {
-  if (layout_->values.packed() && !in_bytes(layout_->values)) prefetch_values(0, kMaxLanes);
+  if (unpacks(layout_->values)) prefetch_values(0, kMaxLanes);
   const auto plain = [&]<class T>() {
     const std::int64_t stride = layout_->value_stride();
     Operand<T> values(stride, asks_ahead());
@@ -271,7 +300,7 @@ void AttentionTile::with_values(const F& f) {
 template <class T>
 void AttentionTile::score(const Operand<T>& keys) {
   constexpr std::int64_t kStride = kMaxLanes * kLanes;
-  score_rows(q_, num_rows_, head_dim_, layout_->key_channels(), keys.lanes.data(), num_lanes_,
+  score_rows(q_, num_rows_, head_dim_, layout_->scored_channels(), keys.lanes.data(), num_lanes_,
              keys.stride, scores_, kStride, keys.has_next ? keys.next.data() : nullptr);
 }
 

@@ -6,7 +6,8 @@
 //
 // With products in bfloat16 (attention_tile_bf16.cpp) scores and sums are the same to its rounding.
 // Packed integers are multiplied as they are for few rows (attention_tile_bytes.cpp), to a rounding
-// of 2^-15, and other packed elements unpacked a few lanes at a time.
+// of 2^-15, and other packed elements unpacked a few lanes at a time. Keys before RoPE are rebuilt
+// so.
 //
 // Invariant after every flush, for each query row i: o[i] = sum_j exp(s_j - m[i]) v_j and
 // l[i] = sum_j exp(s_j - m[i]) over the slots seen, m[i] their largest score (-inf if none).
@@ -17,19 +18,22 @@
 #include <cstdint>
 #include <optional>
 
+#include "kernels/attention.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/common/page_layout.hpp"
+#include "kernels/cpu/pre_rope.hpp"
 
 namespace pikv::kernels::cpu {
 
 class AttentionTile {
  public:
-  /// `num_rows` query rows of `head_dim` channels, in the scratch memory of one thread; `packed` if
-  /// pages with packed elements may come.
-  AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows, std::int64_t head_dim,
-                std::optional<std::int32_t> window, bool packed);
+  /// `num_rows` query rows against pages as `args` says, in the scratch memory of one thread.
+  AttentionTile(Exec& exec, int thread_idx, std::int64_t num_rows, const AttentionArgs& args);
 
   void set_query(std::int64_t row, const float* q, float scale, std::int32_t position);
+
+  /// That of the pages which are pushed from now on, see StreamView::key_basis.
+  void set_key_basis(const float* basis);
 
   /// Adds kLanes slots of a page, starting at `lane`; `masked` when some row may not read them all.
   /// Their scores [rows, kLanes] go to `scores` too, if it is not null.
@@ -48,6 +52,7 @@ class AttentionTile {
 
   // Where they are unpacked first, so that they stay in that cache beside their packed form.
   static constexpr std::int64_t kMaxUnpackedLanes = 4;
+  static_assert(kMaxUnpackedLanes <= kMaxRebuiltLanes);
   // With more rows, unpacking costs less than what rows need to be multiplied in bytes.
   static constexpr std::int64_t kMaxByteRows = 16;
 
@@ -72,14 +77,18 @@ class AttentionTile {
   };
   template <class F>
   void with_keys(const F& f);
+  [[nodiscard]] Operand<float> rebuilt_keys();
   template <class F>
   void with_values(const F& f);
   [[nodiscard]] bool in_bytes(const ElementForm& form) const {
-    return form.is_integer() && num_rows_ <= kMaxByteRows;
+    return form.is_integer() && !form.pre_rope && num_rows_ <= kMaxByteRows;
+  }
+  /// Whether keys or values are read from another place than their page.
+  [[nodiscard]] bool unpacks(const ElementForm& form) const {
+    return form.pre_rope || (form.packed() && !in_bytes(form));
   }
   [[nodiscard]] std::int64_t max_lanes(const PageLayout& layout) const {
-    const auto unpacked = [&](const ElementForm& form) { return form.packed() && !in_bytes(form); };
-    return unpacked(layout.keys) || unpacked(layout.values) ? kMaxUnpackedLanes : kMaxLanes;
+    return unpacks(layout.keys) || unpacks(layout.values) ? kMaxUnpackedLanes : kMaxLanes;
   }
 
   /// Whether queued lanes take the place of those at hand one by one.
@@ -146,6 +155,8 @@ class AttentionTile {
   std::uint32_t* value_pairs_;   // [kMaxLanes * kLanes / 2, Dp]
 
   float* unpacked_;  // keys [kMaxUnpackedLanes, D, kLanes], or values
+  float* rebuilt_;   // keys [D, kMaxUnpackedLanes, kLanes], where some are stored before RoPE
+  KeyRebuild rebuild_;
   // Where integers are multiplied in bytes:
   bool units_ready_ = false;
   float* q_units_;      // [rows, Dp], in units of q_steps_

@@ -76,7 +76,7 @@ void AttentionTile::round_query(std::int64_t row) {
 
 template <class T>
 void AttentionTile::score_bf16(const Operand<T>& operand) {
-  const std::int64_t channels = layout_->key_channels();
+  const std::int64_t channels = layout_->scored_channels();
   const std::int64_t num_pairs = (channels + 1) / 2;
   const auto panel = [&](std::int64_t j) { return key_pairs_ + j * num_pairs * kLanes; };
   for (std::int64_t j = 0; j < num_lanes_; ++j) {

@@ -3,12 +3,15 @@
 #include "kernels/kv_page.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/pre_rope.hpp"
 #include "kernels/cpu/simd.hpp"
 
 namespace pikv::kernels::cpu {
@@ -93,16 +96,38 @@ void convert(const std::byte* from, std::byte* to, std::size_t count) {
 
 bool is_f32(const PageLayout& layout) { return layout.plain() && layout.keys == DType::kF32; }
 
-/// The elements of a page in float32: keys [D, P] and values [P, stride], with zeros for what is
-/// not stored.
-void unpack(const PageLayout& layout, const std::byte* page, float* keys, float* values,
-            std::ptrdiff_t stride) {
+/// Keys of a page in float32, [D, P], from what they were before RoPE. `latents`: room for
+/// [kMaxRebuiltLanes, D, kLanes].
+void rebuild_page(const PageLayout& layout, const KeyRebuild& rebuild, const std::byte* page,
+                  float* latents, float* keys) {
+  std::array<PageLanes, kMaxRebuiltLanes> lanes{};
+  for (std::int32_t lane = 0; lane < layout.num_slots;) {
+    const std::int32_t first = lane;
+    std::size_t count = 0;
+    for (; count < lanes.size() && lane < layout.num_slots; lane += kLanes) {
+      lanes[count++] = {page, lane};
+    }
+    rebuild_keys(layout, rebuild, std::span(lanes).first(count), latents, keys + first,
+                 layout.num_slots);
+  }
+}
+
+/// Keys of a page in float32, [D, P], with zeros for channels that are not stored.
+void unpack_all_keys(const PageLayout& layout, const std::byte* page, float* keys) {
   for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
     unpack_keys(layout, page, lane, keys + lane, layout.num_slots);
-    unpack_values(layout, page, lane, values + lane * stride, stride);
   }
   const std::ptrdiff_t num_slots = layout.num_slots;
   std::fill(keys + layout.key_channels() * num_slots, keys + layout.head_dim * num_slots, 0.0f);
+}
+
+/// Values of a page in float32, [P, stride], with zeros for channels that are not stored.
+void unpack_all_values(const PageLayout& layout, const std::byte* page, float* values,
+                       std::ptrdiff_t stride) {
+  const std::ptrdiff_t num_slots = layout.num_slots;
+  for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
+    unpack_values(layout, page, lane, values + lane * stride, stride);
+  }
   for (std::ptrdiff_t slot = 0; slot < num_slots; ++slot) {
     float* row = values + slot * stride;
     std::fill(row + layout.value_channels(), row + stride, 0.0f);
@@ -203,22 +228,38 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
     return std::pair{reinterpret_cast<Float*>(page),
                      reinterpret_cast<Float*>(page + layout.value_offset())};
   };
+  const auto rebuild_of = [&](std::int64_t i) {
+    return KeyRebuild{args.key_bases.data[i], args.inverse_frequencies.data};
+  };
   // Rows of values with all channels, whatever is stored of them.
   const std::ptrdiff_t stride = from_layout.full_stride();
   each_page([&](std::int64_t i, int thread_idx) {
+    const std::byte* from = args.from.data[i];
     if (is_f32(to_layout)) {
       const auto [keys, values] = elements_at(to_layout, args.to.data[i]);
-      unpack(from_layout, args.from.data[i], keys, values, stride);
-      return;
+      unpack_all_values(from_layout, from, values, stride);
+      if (!from_layout.keys.pre_rope) return unpack_all_keys(from_layout, from, keys);
+      float* latents = exec.scratch(
+          thread_idx, static_cast<std::size_t>(kMaxRebuiltLanes * from_layout.head_dim * kLanes));
+      return rebuild_page(from_layout, rebuild_of(i), from, latents, keys);
     }
-    auto [keys, values] = elements_at(from_layout, args.from.data[i]);
+    auto [keys, values] = elements_at(from_layout, from);
     if (!is_f32(from_layout)) {
       const std::ptrdiff_t num_keys = from_layout.head_dim * from_layout.num_slots;
       const std::ptrdiff_t num_values = stride * from_layout.num_slots;
       float* scratch = exec.scratch(thread_idx, static_cast<std::size_t>(num_keys + num_values));
-      unpack(from_layout, args.from.data[i], scratch, scratch + num_keys, stride);
+      unpack_all_keys(from_layout, from, scratch);
+      unpack_all_values(from_layout, from, scratch + num_keys, stride);
       keys = scratch;
       values = scratch + num_keys;
+    } else if (to_layout.keys.pre_rope) {
+      const std::ptrdiff_t num_latents = to_layout.key_channels() * to_layout.num_slots;
+      float* latents = exec.scratch(
+          thread_idx, static_cast<std::size_t>(num_latents + to_layout.head_dim * kLanes));
+      const auto* positions =
+          reinterpret_cast<const std::int32_t*>(from + from_layout.position_offset());
+      project_keys(to_layout, rebuild_of(i), keys, positions, latents + num_latents, latents);
+      keys = latents;
     }
     const PackStatus status = pack(to_layout, keys, values, stride, args.repack, args.to.data[i]);
     if (status != PackStatus::kPacked) throw NotPackable(i, status == PackStatus::kKeyRefused);

@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/packed_page.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/pre_rope.hpp"
 #include "kernels/cpu/simd.hpp"
 #include "kernels/cpu/stream_pages.hpp"
 
@@ -19,23 +20,28 @@ constexpr std::int64_t kPagesPerTask = 16;
 
 float smallest(F32x16 v) { return -max(-v); }
 
-/// `lanes`: room for [D, kLanes].
-void summarize(const PageLayout& layout, std::byte* page, float* lanes) {
+/// `lanes`: room for [D, kLanes], and for latents after it where keys are rebuilt.
+void summarize(const PageLayout& layout, const KeyRebuild& rebuild, std::byte* page, float* lanes) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const auto* positions = reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
   auto* lowest = reinterpret_cast<float*>(page + layout.bounds_offset());
-  float* highest = lowest + layout.key_stride();
-  std::fill_n(lowest, 2 * layout.key_stride(), 0.0f);
+  float* highest = lowest + layout.bounds_stride();
+  std::fill_n(lowest, 2 * layout.bounds_stride(), 0.0f);
   if (std::all_of(positions, positions + layout.num_slots,
                   [](std::int32_t p) { return p == kNoPosition; })) {
     return;
   }
-  std::fill_n(lowest, layout.key_channels(), kInfinity);
-  std::fill_n(highest, layout.key_channels(), -kInfinity);
+  std::fill_n(lowest, layout.scored_channels(), kInfinity);
+  std::fill_n(highest, layout.scored_channels(), -kInfinity);
   for (std::int32_t lane = 0; lane < layout.num_slots; lane += kLanes) {
     const I32x16 held = load_as<I32x16>(positions + lane) != kNoPosition;
-    unpack_keys(layout, page, lane, lanes);
-    for (std::int32_t d = 0; d < layout.key_channels(); ++d) {
+    if (layout.keys.pre_rope) {
+      const PageLanes slots{page, lane};
+      rebuild_keys(layout, rebuild, {&slots, 1}, lanes + layout.head_dim * kLanes, lanes, kLanes);
+    } else {
+      unpack_keys(layout, page, lane, lanes);
+    }
+    for (std::int32_t d = 0; d < layout.scored_channels(); ++d) {
       const F32x16 key = load(lanes + static_cast<std::ptrdiff_t>(d) * kLanes);
       lowest[d] = std::min(lowest[d], smallest(held ? key : broadcast(kInfinity)));
       highest[d] = std::max(highest[d], max(held ? key : broadcast(-kInfinity)));
@@ -54,7 +60,9 @@ struct Task {
 class Scorer {
  public:
   explicit Scorer(const PageBoundsArgs& args)
-      : args_(args), group_(args.q.extent(1) / args.num_kv_heads) {}
+      : args_(args),
+        group_(args.q.extent(1) / args.num_kv_heads),
+        query_stride_(args.open_layout.bounds_stride()) {}
 
   void run(const Task& task, std::int64_t begin, std::int64_t end) const {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -66,7 +74,7 @@ class Scorer {
 
  private:
   [[nodiscard]] float bound(const PageLayout& layout, const std::byte* page, const float* q) const {
-    const std::int64_t stride = layout.key_stride();
+    const std::int64_t stride = layout.bounds_stride();
     const auto* lowest = reinterpret_cast<const float*>(page + layout.bounds_offset());
     const float* highest = lowest + stride;
     float largest = -std::numeric_limits<float>::infinity();
@@ -74,7 +82,7 @@ class Scorer {
     for (std::int64_t g = 0; g < group_; ++g) {
       F32x16 products{};
       for (std::int64_t d = 0; d < stride; d += kVecLanes) {
-        const F32x16 x = load(q + g * stride + d);
+        const F32x16 x = load(q + g * query_stride_ + d);
         products += max(x * load(lowest + d), x * load(highest + d));
       }
       const float head = sum(products);
@@ -99,6 +107,7 @@ class Scorer {
 
   const PageBoundsArgs& args_;
   std::int64_t group_;
+  std::int64_t query_stride_;  // pages may store fewer channels
 };
 
 }  // namespace
@@ -106,17 +115,21 @@ class Scorer {
 void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
   parallel_ranges(exec, args.pages.extent(0), kPagesPerTask,
                   [&](std::int64_t begin, std::int64_t end, int thread_idx) {
+                    const bool rebuilds = args.layout.keys.pre_rope;
                     float* lanes = exec.scratch(
-                        thread_idx, static_cast<std::size_t>(args.layout.head_dim * kLanes));
+                        thread_idx, static_cast<std::size_t>(args.layout.head_dim * kLanes *
+                                                             (rebuilds ? 2 : 1)));
                     for (std::int64_t i = begin; i < end; ++i) {
-                      summarize(args.layout, args.pages.data[i], lanes);
+                      const KeyRebuild rebuild{rebuilds ? args.key_bases.data[i] : nullptr,
+                                               args.inverse_frequencies.data};
+                      summarize(args.layout, rebuild, args.pages.data[i], lanes);
                     }
                   });
 }
 
 void page_bounds(Exec& exec, const PageBoundsArgs& args) {
   const std::int64_t head_dim = args.q.extent(2);
-  const std::int64_t stride = args.open_layout.key_stride();
+  const std::int64_t stride = args.open_layout.bounds_stride();
   const std::int64_t group = args.q.extent(1) / args.num_kv_heads;
   const std::int64_t num_heads = args.q.extent(1);
   std::vector<float> padded(static_cast<std::size_t>(args.segments.extent(0) * num_heads * stride));

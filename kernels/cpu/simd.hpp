@@ -317,4 +317,49 @@ inline F32x16 exp(F32x16 x) {
 #endif
 }
 
+namespace detail {
+using F64x8 = double __attribute__((vector_size(64)));
+using I32x8 = std::int32_t __attribute__((vector_size(32)));
+
+/// x less the nearest multiple n of pi / 2, and n.
+inline void reduce_angle(F32x8 x, F32x8& rest, I32x8& n) {
+  const F64x8 wide = __builtin_convertvector(x, F64x8);
+  // Adding and subtracting 1.5 * 2^52 rounds to the nearest integer.
+  constexpr double kMagic = 6755399441055744.0;
+  const F64x8 count = (wide * 0.63661977236758134 + kMagic) - kMagic;
+  rest = __builtin_convertvector(wide - count * 1.5707963267948966, F32x8);
+  n = __builtin_convertvector(count, I32x8);
+}
+}  // namespace detail
+
+/// Sine and cosine of |x| < 2^31, each within 2e-7. The reduction to [-pi/4, pi/4] is in double
+/// precision, for angles of RoPE at long contexts are large; then the polynomials of Cephes' sinf
+/// and cosf (Moshier 1992).
+inline void sin_cos(F32x16 x, F32x16& sin, F32x16& cos) {
+  detail::F32x8 rest[2];
+  detail::I32x8 count[2];
+  detail::reduce_angle(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7), rest[0], count[0]);
+  detail::reduce_angle(__builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15), rest[1],
+                       count[1]);
+  const F32x16 r = __builtin_shufflevector(rest[0], rest[1], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                           12, 13, 14, 15);
+  const I32x16 n = __builtin_shufflevector(count[0], count[1], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                           12, 13, 14, 15);
+  const F32x16 z = r * r;
+  F32x16 s = broadcast(-1.9515295891e-4f);
+  s = s * z + 8.3321608736e-3f;
+  s = s * z - 1.6666654611e-1f;
+  s = s * (z * r) + r;
+  F32x16 c = broadcast(2.443315711809948e-5f);
+  c = c * z - 1.388731625493765e-3f;
+  c = c * z + 4.166664568298827e-2f;
+  c = c * (z * z) - 0.5f * z + 1.0f;
+  const I32x16 swapped = (n & 1) != 0;
+  // A sign bit where the quarter of the circle is one of the lower half, and of the left half.
+  const I32x16 below = (n & 2) << 30;
+  const I32x16 left = ((n + 1) & 2) << 30;
+  sin = (F32x16)((I32x16)(swapped ? c : s) ^ below);
+  cos = (F32x16)((I32x16)(swapped ? s : c) ^ left);
+}
+
 }  // namespace pikv::kernels::cpu

@@ -8,7 +8,9 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <utility>
 
+#include "core/cache/before_rope.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
@@ -16,6 +18,12 @@
 
 namespace pikv::launch {
 namespace {
+
+/// Where keys are kept as they were before RoPE.
+struct KeysBeforeRope {
+  std::vector<float> basis{};  // [D, D]
+  View<const float, 1> inverse_frequencies{};
+};
 
 /// Pages of one stream, end to end.
 class Pages {
@@ -51,13 +59,16 @@ class Pages {
             .num_sealed_pages = static_cast<std::int32_t>(pages_.size())};
   }
 
-  void convert_to(Exec& exec, const Pages& to) const {
+  void convert_to(Exec& exec, const KeysBeforeRope& before_rope, const Pages& to) const {
+    const float* key_basis = before_rope.basis.data();
     for (std::size_t i = 0; i < pages_.size(); ++i) {
       const std::byte* from = pages_[i];
       kernels::convert_pages(exec, {.from_layout = layouts_[forms_[i]],
                                     .to_layout = to.layouts_[to.forms_[i]],
                                     .from = {&from, {1}},
-                                    .to = {&to.pages_[i], {1}}});
+                                    .to = {&to.pages_[i], {1}},
+                                    .key_bases = {&key_basis, {1}},
+                                    .inverse_frequencies = before_rope.inverse_frequencies});
     }
   }
 
@@ -111,19 +122,37 @@ struct Kept {
   std::vector<std::uint8_t> forms;
   HeadMaps maps{};
   std::optional<Basis> own{};  // that the maps are of, where the codec is fitted
+  KeysBeforeRope before_rope{};
 };
 
-Kept kept_by(const CodecUnderTest& tested, const PageLayout& open, std::size_t num_pages,
-             const HeadSample& head) {
+/// As they were before RoPE.
+std::vector<float> turned_back(Exec& exec, const HeadSample& head,
+                               View<const float, 1> frequencies) {
+  std::vector<float> keys = head.keys;
+  require(2 * frequencies.extent(0) == head.head_dim, "codecs", frequencies.extent(0),
+          " frequencies of RoPE for head_dim = ", head.head_dim);
+  std::vector<Position> positions(keys.size() / static_cast<std::size_t>(head.head_dim));
+  std::iota(positions.begin(), positions.end(), 0);
+  turn_back_keys(exec, positions, frequencies, keys);
+  return keys;
+}
+
+Kept kept_by(Exec& exec, const CodecUnderTest& tested, const PageLayout& open,
+             std::size_t num_pages, const HeadSample& head) {
   Kept kept{.forms = tested.codec.forms_of_pages(head.layer, head.kv_head, num_pages)};
   if (tested.basis != nullptr) kept.maps = maps_of(*tested.basis, head.layer, head.kv_head);
   if (!tested.codec.fits_sequences()) return kept;
   // As if the sequence had this head alone.
   RowMoments keys(head.head_dim);
   RowMoments values(head.head_dim);
-  keys.add(head.keys);
+  const bool before_rope = tested.codec.fits_keys_before_rope();
+  const std::span<const float> frequencies = tested.inverse_frequencies;
+  kept.before_rope.inverse_frequencies = {frequencies.data(),
+                                          {static_cast<std::int64_t>(frequencies.size())}};
+  keys.add(before_rope ? turned_back(exec, head, kept.before_rope.inverse_frequencies) : head.keys);
   values.add(head.values);
   FittedHead fitted = tested.codec.fit(open, keys, values);
+  if (before_rope) kept.before_rope.basis = std::exchange(fitted.keys, {});
   const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim};
   kept.own.emplace(model, Basis::Operand{.in = std::move(fitted.keys), .out = {}, .mean = {}},
                    Basis::Operand{.in = std::move(fitted.values), .out = {}, .mean = {}});
@@ -151,7 +180,7 @@ HeadSample in_basis(Exec& exec, const HeadSample& head, const HeadMaps& maps) {
 }
 
 std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open,
-                          const HeadSample& head) {
+                          const HeadSample& head, const KeysBeforeRope& before_rope = {}) {
   const auto num_rows = static_cast<std::int64_t>(head.positions.size());
   std::vector<float> o(head.queries.size());
   std::vector<float> lse(static_cast<std::size_t>(num_rows * head.group));
@@ -160,7 +189,8 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
   for (std::int32_t r = 0; r < num_rows; ++r) {
     segments.push_back({.row_begin = r, .row_end = r + 1, .first_stream = 0, .num_streams = 1});
   }
-  const kernels::StreamView stream = pages.stream();
+  kernels::StreamView stream = pages.stream();
+  stream.key_basis = before_rope.basis.data();
   kernels::attention(
       exec, {.q = {head.queries.data(), {num_rows, head.group, head.head_dim}},
              .positions = {head.positions.data(), {num_rows}},
@@ -169,6 +199,7 @@ std::vector<float> attend(Exec& exec, const Pages& pages, const PageLayout& open
              .num_kv_heads = 1,
              .sealed_layouts = pages.layouts(),
              .open_layout = open,
+             .inverse_frequencies = before_rope.inverse_frequencies,
              .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim))),
              .window = {},
              .o = {o.data(), {num_rows, head.group, head.head_dim}},
@@ -250,7 +281,7 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
         {.layout = open, .writes = {writes.data(), {static_cast<std::int64_t>(writes.size())}}});
     return pages;
   };
-  const Kept kept = kept_by(tested, open, static_cast<std::size_t>(num_pages), head);
+  const Kept kept = kept_by(exec, tested, open, static_cast<std::size_t>(num_pages), head);
   const HeadSample cached = in_basis(exec, head, kept.maps);
   HeadSample encoded = cached;
   if (tested.encoder != nullptr) {
@@ -258,9 +289,9 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
     tested.encoder->encode_values(head.layer, head.kv_head, encoded.values);
   }
   const Pages sealed(tested.codec.sealed_layouts(open), kept.forms);
-  paged(encoded).convert_to(exec, sealed);
+  paged(encoded).convert_to(exec, kept.before_rope, sealed);
   const Pages decoded(open, num_pages);
-  sealed.convert_to(exec, decoded);
+  sealed.convert_to(exec, kept.before_rope, decoded);
 
   std::vector<float> keys(order.size() * static_cast<std::size_t>(dim));
   std::vector<float> values(keys.size());
@@ -278,7 +309,7 @@ CodecError measure_codec(Exec& exec, const CodecUnderTest& tested, std::int32_t 
   keys = mapped(exec, kept.maps.back_to_keys, std::move(keys));
   values = mapped(exec, kept.maps.back_to_values, std::move(values));
   const std::vector<float> found =
-      mapped(exec, kept.maps.back_to_values, attend(exec, sealed, open, cached));
+      mapped(exec, kept.maps.back_to_values, attend(exec, sealed, open, cached, kept.before_rope));
   const auto error_of = [](const std::vector<float>& is, const std::vector<float>& was) {
     RelativeError error;
     for (std::size_t i = 0; i < is.size(); ++i) error.add(is[i], was[i]);

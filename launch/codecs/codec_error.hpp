@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/policy/codec.hpp"
@@ -43,13 +44,14 @@ struct CodecUnderTest {
   // That it made for the model, if it has them.
   const Basis* basis = nullptr;
   const Encoder* encoder = nullptr;
+  std::span<const float> inverse_frequencies = {};  // [D / 2], for keys before RoPE
 };
 
 /// Seals the full pages of `page_slots` slots that the head has, one at least, and attends to them.
 /// A codec that is fitted to sequences is fitted to the head's slots. Where the codec has tiers,
 /// slots are put into them by the attention that every second query pays them, and the output is
-/// judged by the others. Throws InvalidArgument where the codec has no form for such pages, and
-/// NotPackable.
+/// judged by the others. Throws InvalidArgument where the codec has no form for such pages, or no
+/// frequencies to turn their keys by, and NotPackable.
 [[nodiscard]] CodecError measure_codec(Exec& exec, const CodecUnderTest& tested,
                                        std::int32_t page_slots, const HeadSample& sample);
 

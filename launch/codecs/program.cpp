@@ -83,13 +83,17 @@ class Codecs final : public Program {
                [&](const std::vector<HeadSample>& taken) { heads = taken; });
     const std::vector<HeadSample> normal = {normal_head(runtime.model())};
     const CachedModel model = cached_model(runtime.model(), runtime.weights());
+    const std::vector<float> frequencies = inverse_frequencies(runtime.model());
 
     std::vector<Summary> of_text;
     std::vector<Summary> of_normal;
     for (const auto& codec : codecs) {
       const auto basis = codec->make_basis(model);
       const auto encoder = codec->make_encoder(model);
-      const CodecUnderTest tested{.codec = *codec, .basis = basis.get(), .encoder = encoder.get()};
+      const CodecUnderTest tested{.codec = *codec,
+                                  .basis = basis.get(),
+                                  .encoder = encoder.get(),
+                                  .inverse_frequencies = frequencies};
       of_text.push_back(measure(runtime.host(), tested, heads));
       of_normal.push_back(measure(runtime.host(), tested, normal));
     }

@@ -142,11 +142,35 @@ TEST(Svd, KeysAndValuesMayHaveCodecsOfTheirOwn) {
   EXPECT_FALSE(of_both.values.empty());
 }
 
+TEST(Svd, OfKeysBeforeRopeNarrowPagesHoldThese) {
+  Random random(635);
+  const RowMoments keys = moments_of(random, 64, 0.9);
+  const RowMoments values = moments_of(random, 64, 0.9);
+  for (const char* spec : {"svd:rank=32,rope=before", "svd:rank=32,rope=before/none",
+                           "svd:rank=32,rope=before+int8:axis=token", "svd:rank=32,rope=after",
+                           "svd:rank=32", "none/svd:rank=32,rope=before"}) {
+    SCOPED_TRACE(spec);
+    const auto codec = make_codec(spec);
+    const bool before = std::string_view(spec).starts_with("svd:rank=32,rope=before");
+    EXPECT_EQ(codec->fits_keys_before_rope(), before);
+    const FittedHead fitted = codec->fit(open_of(64), keys, values);
+    const std::vector<RowForms> forms = codec->forms(open_of(64));
+    EXPECT_EQ(forms.at(fitted.form).keys.pre_rope, before);
+    EXPECT_FALSE(forms.at(fitted.form).values.pre_rope);
+    EXPECT_FALSE(forms[0].keys.pre_rope) << "whole pages need no basis";
+  }
+  const auto whole = make_codec("svd:energy=1,rope=before");
+  EXPECT_EQ(whole->fit(open_of(64), keys, values).form, 0u);
+  EXPECT_THROW((void)make_codec("svd:rank=16,rope=before")->sealed_layouts(open_of(33)),
+               InvalidArgument)
+      << "halves of a head are turned together";
+}
+
 TEST(Svd, WhatCannotBeIsRefused) {
   for (const char* bad :
        {"svd:rank=8,energy=0.5", "svd:energy=1.5", "svd:rank=0", "svd:rank=8,file=x",
         "svd:rank=32+pyramid", "svd:rank=32/pyramid", "pyramid/svd:rank=32", "svd:rank=32+hadamard",
-        "hadamard+svd:rank=32", "int4+svd:rank=32"}) {
+        "hadamard+svd:rank=32", "int4+svd:rank=32", "svd:rope=both", "svd:rope=before+hadamard"}) {
     EXPECT_THROW((void)make_codec(bad), InvalidArgument) << bad;
   }
   EXPECT_THROW((void)make_codec("svd:rank=65")->forms(open_of(64)), InvalidArgument);

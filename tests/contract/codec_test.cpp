@@ -65,10 +65,19 @@ void convert(Exec& exec, const PageLayout& from_layout, const PageLayout& to_lay
              const std::vector<std::byte*>& from, const std::vector<std::byte*>& to) {
   const std::vector<const std::byte*> sources(from.begin(), from.end());
   const auto count = static_cast<std::int64_t>(from.size());
-  kernels::convert_pages(exec, {.from_layout = from_layout,
-                                .to_layout = to_layout,
-                                .from = {sources.data(), {count}},
-                                .to = {to.data(), {count}}});
+  // Keys before RoPE are those after it where nothing turns, in coordinates that are the channels.
+  const auto dim = static_cast<std::size_t>(from_layout.head_dim);
+  std::vector<float> identity(dim * dim);
+  for (std::size_t d = 0; d < dim; ++d) identity[d * dim + d] = 1.0f;
+  const std::vector<const float*> key_bases(from.size(), identity.data());
+  const std::vector<float> frequencies(dim / 2);
+  kernels::convert_pages(
+      exec, {.from_layout = from_layout,
+             .to_layout = to_layout,
+             .from = {sources.data(), {count}},
+             .to = {to.data(), {count}},
+             .key_bases = {key_bases.data(), {count}},
+             .inverse_frequencies = {frequencies.data(), {static_cast<std::int64_t>(dim / 2)}}});
 }
 
 /// How far from normal numbers each element may come back.
@@ -255,6 +264,14 @@ TEST_P(CodecContract, WhatIsFittedIsOrthonormalAndHasAForm) {
     values.add(random.normals(3 * open.head_dim));  // fewer than it may have coordinates
     const FittedHead fitted = codec->fit(open, keys, values);
     EXPECT_EQ(!fitted.keys.empty() || !fitted.values.empty(), codec->fits_sequences());
+    if (codec->fits_keys_before_rope()) {
+      EXPECT_FALSE(fitted.keys.empty());
+    }
+    for (const RowForms& form : codec->forms(open)) {
+      EXPECT_LE(form.keys.pre_rope, codec->fits_keys_before_rope());
+      EXPECT_FALSE(form.values.pre_rope);
+    }
+    EXPECT_FALSE(codec->forms(open)[0].keys.pre_rope) << "there is no basis before the prompt is";
     EXPECT_LT(fitted.form, codec->forms(open).size());
     if (!codec->fits_sequences()) return;
     EXPECT_TRUE(codec->tiers().empty());
@@ -287,6 +304,8 @@ std::vector<std::string> all_codecs() {
                                     "svd+int8",
                                     "svd:energy=0.5,dtype=f32",
                                     "svd:energy=0.9/int8",
+                                    "svd:energy=0.9,rope=before,dtype=f32",
+                                    "svd:energy=0.9,rope=before+int8",
                                     "lora_plus_plus+int4:axis=token",
                                     "int8/hadamard+int4",
                                     "hadamard+pyramid",

@@ -10,22 +10,35 @@
 #include "kernels/attention_columns.hpp"
 #include "kernels/kv_page.hpp"
 #include "tests/kernels/packed_reference.hpp"
+#include "tests/support/pre_rope.hpp"
 
 namespace pikv::reference {
+namespace {
+
+/// Of values stored as these keys.
+ElementForm of_values(ElementForm form) {
+  form.pre_rope = false;
+  return form;
+}
+
+}  // namespace
 
 AttentionCase::AttentionCase(testing_support::Random& random, const AttentionShape& shape,
                              const std::vector<AttentionSequence>& sequences)
     : shape_(shape),
       sealed_layouts_(
           {make_page_layout(shape.num_slots, shape.head_dim, shape.sealed,
-                            shape.sealed_values.value_or(shape.sealed), shape.columns)}),
+                            shape.sealed_values.value_or(of_values(shape.sealed)), shape.columns)}),
       open_layout_(make_page_layout(shape.num_slots, shape.head_dim, DType::kF32, shape.columns)),
       // Keys and queries are normal, so scores before scaling have a deviation of sqrt(D).
       scale_(shape.largest_logit / 3.0f / std::sqrt(static_cast<float>(shape.head_dim))) {
   for (const ElementForm& form : shape.more_forms) {
     sealed_layouts_.push_back(
-        make_page_layout(shape.num_slots, shape.head_dim, form, form, shape.columns));
+        make_page_layout(shape.num_slots, shape.head_dim, form, of_values(form), shape.columns));
   }
+  const bool pre_rope = std::ranges::any_of(
+      sealed_layouts_, [](const PageLayout& layout) { return layout.keys.pre_rope; });
+  if (pre_rope) inverse_frequencies_ = testing_support::some_frequencies(shape.head_dim);
   std::int32_t row = 0;
   for (const AttentionSequence& sequence : sequences) {
     segments_.push_back({.row_begin = row,
@@ -37,6 +50,8 @@ AttentionCase::AttentionCase(testing_support::Random& random, const AttentionSha
       positions_.push_back(sequence.num_positions - i);
     }
     for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
+      key_bases_.push_back(pre_rope ? testing_support::random_rotation(random, shape.head_dim)
+                                    : std::vector<float>{});
       std::vector<std::vector<Slot>> streams(static_cast<std::size_t>(shape.num_streams));
       for (std::int32_t position = 0; position < sequence.num_positions; ++position) {
         if (shape.evict_one_in > 0 && random.integer(1, shape.evict_one_in) == 1) continue;
@@ -67,6 +82,7 @@ AttentionCase::AttentionCase(testing_support::Random& random, const AttentionSha
 void AttentionCase::append_stream(testing_support::Random& random, std::vector<Slot>& slots) {
   const auto page_slots = static_cast<std::size_t>(shape_.num_slots);
   Stream stream;
+  if (!key_bases_.back().empty()) stream.key_basis = key_bases_.back().data();
   for (std::size_t begin = 0; begin < slots.size(); begin += page_slots) {
     const auto page = std::span(slots).subspan(begin, std::min(page_slots, slots.size() - begin));
     const bool last = begin + page.size() == slots.size();
@@ -89,9 +105,13 @@ std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> 
   std::memset(page, 0, layout.page_bytes());
   Exec exec = Exec::cpu(1);
   const std::byte* from = open;
-  kernels::convert_pages(
-      exec,
-      {.from_layout = open_layout_, .to_layout = layout, .from = {&from, {1}}, .to = {&page, {1}}});
+  const float* key_basis = key_bases_.back().data();
+  kernels::convert_pages(exec, {.from_layout = open_layout_,
+                                .to_layout = layout,
+                                .from = {&from, {1}},
+                                .to = {&page, {1}},
+                                .key_bases = {&key_basis, {1}},
+                                .inverse_frequencies = frequencies()});
   const PageReader reader(layout, page);
   for (std::size_t slot = 0; slot < slots.size(); ++slot) {
     for (std::size_t d = 0; d < slots[slot].key.size(); ++d) {
@@ -99,6 +119,11 @@ std::byte* AttentionCase::append_page(const PageLayout& layout, std::span<Slot> 
       slots[slot].key[d] = reader.key(at(slot), at(d)).value;
       slots[slot].value[d] = reader.value(at(slot), at(d)).value;
     }
+    if (!layout.keys.pre_rope) continue;
+    const auto latents =
+        std::span(slots[slot].key).first(static_cast<std::size_t>(layout.key_channels()));
+    slots[slot].key = testing_support::key_of_latents(latents, key_bases_.back(),
+                                                      slots[slot].position, inverse_frequencies_);
   }
   return page;
 }
@@ -144,7 +169,8 @@ AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores,
     views_.push_back({.sealed_pages = stream.sealed.data(),
                       .sealed_forms = sealed_layouts_.size() > 1 ? stream.forms.data() : nullptr,
                       .num_sealed_pages = static_cast<std::int32_t>(stream.sealed.size()),
-                      .open_page = stream.open});
+                      .open_page = stream.open,
+                      .key_basis = stream.key_basis});
     num_pages += stream.sealed.size() + (stream.open != nullptr ? 1 : 0);
   }
   if (store_scores) {
@@ -170,6 +196,7 @@ AttentionCase::Result AttentionCase::run(Exec& exec, bool store_scores,
                       .num_kv_heads = shape_.num_kv_heads,
                       .sealed_layouts = layouts(),
                       .open_layout = open_layout_,
+                      .inverse_frequencies = frequencies(),
                       .scale = scale_,
                       .window = shape_.window,
                       .o = {result.o.data(), {rows, heads, shape_.head_dim}},
@@ -191,6 +218,7 @@ void AttentionCase::add_columns(Exec& exec, const Result& result, float decay) {
              .num_kv_heads = shape_.num_kv_heads,
              .sealed_layouts = layouts(),
              .open_layout = open_layout_,
+             .inverse_frequencies = frequencies(),
              .scale = scale_,
              .window = shape_.window,
              .lse = {result.lse.data(), {rows, heads}},

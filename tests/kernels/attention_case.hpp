@@ -69,6 +69,7 @@ class AttentionCase {
     std::vector<std::byte*> sealed;
     std::vector<std::uint8_t> forms;  // of these
     std::byte* open = nullptr;
+    const float* key_basis = nullptr;
   };
 
   [[nodiscard]] Result run(Exec& exec, bool store_scores, std::optional<float> decay);
@@ -78,6 +79,9 @@ class AttentionCase {
   [[nodiscard]] bool holds_integers() const;
   void append_stream(testing_support::Random& random, std::vector<Slot>& slots);
   std::byte* append_page(const PageLayout& layout, std::span<Slot> slots);
+  [[nodiscard]] View<const float, 1> frequencies() const {
+    return {inverse_frequencies_.data(), {static_cast<std::int64_t>(inverse_frequencies_.size())}};
+  }
   std::byte* append_open_page(std::span<const Slot> slots);
   struct Columns {
     std::array<double, kNumAttentionColumns> values{};
@@ -90,7 +94,10 @@ class AttentionCase {
   std::vector<PageLayout> sealed_layouts_;
   PageLayout open_layout_;
   float scale_;
-  std::vector<float> q_;  // [T, H, D]
+  // Where some keys are stored before RoPE:
+  std::vector<float> inverse_frequencies_;     // [D / 2]
+  std::vector<std::vector<float>> key_bases_;  // [segments, Hkv] of [D, D]
+  std::vector<float> q_;                       // [T, H, D]
   std::vector<std::int32_t> positions_;
   std::vector<kernels::AttentionSegment> segments_;
   std::vector<std::vector<Slot>> slots_;  // [segments, Hkv], as the pages hold them

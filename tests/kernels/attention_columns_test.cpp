@@ -143,6 +143,24 @@ TEST_P(AttentionColumnsTest, KeysOfFewerChannelsToo) {
   }
 }
 
+TEST_P(AttentionColumnsTest, KeysBeforeRopeToo) {
+  for (const std::int32_t head_dim : {32, 64, 80, 128}) {
+    for (const ElementForm& form : reference::pre_rope_forms(head_dim)) {
+      for (const Account account :
+           {Account::kFromKeys, Account::kFromScores, Account::kByAttention}) {
+        check({.head_dim = head_dim,
+               .num_slots = 32,
+               .group = 3,
+               .num_streams = 2,
+               .sealed = form,
+               .more_forms = {DType::kBf16}},
+              {{1, 300}, {1, 33}}, account);
+      }
+      check({.head_dim = head_dim, .num_slots = 32, .sealed = form, .window = 50}, {{40, 170}});
+    }
+  }
+}
+
 TEST_P(AttentionColumnsTest, AnySetOfColumns) {
   for (int bits = 1; bits < 256; bits += 3) {
     AttentionColumns columns;

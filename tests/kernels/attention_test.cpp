@@ -134,6 +134,36 @@ TEST_P(Attention, ChannelsThatAreNotStoredAreNotRead) {
   }
 }
 
+TEST_P(Attention, KeysBeforeRopeAreRebuiltAndTurned) {
+  for (const std::int32_t head_dim : {2, 24, 32, 64, 80, 128}) {
+    for (const ElementForm& form : reference::pre_rope_forms(head_dim)) {
+      SCOPED_TRACE(testing::Message() << name(form.element) << ", " << form.channels);
+      check({.head_dim = head_dim,
+             .num_slots = 32,
+             .group = 3,
+             .num_streams = 2,
+             .sealed = form,
+             .sealed_values = DType::kBf16},
+            {{1, 3 * 32 + 5}, {30, 32 + 30}});
+    }
+  }
+}
+
+TEST_P(Attention, PagesHoldKeysBeforeRopeAndAfterIt) {
+  const ElementForm bf16 = DType::kBf16;
+  const ElementForm int8(Element::kInt8, ScaleAxis::kPerSlot, 64);
+  const std::vector<ElementForm> others = {int8.with_channels(48).with_pre_rope(),
+                                           bf16.with_channels(48), int8.with_channels(32), bf16,
+                                           bf16.with_channels(16).with_pre_rope()};
+  const ElementForm first = bf16.with_channels(32).with_pre_rope();
+  for (const std::int32_t group : {1, 4, 20}) {
+    check({.group = group, .num_streams = 3, .sealed = first, .more_forms = others},
+          {{1, 1900}, {5, 433}, {1, 31}});
+    check({.group = group, .sealed = first, .more_forms = others, .window = 100, .evict_one_in = 3},
+          {{1, 1900}, {40, 433}});
+  }
+}
+
 TEST_P(Attention, PagesOfAStreamHaveSeveralForms) {
   const std::vector<ElementForm> others = {
       {Element::kInt8, ScaleAxis::kPerChannel, 32}, {Element::kE4m3, ScaleAxis::kPerSlot, 64},
@@ -175,6 +205,23 @@ TEST_P(Attention, ProductsInBf16AreWithinItsRounding) {
         batch.expect_correct(result, kBf16Epsilon);
         EXPECT_EQ(result, batch.run(exec_));
       }
+    }
+  }
+}
+
+TEST_P(Attention, RebuiltKeysAreRoundedToBf16WhereProductsAre) {
+  exec_.set_product_dtype(DType::kBf16);
+  for (const std::int32_t head_dim : {32, 64, 80, 128}) {
+    for (const std::int32_t channels : {0, 16, 32}) {
+      SCOPED_TRACE(testing::Message() << "D = " << head_dim << ", " << channels << " channels");
+      AttentionCase batch(
+          random_,
+          {.head_dim = head_dim,
+           .group = 4,
+           .num_streams = 3,
+           .sealed = ElementForm(DType::kBf16).with_channels(channels % head_dim).with_pre_rope()},
+          {{64, 141}, {5, 37}, {70, 70}, {1, 200}});
+      batch.expect_correct(batch.run(exec_), 1.0 / 256);
     }
   }
 }

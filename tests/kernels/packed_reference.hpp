@@ -113,4 +113,21 @@ inline std::vector<ElementForm> narrow_forms() {
   return forms;
 }
 
+/// Forms of keys before RoPE of heads of this size: every kind of element, every rank.
+inline std::vector<ElementForm> pre_rope_forms(std::int32_t head_dim) {
+  std::vector<ElementForm> forms;
+  for (std::int32_t channels = 0; channels < head_dim; channels += kLanes) {
+    for (const ElementForm& form :
+         std::initializer_list<ElementForm>{DType::kF32,
+                                            DType::kBf16,
+                                            DType::kF16,
+                                            {Element::kInt8, ScaleAxis::kPerChannel, 16},
+                                            {Element::kInt4, ScaleAxis::kPerSlot, 64},
+                                            {Element::kE4m3, ScaleAxis::kPerSlot, 16}}) {
+      forms.push_back(form.with_channels(channels).with_pre_rope());
+    }
+  }
+  return forms;
+}
+
 }  // namespace pikv::reference

@@ -364,6 +364,29 @@ TEST_P(PageBounds, AreThoseOfTheChannelsThatAreStored) {
       ASSERT_NEAR(lowest[d], low, 1e-5f);
       ASSERT_NEAR(highest[d], high, 1e-5f);
     }
+    // Every head of a group by its own query, as if the others did not ask.
+    const std::vector<float> q = random.normals(3 * 80);
+    const kernels::StreamView view{.sealed_pages = &target, .num_sealed_pages = 1};
+    const kernels::AttentionSegment segment{.row_end = 1, .num_streams = 1};
+    const std::int32_t position = 40;
+    const auto bound_of = [&](const float* heads, std::int64_t count) {
+      PageBound bound{};
+      kernels::page_bounds(exec_, {.q = {heads, {1, count, 80}},
+                                   .positions = {&position, {1}},
+                                   .segments = {&segment, {1}},
+                                   .streams = {&view, {1}},
+                                   .num_kv_heads = 1,
+                                   .sealed_layouts = {&sealed, {1}},
+                                   .open_layout = open,
+                                   .window = {},
+                                   .bounds = {&bound, {1}}});
+      return bound.bound;
+    };
+    float largest = bound_of(q.data(), 1);
+    for (const std::ptrdiff_t g : {80, 160}) {
+      largest = std::max(largest, bound_of(q.data() + g, 1));
+    }
+    ASSERT_EQ(bound_of(q.data(), 3), largest);
   }
 }
 

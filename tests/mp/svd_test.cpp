@@ -29,8 +29,9 @@ TEST_F(SvdRanks, OfWholeRankIsTheFullCacheUnderEveryKindOfScheduler) {
 
 TEST_F(SvdRanks, OfWholeRankBesideAnotherBasisIsTheFullCache) {
   const Outcome expected = run(world(), "none");
-  for (const char* codec : {"svd:rank=64,dtype=f32/hadamard", "hadamard/svd:rank=64,dtype=f32",
-                            "svd:energy=1,dtype=f32/svd:rank=64,dtype=f32"}) {
+  for (const char* codec :
+       {"svd:rank=64,dtype=f32/hadamard", "hadamard/svd:rank=64,dtype=f32",
+        "svd:energy=1,dtype=f32/svd:rank=64,dtype=f32", "svd:energy=1,dtype=f32,rope=before"}) {
     SCOPED_TRACE(codec);
     const Outcome outcome = run(world(), codec);
     EXPECT_EQ(outcome.num_fitted, 2 * world().size());
@@ -41,8 +42,9 @@ TEST_F(SvdRanks, OfWholeRankBesideAnotherBasisIsTheFullCache) {
 
 TEST_F(SvdRanks, OfAnyRankIsTheSameOnAnyNumberOfRanks) {
   const auto alone = make_single_communicator();
-  for (const char* codec : {"svd:rank=48,dtype=f32", "svd:energy=0.9,dtype=f32",
-                            "svd:rank=32,dtype=f32/none", "svd:rank=48,dtype=f32/hadamard"}) {
+  for (const char* codec :
+       {"svd:rank=48,dtype=f32", "svd:energy=0.9,dtype=f32", "svd:rank=32,dtype=f32/none",
+        "svd:rank=48,dtype=f32/hadamard", "svd:rank=48,dtype=f32,rope=before"}) {
     for (const char* scheduler : {"full", "keydiff"}) {
       SCOPED_TRACE(testing::Message() << codec << ", " << scheduler);
       const Outcome expected = run(*alone, codec, scheduler);
@@ -55,6 +57,32 @@ TEST_F(SvdRanks, OfAnyRankIsTheSameOnAnyNumberOfRanks) {
       EXPECT_GT(difference(outcome, run(world(), "none", scheduler)), 1e-3) << "it is a loss";
     }
   }
+}
+
+// Each of the ways in which pages are read and written, over keys that are rebuilt.
+TEST_F(SvdRanks, OfKeysBeforeRopeIsTheSameUnderEveryKindOfScheduler) {
+  const auto alone = make_single_communicator();
+  for (const char* scheduler :
+       {"streaming_llm:positions=compact,when=both,every=3",
+        "merging:scorer=keydiff,when=both,every=3", "h2o", "adakv:scorer=snapkv", "kvzip", "cam"}) {
+    SCOPED_TRACE(scheduler);
+    const char* codec = "svd:rank=32,dtype=f32,rope=before/none";
+    const Outcome expected = run(*alone, codec, scheduler);
+    const Outcome outcome = run(world(), codec, scheduler);
+    EXPECT_EQ(outcome.num_fitted, 2 * world().size());
+    EXPECT_EQ(outcome.tokens, expected.tokens);
+    EXPECT_EQ(outcome.page_bytes, expected.page_bytes);
+    EXPECT_LT(difference(outcome, expected), 1e-4);
+  }
+}
+
+TEST_F(SvdRanks, QuestReadsKeysBeforeRopeAsTheFullCacheDoes) {
+  const char* codec = "svd:rank=32,rope=before/none:dtype=bf16";
+  const Outcome full = run(world(), codec);
+  const Outcome quest = run(world(), codec, "quest:dense_layers=0");  // with a budget of all
+  EXPECT_EQ(quest.tokens, full.tokens);
+  EXPECT_LT(difference(quest, full), 1e-4);
+  EXPECT_EQ(quest.num_fitted, 2 * world().size());
 }
 
 TEST_F(SvdRanks, InIntegersHoldsLess) {

@@ -9,7 +9,9 @@
 #include "compression/tables.hpp"
 #include "core/engine/fit_sequence.hpp"
 #include "kernels/common/dispatch.hpp"
+#include "tests/core/cache/whole_before_rope.hpp"
 #include "tests/kernels/packed_reference.hpp"
+#include "tests/support/pre_rope.hpp"
 #include "tests/support/random_basis.hpp"
 
 namespace pikv::testing_support {
@@ -23,25 +25,34 @@ ShardMap odd_shards_elsewhere(const CacheShape& shape) {
   return {shape.num_layers, shape.num_shards, shape.num_ranks, owners};
 }
 
+std::unique_ptr<const Codec> codec_of(const std::string& spec) {
+  if (spec == kWholeBeforeRope) return std::make_unique<WholeBeforeRope>();
+  return make_policy("codec", compression::codecs(), spec);
+}
+
 }  // namespace
 
 CacheModel::CacheModel(Random& random, const CacheShape& shape)
     : random_(random),
       shape_(shape),
       map_(odd_shards_elsewhere(shape)),
-      codec_(make_policy("codec", compression::codecs(), shape.codec)),
+      codec_(codec_of(shape.codec)),
       basis_(shape.has_basis ? random_basis(random, {.num_layers = shape.num_layers,
                                                      .num_kv_heads = shape.num_kv_heads,
                                                      .head_dim = shape.head_dim})
                              : nullptr),
-      cache_(std::make_unique<KvCache>(exec_,
-                                       KvCacheConfig{.num_kv_heads = shape.num_kv_heads,
-                                                     .head_dim = shape.head_dim,
-                                                     .page_slots = shape.page_slots,
-                                                     .key_bounds = shape.key_bounds,
-                                                     .basis = basis_.get(),
-                                                     .budget_bytes = shape.budget_bytes},
-                                       map_, 0, *codec_)) {}
+      cache_(std::make_unique<KvCache>(
+          exec_,
+          KvCacheConfig{.num_kv_heads = shape.num_kv_heads,
+                        .head_dim = shape.head_dim,
+                        .page_slots = shape.page_slots,
+                        .key_bounds = shape.key_bounds,
+                        .basis = basis_.get(),
+                        .inverse_frequencies = shape.head_dim % 2 == 0
+                                                   ? some_frequencies(shape.head_dim)
+                                                   : std::vector<float>{},
+                        .budget_bytes = shape.budget_bytes},
+          map_, 0, *codec_)) {}
 
 ShardId CacheModel::random_shard() {
   const auto local = map_.shards_of(LayerId{0}, 0);
@@ -175,8 +186,7 @@ std::vector<float> CacheModel::put_in_tiers(const StreamId& id) {
 bool CacheModel::is_sealed(const PageLayout& layout, const std::vector<float>& read,
                            const std::vector<float>& written) const {
   constexpr float kPackedTolerance = 0.3f;  // of normal numbers in 8 bits, packed a few times
-  const bool has_tiers = cache_->sealed_layouts().size() > 1;  // it may have been in another one
-  if (layout.packed() || has_tiers || (turns_rows() && layout.dtype() != DType::kF32)) {
+  if (layout.packed() || has_tiers() || (turns_rows() && layout.keys.element != Element::kF32)) {
     return std::ranges::equal(read, written,
                               [&](float a, float b) { return std::abs(a - b) < kPackedTolerance; });
   }
@@ -200,6 +210,7 @@ void CacheModel::leave_basis(const Basis* basis, LayerId layer, HeadId kv_head,
   if (basis == nullptr) return;
   const auto head = static_cast<std::int64_t>(index(kv_head));
   const auto back = [&](const Basis::Map& map, std::vector<float>& row) {
+    if (map.empty()) return;
     const std::vector<float> from = row;
     for (std::size_t c = 0; c < row.size(); ++c) {
       double sum = map.after.extent(0) > 0 ? static_cast<double>(map.after.row(head)[c]) : 0.0;
@@ -216,7 +227,7 @@ void CacheModel::leave_basis(const Basis* basis, LayerId layer, HeadId kv_head,
   }
 }
 
-void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
+void CacheModel::read_page(const PageLayout& layout, const std::byte* page, const float* key_basis,
                            std::vector<Slot>& slots) const {
   const reference::PageReader reader(layout, page);
   for (std::int32_t slot = 0; slot < layout.num_slots; ++slot) {
@@ -226,14 +237,19 @@ void CacheModel::read_page(const PageLayout& layout, const std::byte* page,
       read.key.push_back(reader.key(slot, d).value);
       read.value.push_back(reader.value(slot, d).value);
     }
+    if (layout.keys.pre_rope) {
+      read.key = key_of_latents(read.key, {key_basis, read.key.size() * read.key.size()},
+                                read.position, some_frequencies(layout.head_dim));
+    }
     slots.push_back(std::move(read));
   }
 }
 
 /// The bounds of a page are those of the slots that it holds now.
-void CacheModel::expect_bounds(const PageLayout& layout, const std::byte* page) const {
+void CacheModel::expect_bounds(const PageLayout& layout, const std::byte* page,
+                               const float* key_basis) const {
   std::vector<Slot> slots;
-  read_page(layout, page, slots);
+  read_page(layout, page, key_basis, slots);
   const auto* lowest = reinterpret_cast<const float*>(page + layout.bounds_offset());
   const float* highest = lowest + layout.value_stride();
   for (std::size_t d = 0; d < static_cast<std::size_t>(layout.value_stride()); ++d) {
@@ -245,7 +261,7 @@ void CacheModel::expect_bounds(const PageLayout& layout, const std::byte* page) 
       high = channel(*std::ranges::max_element(slots, {}, channel));
     }
     // One rounding or two in the sum of low and scaled code.
-    const float tolerance = layout.packed() ? 1e-5f : 0.0f;
+    const float tolerance = layout.packed() || layout.keys.pre_rope ? 1e-5f : 0.0f;
     ASSERT_NEAR(lowest[d], low, tolerance) << "channel " << d;
     ASSERT_NEAR(highest[d], high, tolerance) << "channel " << d;
   }
@@ -267,14 +283,14 @@ void CacheModel::expect_slots(const Basis* basis, LayerId layer, HeadId kv_head,
   std::vector<const PageLayout*> layouts;  // of their pages
   for (std::int32_t i = 0; i < view.num_sealed_pages; ++i) {
     const PageLayout& layout = layout_of(view, i);
-    read_page(layout, view.sealed_pages[i], sealed);
+    read_page(layout, view.sealed_pages[i], view.key_basis, sealed);
     layouts.resize(sealed.size(), &layout);
-    if (shape_.key_bounds) expect_bounds(layout, view.sealed_pages[i]);
+    if (shape_.key_bounds) expect_bounds(layout, view.sealed_pages[i], view.key_basis);
   }
   std::vector<Slot> open;
   if (view.open_page != nullptr) {
-    read_page(cache_->open_layout(), view.open_page, open);
-    if (shape_.key_bounds) expect_bounds(cache_->open_layout(), view.open_page);
+    read_page(cache_->open_layout(), view.open_page, nullptr, open);
+    if (shape_.key_bounds) expect_bounds(cache_->open_layout(), view.open_page, nullptr);
   }
   ASSERT_EQ(sealed.size() + open.size(), expected.size());
   leave_basis(basis, layer, kv_head, sealed);

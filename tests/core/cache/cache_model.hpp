@@ -16,8 +16,11 @@
 
 namespace pikv::testing_support {
 
+/// Names WholeBeforeRope.
+inline constexpr const char* kWholeBeforeRope = "whole:rope=before";
+
 struct CacheShape {
-  std::string codec = "none";
+  std::string codec = "none";  // or kWholeBeforeRope
   std::int32_t page_slots = 16;
   std::int64_t num_layers = 2;
   std::int64_t num_shards = 4;
@@ -82,9 +85,14 @@ class CacheModel {
                              const std::vector<float>& written) const;
   void leave_basis(const Basis* basis, LayerId layer, HeadId kv_head,
                    std::vector<Slot>& slots) const;
+  /// Whether slots may have been in a form that rounds them more than theirs.
+  [[nodiscard]] bool has_tiers() const {
+    return cache_->sealed_layouts().size() > 1 && shape_.codec != kWholeBeforeRope;
+  }
   [[nodiscard]] bool turns_rows() const { return basis_ != nullptr || codec_->fits_sequences(); }
-  void read_page(const PageLayout& layout, const std::byte* page, std::vector<Slot>& slots) const;
-  void expect_bounds(const PageLayout& layout, const std::byte* page) const;
+  void read_page(const PageLayout& layout, const std::byte* page, const float* key_basis,
+                 std::vector<Slot>& slots) const;
+  void expect_bounds(const PageLayout& layout, const std::byte* page, const float* key_basis) const;
   void expect_slots(const Basis* basis, LayerId layer, HeadId kv_head,
                     const kernels::StreamView& view, const std::vector<Slot>& expected) const;
   void expect_pages(const kernels::StreamView& view, std::size_t num_slots) const;

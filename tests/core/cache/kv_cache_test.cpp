@@ -38,8 +38,9 @@ std::size_t open_page_bytes(const CacheShape& shape) {
 class KvCacheCodecs : public testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] static CacheShape shape() {
-    const std::size_t end = GetParam().find('_');
-    return {.codec = GetParam().substr(0, end),
+    const std::string codec = GetParam().substr(0, GetParam().find('_'));
+    return {.codec = codec,
+            .head_dim = codec == testing_support::kWholeBeforeRope ? 6 : 5,
             .key_bounds = GetParam().ends_with("_bounds"),
             .has_basis = GetParam().ends_with("_basis")};
   }
@@ -296,7 +297,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "none:dtype=bf16_bounds", "int8:axis=token_bounds", "none_basis",
                     "none:dtype=f16_basis", "int8_basis", "pyramid:full=0.5,int8=0.5",
                     "pyramid:full=0.5,int8=0.5_bounds", "pyramid:full=0.5,int8=0.5_basis",
-                    "svd:energy=1,dtype=f32", "svd:energy=1,dtype=bf16_bounds"),
+                    "svd:energy=1,dtype=f32", "svd:energy=1,dtype=bf16_bounds",
+                    testing_support::kWholeBeforeRope, "whole:rope=before_bounds"),
     testing_support::LabelOfParam{});
 
 TEST(KvCache, WhatCannotBePackedIsNamed) {

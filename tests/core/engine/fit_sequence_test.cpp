@@ -121,6 +121,30 @@ TEST_F(FitSequence, RequestsThatBeginWithAContextAreInItsBasis) {
   }
 }
 
+TEST_F(FitSequence, KeysBeforeRopeInABatchAndInAContextAreThoseOfSequencesAlone) {
+  options_.codec = "svd:rank=16,rope=before/none:dtype=bf16";
+  const Request common = request(90, 1);
+  std::vector<Request> apart;
+  for (std::int64_t i = 0; i < 3; ++i) {
+    Request asked = request(1 + 2 * i, 4 + 9 * i);
+    asked.prompt.insert(asked.prompt.begin(), common.prompt.begin(), common.prompt.end());
+    asked.context_tokens = 90;
+    apart.push_back(std::move(asked));
+  }
+  std::vector<Request> together = apart;
+  for (const std::size_t i : {1u, 2u}) together[i].start = {.request_idx = 0};
+  std::vector<Completion> alone;
+  for (const Request& asked : apart) alone.push_back(runtime()->engine().run({&asked, 1})[0]);
+  const auto parts = runtime();
+  const auto completions = parts->engine().run(
+      together, {}, [&](std::int64_t, std::int64_t) { parts->cache().check_integrity(); });
+  for (std::size_t i = 0; i < apart.size(); ++i) {
+    EXPECT_EQ(completions[i].tokens, alone[i].tokens) << "request " << i;
+    EXPECT_EQ(completions[i].kv_bytes, alone[i].kv_bytes) << "request " << i;
+  }
+  EXPECT_EQ(parts->cache().stats().table_bytes, 0u);
+}
+
 TEST_F(FitSequence, AConversationStaysInTheBasisOfItsFirstPrompt) {
   std::vector<Request> turns = {request(80, 6), request(40, 6)};
   turns[1].start = {.request_idx = 0, .with_answer = true};

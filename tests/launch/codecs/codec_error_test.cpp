@@ -10,6 +10,7 @@
 
 #include "compression/compose.hpp"
 #include "kernels/common/error.hpp"
+#include "tests/support/pre_rope.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/random_encoder.hpp"
 #include "tests/support/temp_folder.hpp"
@@ -36,7 +37,12 @@ CodecError measure(std::string_view spec, const HeadSample& head, std::int32_t p
   const CachedModel model{.num_layers = 1, .num_kv_heads = 1, .head_dim = head.head_dim};
   const auto basis = codec->make_basis(model);
   const auto encoder = codec->make_encoder(model);
-  return measure_codec(exec, {.codec = *codec, .basis = basis.get(), .encoder = encoder.get()},
+  const std::vector<float> frequencies = testing_support::some_frequencies(head.head_dim);
+  return measure_codec(exec,
+                       {.codec = *codec,
+                        .basis = basis.get(),
+                        .encoder = encoder.get(),
+                        .inverse_frequencies = frequencies},
                        page_slots, head);
 }
 
@@ -130,6 +136,29 @@ TEST(CodecError, ACodecThatIsFittedIsFittedToTheHead) {
   EXPECT_EQ(error.page_bytes, 20 * (2 * 16 * 32 * sizeof(float) + 64));
   EXPECT_GT(measure("svd:rank=16,dtype=f32", head).key, 0.1);
   EXPECT_LT(measure("svd:rank=32,dtype=f32/hadamard", head).output, 1e-4);
+}
+
+TEST(CodecError, KeysOfAFewDirectionsBeforeRopeLoseNothingThere) {
+  HeadSample head = normal_head(320, 64);
+  const std::vector<float> frequencies = testing_support::some_frequencies(64);
+  for (std::size_t slot = 0; slot < 320; ++slot) {
+    const std::span key(head.keys.data() + slot * 64, 64);
+    std::vector<double> before(key.begin(), key.end());
+    for (std::size_t d = 32; d < 64; ++d) before[d] = before[d - 32];
+    const std::vector<double> after =
+        testing_support::turned(before, static_cast<std::int32_t>(slot), frequencies);
+    std::copy(after.begin(), after.end(), key.begin());
+  }
+  const CodecError before = measure("svd:rank=32,dtype=f32,rope=before/none", head);
+  EXPECT_LT(before.key, 1e-5);
+  EXPECT_EQ(before.value, 0.0);
+  EXPECT_LT(before.output, 1e-4);
+  const CodecError after = measure("svd:rank=32,dtype=f32/none", head);
+  EXPECT_GT(after.key, 0.1);
+  EXPECT_EQ(before.page_bytes, after.page_bytes);
+  const CodecError codes = measure("svd:rank=32,rope=before+int8:axis=token/none", head);
+  EXPECT_LT(codes.key, 0.01);
+  EXPECT_GT(codes.key, 1e-4);
 }
 
 TEST(CodecError, ALargeChannelCostsLessWhenItIsSpread) {
