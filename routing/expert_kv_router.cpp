@@ -3,6 +3,8 @@
 //
 // Keys and values live with the expert that the token preferred last. Tokens that an expert likes
 // thus share a shard, and the load of shards follows the load of experts.
+#include <algorithm>
+
 #include "core/base/random.hpp"
 #include "kernels/common/error.hpp"
 #include "routing/makers.hpp"
@@ -12,8 +14,10 @@ namespace {
 
 class ExpertKvRouter final : public KvRouter {
  public:
+  [[nodiscard]] bool reads_experts() const override { return true; }
   void choose_owners(const KvRouterInput& input, std::span<ShardId> owners) const override {
     const auto num_shards = static_cast<std::uint64_t>(input.num_shards);
+    if (num_shards == 1) return std::ranges::fill(owners, ShardId{0});
     for (std::size_t t = 0; t < owners.size(); ++t) {
       const std::int32_t expert = input.last_expert[t];
       // With fewer shards than experts, neighbours in the numbering share one.

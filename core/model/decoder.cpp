@@ -177,10 +177,8 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
   choices_.resize_discard(static_cast<std::size_t>(mix.size()));
   parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate},
                      {choices_.data(), mix.extents}, mix);
-  const View<const std::int32_t, 2> choices = choices_on_host(mix.extents);
-  for (std::int64_t t = 0; t < num_rows; ++t) {
-    last_expert_[static_cast<std::size_t>(t)] = choices.row(t)[0];
-  }
+  const View<const std::int32_t, 2> choices{choices_.data(), mix.extents};
+  if (parts_.kv_router.reads_experts() && parts_.kv_map.num_shards() > 1) note_experts(choices);
   experts_.run(
       {.layer = layer, .weights = moe, .x = normed, .experts = choices, .mix = mix, .y = branch});
   if (moe.shared) {
@@ -194,12 +192,17 @@ void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num
   }
 }
 
-View<const std::int32_t, 2> Decoder::choices_on_host(std::array<std::int64_t, 2> extents) {
-  if (exec_.device() == Device::kCpu) return {choices_.data(), extents};
-  choices_on_host_.resize(choices_.size());
-  copy_bytes(exec_, choices_on_host_.data(), Device::kCpu, choices_.data(), exec_.device(),
-             choices_.size() * sizeof(std::int32_t));
-  return {choices_on_host_.data(), extents};
+/// For the routers of the layers that follow.
+void Decoder::note_experts(View<const std::int32_t, 2> choices) {
+  if (exec_.device() == Device::kCuda) {
+    choices_on_host_.resize(choices_.size());
+    copy_bytes(exec_, choices_on_host_.data(), Device::kCpu, choices.data, exec_.device(),
+               choices_.size() * sizeof(std::int32_t));
+    choices.data = choices_on_host_.data();
+  }
+  for (std::int64_t t = 0; t < choices.extent(0); ++t) {
+    last_expert_[static_cast<std::size_t>(t)] = choices.row(t)[0];
+  }
 }
 
 View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {

@@ -5,7 +5,6 @@
 // class for all families; what differs is data in ModelConfig.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -67,7 +66,7 @@ class Decoder {
  private:
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
-  [[nodiscard]] View<const std::int32_t, 2> choices_on_host(std::array<std::int64_t, 2> extents);
+  void note_experts(View<const std::int32_t, 2> choices);
   void run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows);
   void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/experts.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
@@ -51,7 +52,33 @@ void Mlp::run(std::span<const Group> groups, View<const float, 2> x, View<float,
 }
 
 ExpertMlps::ExpertMlps(Exec& exec)
-    : exec_(exec), mlp_(exec), sorted_(exec.device()), outputs_(exec.device()) {}
+    : exec_(exec),
+      mlp_(exec),
+      sorted_(exec.device()),
+      inner_(exec.device()),
+      pairs_(exec.device()),
+      outputs_(exec.device()) {}
+
+void ExpertMlps::run_on_gpu(const Args& args) {
+  const WeightView& gate = args.weights.experts.front().gate;
+  const std::int64_t num_pairs = args.experts.size();
+  const std::int64_t num_words = kernels::num_expert_words(num_pairs, args.weights.table.size());
+  inner_.resize_discard(static_cast<std::size_t>(num_pairs * gate.rows));
+  outputs_.resize_discard(static_cast<std::size_t>(num_pairs * gate.cols));
+  pairs_.resize_discard(static_cast<std::size_t>(num_words));
+  kernels::experts(exec_, {.x = args.x,
+                           .experts = args.experts,
+                           .mix = args.mix,
+                           .table = args.weights.table,
+                           .dtype = gate.dtype,
+                           .inner = {inner_.data(), {num_pairs, gate.rows}},
+                           .outputs = {outputs_.data(), {num_pairs, gate.cols}},
+                           .pairs = {pairs_.data(), {num_words}},
+                           .y = args.y});
+  // Which experts rows share is known to the GPU alone: as many as rows named, or all.
+  const auto num_read = static_cast<std::uint64_t>(std::min(num_pairs, args.weights.table.size()));
+  weight_bytes_read_ += num_read * weight_bytes(args.weights.experts.front());
+}
 
 void ExpertMlps::run(const Args& args) {
   const auto num_experts = args.weights.experts.size();

@@ -53,6 +53,8 @@ class ExpertMlps {
     View<float, 2> y;                     // [T, hidden], overwritten
   };
   void run(const Args& args);
+  /// The same on a GPU for experts that are all here, named on the GPU.
+  void run_on_gpu(const Args& args);
 
   /// Bytes of the experts that had a row, summed over all runs.
   [[nodiscard]] std::uint64_t weight_bytes_read() const { return weight_bytes_read_; }
@@ -67,6 +69,8 @@ class ExpertMlps {
   std::vector<std::int32_t> slots_;   // [T, K]: sorted row of each choice, or -1
   std::vector<std::int32_t> rows_;    // [S]: token of each sorted row
   DeviceBuffer<float> sorted_;        // [S, hidden]
+  DeviceBuffer<float> inner_;         // on a GPU, [T * K, width]
+  DeviceBuffer<std::int32_t> pairs_;  // the same
   DeviceBuffer<float> outputs_;       // [S, hidden]
 };
 

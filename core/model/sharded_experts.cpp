@@ -22,11 +22,12 @@ ShardedExperts::ShardedExperts(Exec& exec, Communicator& comm, const ShardMap& s
 
 void ShardedExperts::run(const Args& args) {
   if (comm_.size() == 1) {
-    mlps_.run({.weights = args.weights,
-               .x = args.x,
-               .experts = args.experts,
-               .mix = args.mix,
-               .y = args.y});
+    const ExpertMlps::Args all{.weights = args.weights,
+                               .x = args.x,
+                               .experts = args.experts,
+                               .mix = args.mix,
+                               .y = args.y};
+    exec_.device() == Device::kCuda ? mlps_.run_on_gpu(all) : mlps_.run(all);
     return;
   }
   for (int rank = 0; rank < comm_.size(); ++rank) pack(args, rank);

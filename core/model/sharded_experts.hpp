@@ -26,7 +26,7 @@ class ShardedExperts {
     LayerId layer;
     const MoeWeights& weights;
     View<const float, 2> x;               // [T, hidden] of this rank; T may be 0
-    View<const std::int32_t, 2> experts;  // [T, K], on the host
+    View<const std::int32_t, 2> experts;  // [T, K], where the Exec of a group of one has it
     View<const float, 2> mix;             // [T, K]
     View<float, 2> y;                     // [T, hidden], overwritten
   };

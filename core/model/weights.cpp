@@ -213,7 +213,32 @@ ModelWeights ModelWeights::on_device(Exec& exec, const ShardMap& expert_map, int
   arena.fill(exec, copy.on_device_.data());
   visit(arena);
   if (is_tied) copy.lm_head_ = copy.embedding_;
+  copy.make_tables(exec);
   return copy;
+}
+
+void ModelWeights::make_tables(Exec& exec) {
+  std::vector<kernels::ExpertMatrices> rows;
+  for (const LayerWeights& layer : layers_) {
+    if (!layer.moe) continue;
+    for (const MlpWeights& w : layer.moe->experts) {
+      rows.push_back({.gate = w.gate.data,
+                      .up = w.up.data,
+                      .down = w.down.data,
+                      .gate_bias = data_or_null(w.gate_bias),
+                      .up_bias = data_or_null(w.up_bias),
+                      .down_bias = data_or_null(w.down_bias)});
+    }
+  }
+  tables_ = DeviceBuffer<kernels::ExpertMatrices>(exec.device(), rows.size());
+  copy_bytes(exec, tables_.data(), exec.device(), rows.data(), Device::kCpu,
+             rows.size() * sizeof(kernels::ExpertMatrices));
+  const kernels::ExpertMatrices* next = tables_.data();
+  for (LayerWeights& layer : layers_) {
+    if (!layer.moe) continue;
+    layer.moe->table = {next, {std::ssize(layer.moe->experts)}};
+    next += layer.moe->experts.size();
+  }
 }
 
 }  // namespace pikv

@@ -14,6 +14,7 @@
 #include "core/policy/shard_map.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/view.hpp"
+#include "kernels/experts.hpp"
 
 namespace pikv {
 
@@ -46,6 +47,8 @@ struct MoeWeights {
   std::vector<MlpWeights> experts;  // [E]
   std::optional<MlpWeights> shared;
   WeightView shared_gate;  // [1, hidden], with a shared expert
+  /// The experts as the GPU names them to itself, [E]; empty on the host.
+  View<const kernels::ExpertMatrices, 1> table{};
 };
 
 struct LayerWeights {
@@ -76,11 +79,13 @@ class ModelWeights {
 
  private:
   ModelWeights() = default;
+  void make_tables(Exec& exec);
 
   // What the views point to: a checkpoint and vectors, or a buffer.
   std::optional<Checkpoint> checkpoint_;
   std::vector<std::vector<float>> vectors_;
   DeviceBuffer<std::byte> on_device_{Device::kCpu};
+  DeviceBuffer<kernels::ExpertMatrices> tables_{Device::kCpu};  // [mixture layers, E]
 
   WeightView embedding_;
   WeightView lm_head_;

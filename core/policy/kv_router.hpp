@@ -28,6 +28,9 @@ class KvRouter {
  public:
   virtual ~KvRouter() = default;
 
+  /// Whether owners depend on `last_expert`; otherwise it may be empty.
+  [[nodiscard]] virtual bool reads_experts() const { return false; }
+
   /// owners [T], each below num_shards. A function of the input alone: every rank and every run
   /// gives an entry the same owner.
   virtual void choose_owners(const KvRouterInput& input, std::span<ShardId> owners) const = 0;

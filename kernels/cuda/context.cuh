@@ -8,6 +8,7 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <source_location>
 #include <utility>
@@ -56,6 +57,7 @@ struct UploadRing {
   UniqueHandle<void*, &cudaFree> on_device;              // the same
   UniqueHandle<cudaEvent_t, &cudaEventDestroy> left[2];  // of each half, when the host left it
   std::size_t used = 0;                                  // bytes of both halves
+  std::size_t sent = 0;                                  // of these, on their way to the GPU
 };
 
 /// Throws CudaError("what: reason (file:line)") unless `status` is success.
@@ -101,4 +103,19 @@ struct CudaContext {
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }
 };
 
+namespace cuda {
+
+/// Copies what was laid into the ring since the last time: operations do it before they launch, so
+/// that all arguments of one go together.
+inline void send_uploads(CudaContext& context) {
+  UploadRing& ring = context.uploads;
+  if (ring.sent == ring.used) return;
+  check(cudaMemcpyAsync(static_cast<std::byte*>(ring.on_device.get()) + ring.sent,
+                        static_cast<const std::byte*>(ring.pinned.get()) + ring.sent,
+                        ring.used - ring.sent, cudaMemcpyHostToDevice, context.stream.get()),
+        "upload");
+  ring.sent = ring.used;
+}
+
+}  // namespace cuda
 }  // namespace pikv

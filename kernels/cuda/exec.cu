@@ -37,9 +37,11 @@ std::size_t next_place(CudaContext& context, std::size_t bytes) {
   std::size_t place = (ring.used + 255) / 256 * 256;
   const std::size_t half = ring.used / kHalf;
   if (place + bytes > (half + 1) * kHalf) {
+    send_uploads(context);
     check(cudaEventRecord(ring.left[half % 2].get(), context.stream.get()), "upload ring");
     place = (half + 1) % 2 * kHalf;
     check(cudaEventSynchronize(ring.left[place / kHalf].get()), "upload ring");
+    ring.sent = place;
   }
   ring.used = place + bytes;
   return place;
@@ -122,6 +124,7 @@ void copy(CudaContext& context, void* to, Device to_device, const void* from, De
           std::size_t bytes) {
   if (bytes == 0) return;
   context.activate();
+  send_uploads(context);
   check(cudaMemcpyAsync(to, from, bytes, copy_kind(to_device, from_device), context.stream.get()),
         "copy");
   if (to_device == Device::kCpu) synchronize(context);
@@ -138,8 +141,6 @@ const void* upload(CudaContext& context, const void* items, std::size_t bytes) {
   auto* pinned = static_cast<std::byte*>(context.uploads.pinned.get()) + place;
   auto* on_device = static_cast<std::byte*>(context.uploads.on_device.get()) + place;
   std::memcpy(pinned, items, bytes);
-  check(cudaMemcpyAsync(on_device, pinned, bytes, cudaMemcpyHostToDevice, context.stream.get()),
-        "upload");
   return on_device;
 }
 

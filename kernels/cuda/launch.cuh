@@ -15,9 +15,10 @@ namespace pikv::kernels::cuda {
 
 using pikv::cuda::check_launch;
 
-/// exec's stream, with its GPU made current.
+/// exec's stream, with its GPU made current and the arguments of Exec::on_device on their way.
 [[nodiscard]] inline cudaStream_t stream_of(const Exec& exec) {
   exec.cuda_context().activate();
+  pikv::cuda::send_uploads(exec.cuda_context());
   return exec.cuda_context().stream.get();
 }
 
@@ -32,13 +33,15 @@ using pikv::cuda::check_launch;
 /// Launches a kernel whose blocks may take their places while the one before it on the stream still
 /// runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
 template <class Params>
-void launch_early(const CudaContext& context, void (*kernel)(Params), unsigned num_blocks,
+void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
                   int num_threads, std::size_t shared_bytes, const Params& params) {
+  context.activate();
+  pikv::cuda::send_uploads(context);
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(num_blocks);
+  config.gridDim = num_blocks;
   config.blockDim = dim3(static_cast<unsigned>(num_threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream.get();

@@ -6,6 +6,7 @@
 // weights have kernels of our own that widen them in registers.
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/linear.hpp"
 
@@ -36,28 +37,37 @@ struct Params {
   std::int64_t num_outputs;        // N
 };
 
-/// One warp an output channel, at most kRows rows.
-template <class T, int kRows>
+/// One warp kOutputs output channels, at most kRows rows.
+template <class T, int kWide, int kRows>
 __global__ void __launch_bounds__(kBlockThreads) few_rows_kernel(const Params<T> params) {
+  constexpr int kOutputs = 2;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
-  for (std::int64_t n = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx;
+  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock * kOutputs;
+  const float* x[kRows];
+#pragma unroll
+  for (int t = 0; t < kRows; ++t) x[t] = params.x + t * params.num_inputs;
+  wait_for_previous();
+  for (std::int64_t n = (std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx) * kOutputs;
        n < params.num_outputs; n += stride) {
-    const T* weight = params.weight + n * params.num_inputs;
-    float total[kRows] = {};
-    for (std::int64_t k = lane; k < params.num_inputs; k += kWarpThreads) {
-      const float w = widen(weight[k]);
+    const T* weights[kOutputs];
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      weights[o] = params.weight + min(n + o, params.num_outputs - 1) * params.num_inputs;
+    }
+    float totals[kOutputs][kRows] = {};
+    add_dots<kWide>(weights, x, static_cast<int>(params.num_rows), params.num_inputs, lane, totals);
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      const float bias =
+          params.bias == nullptr || n + o >= params.num_outputs ? 0.0f : params.bias[n + o];
 #pragma unroll
       for (int t = 0; t < kRows; ++t) {
-        if (t < params.num_rows) total[t] = fmaf(params.x[t * params.num_inputs + k], w, total[t]);
+        const float sum = warp_sum(totals[o][t]);
+        if (lane == 0 && t < params.num_rows && n + o < params.num_outputs) {
+          params.y[t * params.num_outputs + n + o] = sum + bias;
+        }
       }
-    }
-    const float bias = params.bias == nullptr ? 0.0f : params.bias[n];
-#pragma unroll
-    for (int t = 0; t < kRows; ++t) {
-      const float sum = warp_sum(total[t]);
-      if (lane == 0 && t < params.num_rows) params.y[t * params.num_outputs + n] = sum + bias;
     }
   }
 }
@@ -173,8 +183,11 @@ void run_own(Exec& exec, const LinearArgs& args) {
   const cudaStream_t stream = stream_of(exec);
   if (params.num_rows <= kMaxFewRows) {
     dispatch_at_least<1, 2, 4, kMaxFewRows>(params.num_rows, "linear", "rows", [&]<int kRows>() {
-      few_rows_kernel<T, kRows>
-          <<<num_blocks(params.num_outputs, kWarpsPerBlock), kBlockThreads, 0, stream>>>(params);
+      const auto kernel = reads_wide<T>(args.weight.data, params.num_inputs)
+                              ? few_rows_kernel<T, kWideRead<T>, kRows>
+                              : few_rows_kernel<T, 1, kRows>;
+      launch_early(exec.cuda_context(), kernel, num_blocks(params.num_outputs, 2 * kWarpsPerBlock),
+                   kBlockThreads, 0, params);
     });
   } else {
     const std::int64_t num_tiles =

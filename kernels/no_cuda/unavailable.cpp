@@ -10,6 +10,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/experts.hpp"
 #include "kernels/gate_topk.hpp"
 #include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
@@ -52,6 +53,7 @@ void block_attention(Exec&, const BlockAttentionArgs&) { not_built("block_attent
 void silu_mul(Exec&, const SiluMulArgs&) { not_built("silu_mul"); }
 void add(Exec&, const AddArgs&) { not_built("add"); }
 void sigmoid_gated_add(Exec&, const SigmoidGatedAddArgs&) { not_built("sigmoid_gated_add"); }
+void experts(Exec&, const ExpertsArgs&) { not_built("experts"); }
 void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
 void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
 void head_maps(Exec&, const HeadMapsArgs&) { not_built("head_maps"); }

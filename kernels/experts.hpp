@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The experts of a mixture, chosen on the GPU, without the host in between:
+//
+//   y[t] = sum_k mix[t, k] down_e(silu(gate_e x[t]) * up_e x[t]),   e = experts[t, k]
+//
+// Rows that chose the same expert share one reading of its weights, a few at a time. Products and
+// sums are in float32; the sum over k is in its order. Deterministic.
+//
+// Cost: 6 T K hidden width flops; the weights of each expert that a row chose are read once for
+// every kExpertRows rows. CUDA only: on the CPU the same is groups of products
+// (core/model/mlp.hpp).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/common/exec.hpp"
+#include "kernels/common/view.hpp"
+
+namespace pikv::kernels {
+
+/// Rows that share one reading of an expert.
+inline constexpr std::int32_t kExpertRows = 4;
+
+/// One expert, all of one element type; biases may be null.
+struct ExpertMatrices {
+  const void* gate;  // [width, hidden]
+  const void* up;    // [width, hidden]
+  const void* down;  // [hidden, width]
+  const float* gate_bias;
+  const float* up_bias;
+  const float* down_bias;
+};
+
+/// All of it in the memory of exec's device.
+struct ExpertsArgs {
+  View<const float, 2> x;               // [T, hidden]
+  View<const std::int32_t, 2> experts;  // [T, K], in [0, E)
+  View<const float, 2> mix;             // [T, K]
+  View<const ExpertMatrices, 1> table;  // [E]
+  DType dtype;
+  View<float, 2> inner;         // [T * K, width], room for what lies between the products
+  View<float, 2> outputs;       // [T * K, hidden], the same
+  View<std::int32_t, 1> pairs;  // room for num_expert_words(T * K, E)
+  View<float, 2> y;             // [T, hidden], overwritten
+};
+
+/// Words that ordering the pairs of rows and experts needs.
+[[nodiscard]] constexpr std::int64_t num_expert_words(std::int64_t num_pairs,
+                                                      std::int64_t num_experts) {
+  return 1 + num_pairs + 3 * (num_pairs / kExpertRows + std::min(num_pairs, num_experts) + 1);
+}
+
+/// Throws InvalidArgument for shapes that do not fit and on the CPU.
+void experts(Exec& exec, const ExpertsArgs& args);
+
+namespace cuda {
+void experts(Exec& exec, const ExpertsArgs& args);
+}
+
+}  // namespace pikv::kernels
