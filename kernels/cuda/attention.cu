@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Segments of one row are the business of attention_decode.cu, where it has a kernel for the shape.
-// For all others: one block a row and query head. Its warps take the pages of the head's streams in
+// Segments of one row are the business of attention_decode.cu, and those of many that of
+// attention_prefill.cu, where they have a kernel for the shape. For all others: one block a row and
+// query head. Its warps take the pages of the head's streams in
 // turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867), and their
 // states are merged at the end in the order of the warps: deterministic.
 //
@@ -10,6 +11,7 @@
 // and divide the channels; for the output, lanes hold channels and step through the slots.
 #include "kernels/attention.hpp"
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_prefill.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed.cuh"
 #include "kernels/cuda/streams.cuh"
@@ -213,6 +215,8 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 void attention(Exec& exec, const AttentionArgs& args) {
   if (args.lse.size() == 0) return;
+  const std::int32_t* has_runs = attend_single_rows(exec, args);
+  if (attend_runs(exec, args, has_runs)) return;
   const std::int64_t head_dim = args.q.extent(2);
   const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
   const Params params{.q = args.q.data,
@@ -227,7 +231,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .group_size = num_heads / args.num_kv_heads,
                       .window = args.window ? *args.window : kUnbounded,
                       .scale = args.scale,
-                      .has_runs = attend_single_rows(exec, args),
+                      .has_runs = has_runs,
                       .shapes = page_shapes("attention", args.sealed_layouts, args.open_layout)};
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
