@@ -25,12 +25,6 @@ __device__ __forceinline__ uint4 rounded_piece(const float* __restrict__ from) {
   return {round(low.x, low.y), round(low.z, low.w), round(high.x, high.y), round(high.z, high.w)};
 }
 
-__device__ __forceinline__ void store_shared16(std::uint32_t to, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
-               "r"(v.w)
-               : "memory");
-}
-
 template <class Shape>
 class PrefillProducer {
   using Number = typename Shape::Number;
