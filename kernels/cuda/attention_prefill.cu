@@ -22,9 +22,11 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   if (threadIdx.x == 0) {
     init_barrier(shared_address(&shared.queries_full), kGroupThreads);
     init_barrier(shared_address(&shared.queries_free), kComputeWarps);
-    for (int i = 0; i < Shape::kStages; ++i) {
+    for (int i = 0; i < Shape::kKeyStages; ++i) {
       init_barrier(shared_address(&shared.keys_full[i]), kGroupThreads + 1);
       init_barrier(shared_address(&shared.keys_free[i]), kComputeWarps);
+    }
+    for (int i = 0; i < Shape::kValueStages; ++i) {
       init_barrier(shared_address(&shared.values_full[i]), kGroupThreads);
       init_barrier(shared_address(&shared.values_free[i]), kComputeWarps);
     }

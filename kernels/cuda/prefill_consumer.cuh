@@ -92,7 +92,7 @@ class PrefillConsumer {
       weigh(scores, lines, shrink);
       round(scores, weights);
       for (head = next_keys(); head.num_blocks > 0; head = next_keys()) {
-        wait_for_values();  // which came before these keys
+        wait_for_values();  // of the tile before
         show_tensor_cores();
         take_turn();
         begin_products();
@@ -292,8 +292,8 @@ class PrefillConsumer {
   int warp_;
   int lane_;
   float scale_;  // that exponents are to base 2
-  RingPlace<Shape::kStages> keys_;
-  RingPlace<Shape::kStages> values_;
+  RingPlace<Shape::kKeyStages> keys_;
+  RingPlace<Shape::kValueStages> values_;
 };
 
 }  // namespace pikv::kernels::cuda

@@ -49,26 +49,30 @@ class BlockFinder {
       stream_ = *next_stream_++;
       num_blocks_ = num_pages_of(stream_) * page_blocks_;
       next_block_ = 0;
+      next_page_ = page_of_block(thread_);
     }
-    FoundBlock block{};
-    PositionSpan span{kNoPosition, -kNoPosition};
     const std::int32_t i = next_block_ + thread_;
-    add(i < num_blocks_ && inspect(i, block, span), block, span);
+    FoundBlock block{next_page_, i % page_blocks_ * kLanes,
+                     i / page_blocks_ >= stream_.num_sealed_pages ? 1 : 0};
+    // Which page comes next is asked for early: its positions are another way to memory.
     next_block_ += kGroupThreads;
+    next_page_ = page_of_block(next_block_ + thread_);
+    PositionSpan span{kNoPosition, -kNoPosition};
+    add(i < num_blocks_ && inspect(block, span), block, span);
     return true;
   }
 
   [[nodiscard]] __device__ int num_found() const { return static_cast<int>(end_ - begin_); }
-  /// Block b of the first `count`; after them the last one again, which gives slots that no line
-  /// reads finite numbers.
-  [[nodiscard]] __device__ const FoundBlock& found(int b, int count) const {
-    return shared_.found[place(min(b, count - 1))];
+  /// Block b of the `count` after the first `skipped`; after them the last one again, which gives
+  /// slots that no line reads finite numbers.
+  [[nodiscard]] __device__ const FoundBlock& found(int skipped, int b, int count) const {
+    return shared_.found[place(skipped + min(b, count - 1))];
   }
-  /// Of the first `count` blocks.
-  [[nodiscard]] __device__ PositionSpan span(int count) const {
-    PositionSpan all = shared_.spans[place(0)];
+  /// Of the `count` blocks after the first `skipped`.
+  [[nodiscard]] __device__ PositionSpan span(int skipped, int count) const {
+    PositionSpan all = shared_.spans[place(skipped)];
     for (int b = 1; b < count; ++b) {
-      const PositionSpan& span = shared_.spans[place(b)];
+      const PositionSpan& span = shared_.spans[place(skipped + b)];
       all.lowest = min(all.lowest, span.lowest);
       all.highest = max(all.highest, span.highest);
     }
@@ -81,12 +85,15 @@ class BlockFinder {
     return (begin_ + static_cast<std::uint32_t>(b)) % kFoundBlocks;
   }
 
-  /// Whether a line may read block i of the stream, and what it is.
-  __device__ bool inspect(std::int32_t i, FoundBlock& block, PositionSpan& span) const {
+  /// The page of block i of the stream, or null.
+  [[nodiscard]] __device__ std::byte* page_of_block(std::int32_t i) const {
+    if (i >= num_blocks_) return nullptr;
     const std::int32_t page = i / page_blocks_;
-    block.slot = i % page_blocks_ * kLanes;
-    block.is_open = page >= stream_.num_sealed_pages ? 1 : 0;
-    block.page = block.is_open != 0 ? stream_.open_page : stream_.sealed_pages[page];
+    return page < stream_.num_sealed_pages ? stream_.sealed_pages[page] : stream_.open_page;
+  }
+
+  /// Whether a line may read the block.
+  __device__ bool inspect(const FoundBlock& block, PositionSpan& span) const {
     const auto* positions = reinterpret_cast<const int4*>(positions_of(params_, block));
     bool is_read = false;
 #pragma unroll
@@ -130,9 +137,10 @@ class BlockFinder {
   const StreamView* next_stream_ = nullptr;
   const StreamView* end_stream_ = nullptr;
   StreamView stream_{};
-  std::int32_t num_blocks_ = 0;  // of the stream
-  std::int32_t next_block_ = 0;
-  std::uint32_t begin_ = 0;  // of what was found, counted from the start
+  std::int32_t num_blocks_ = 0;     // of the stream
+  std::int32_t next_block_ = 0;     // to be looked at, of the stream
+  std::byte* next_page_ = nullptr;  // of this thread's block then
+  std::uint32_t begin_ = 0;         // of what was found, counted from the start
   std::uint32_t end_ = 0;
 };
 

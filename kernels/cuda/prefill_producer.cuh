@@ -48,7 +48,10 @@ class PrefillProducer {
     do {
       item_ = next_item(num_items);
       is_announced_ = false;
-      if (item_.num_lines > 0) bring_tiles();
+      if (item_.num_lines > 0) {
+        fetch_queries();
+        bring_tiles();
+      }
       if (!is_announced_) announce(/*with_queries=*/false);
       if (item_.num_lines > 0) end_item();
     } while (item_.num_lines > 0);
@@ -73,6 +76,18 @@ class PrefillProducer {
     arrive(shared_address(&shared_.queries_full));
   }
 
+  /// Has the queries come as near as the second-level cache.
+  __device__ void fetch_queries() {
+    constexpr int kLineFloats = 32;
+    constexpr int kRowFetches = kDim / kLineFloats;
+#pragma unroll
+    for (int i = 0; i < kRowFetches; ++i) {
+      const int fetch = i * kGroupThreads + thread_;
+      const std::int64_t place = item_.place(params_, item_.first_line + fetch / kRowFetches);
+      prefetch(params_.q + place * kDim + fetch % kRowFetches * kLineFloats);
+    }
+  }
+
   __device__ void copy_queries() {
     const int piece = thread_ % kRowPieces;
 #pragma unroll 4
@@ -89,31 +104,41 @@ class PrefillProducer {
 
   __device__ void bring_tiles() {
     finder_.begin(item_);
+    int count = 0;  // blocks of the tile whose keys were brought last
     for (bool has_more = true; has_more;) {
       has_more = finder_.look();
       const int enough = has_more ? Shape::kTileBlocks : 1;
-      while (finder_.num_found() >= enough) {
-        bring_tile(min(finder_.num_found(), Shape::kTileBlocks));
+      for (int left = finder_.num_found() - count; left >= enough;
+           left = finder_.num_found() - count) {
+        const int next_count = min(left, Shape::kTileBlocks);
+        bring_keys(count, next_count);
+        if (!is_announced_) announce(/*with_queries=*/true);  // keys arrive meanwhile
+        if (count > 0) bring_values(count);
+        count = next_count;
       }
     }
+    if (count > 0) bring_values(count);
   }
 
-  __device__ void bring_tile(int count) {
+  /// The keys of the `count` blocks after the first `skipped`.
+  __device__ void bring_keys(int skipped, int count) {
     const std::uint32_t keys = begin_keys();
     if (thread_ < Shape::kTileBlocks * 4) {
-      const FoundBlock& block = finder_.found(thread_ / 4, count);
+      const FoundBlock& block = finder_.found(skipped, thread_ / 4, count);
       copy16(shared_address(&shared_.positions[keys_.stage][thread_ * 4]),
              positions_of(params_, block) + thread_ % 4 * sizeof(int4));
     }
-    const bool stores_keys = copy_keys(keys, count);
-    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(count)};
-    end_keys(stores_keys);
-    if (!is_announced_) announce(/*with_queries=*/true);  // keys arrive meanwhile
+    const bool stores = copy_keys(keys, skipped, count);
+    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(skipped, count)};
+    end_keys(stores);
+  }
 
+  /// The values of the first `count` blocks, which are done with then.
+  __device__ void bring_values(int count) {
     wait_for_phase(shared_address(&shared_.values_free[values_.stage]), values_.parity ^ 1);
-    const bool stores_values =
+    const bool stores =
         copy_values(memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, count);
-    arrive_with_copies(shared_address(&shared_.values_full[values_.stage]), stores_values);
+    arrive_with_copies(shared_address(&shared_.values_full[values_.stage]), stores);
     values_.advance();
     finder_.drop(count);
   }
@@ -149,14 +174,14 @@ class PrefillProducer {
   }
 
   /// A thread copies one piece, eight slots, of every kRowsAtOnce-th channel.
-  __device__ bool copy_keys(std::uint32_t tile, int count) {
+  __device__ bool copy_keys(std::uint32_t tile, int skipped, int count) {
     constexpr int kPieces = Shape::kSlots / kPieceElements;
     constexpr int kChannelsAtOnce = kGroupThreads / kPieces;
     constexpr int kBlockOfPieces = kLanes / kPieceElements;
     static_assert(kChannelsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
     const int piece = thread_ % kPieces;
     const int channel = thread_ / kPieces;
-    const FoundBlock block = finder_.found(piece / kBlockOfPieces, count);
+    const FoundBlock block = finder_.found(skipped, piece / kBlockOfPieces, count);
     const std::int32_t slot = block.slot + piece % kBlockOfPieces * kPieceElements;
     const std::int64_t first = std::int64_t{channel} * params_.num_slots + slot;
     const std::int64_t step = std::int64_t{kChannelsAtOnce} * params_.num_slots;
@@ -187,7 +212,7 @@ class PrefillProducer {
     bool stores = false;
 #pragma unroll 2
     for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder_.found(b, count);
+      const FoundBlock block = finder_.found(0, b, count);
       const std::int64_t first = std::int64_t{block.slot + row} * kDim + piece * kPieceElements;
       const auto to = [&](int i) {
         return tile + swizzled_bytes(b * kLanes + row + i, piece % kBlockPieces);
@@ -218,8 +243,8 @@ class PrefillProducer {
   PrefillItem item_{};
   bool is_announced_ = false;
   std::uint32_t queries_parity_ = 0;
-  RingPlace<Shape::kStages> keys_;
-  RingPlace<Shape::kStages> values_;
+  RingPlace<Shape::kKeyStages> keys_;
+  RingPlace<Shape::kValueStages> values_;
   BlockFinder<Shape> finder_;
 };
 

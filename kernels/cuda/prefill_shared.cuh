@@ -6,8 +6,8 @@
 //
 //   queries  of an item, rounded
 //   tiles    of up to kSlots slots that some line of the item may read, gathered in blocks of
-//            kLanes slots from wherever they are; keys and values of a tile arrive one by one,
-//            through a ring each
+//            kLanes slots from wherever they are; through a ring each, the keys of a tile and
+//            then the values of the tile before
 //
 // An item ends with a tile that has keys but no blocks.
 #pragma once
@@ -40,7 +40,9 @@ struct PrefillShape {
   static constexpr int kDim = kHeadDim;
   // So that the sums of a line's scores and outputs and its weights fit into registers.
   static constexpr int kSlots = kDim > 128 ? 64 : 128;
-  static constexpr int kStages = kDim > 64 ? 2 : 4;
+  // Values are held longer than keys, so what memory there is for a fifth tile is for them.
+  static constexpr int kKeyStages = kDim > 64 ? 2 : 4;
+  static constexpr int kValueStages = kDim > 128 ? 2 : kDim > 64 ? 3 : 4;
   static constexpr int kTileBlocks = kSlots / kLanes;
   static constexpr std::uint32_t kQueryBlockBytes = kGroupLines * kBlockRowBytes;
   static constexpr std::uint32_t kKeyBlockBytes = kDim * kBlockRowBytes;
@@ -48,9 +50,9 @@ struct PrefillShape {
   static constexpr std::uint32_t kGroupQueryBytes = kGroupLines * kDim * sizeof(T);
   static constexpr std::uint32_t kTileBytes = kSlots * kDim * sizeof(T);  // of keys or values
   static constexpr std::uint32_t kKeysAt = kComputeGroups * kGroupQueryBytes;
-  static constexpr std::uint32_t kValuesAt = kKeysAt + kStages * kTileBytes;
+  static constexpr std::uint32_t kValuesAt = kKeysAt + kKeyStages * kTileBytes;
   // The first block of rows begins at a multiple of 1024.
-  static constexpr std::uint32_t kSharedBytes = kValuesAt + kStages * kTileBytes + 1024;
+  static constexpr std::uint32_t kSharedBytes = kValuesAt + kValueStages * kTileBytes + 1024;
 };
 
 /// kLanes slots that may be read: where.
@@ -66,7 +68,8 @@ struct PositionSpan {
   std::int32_t highest;
 };
 
-/// As many as are looked at at once and fewer than a tile's, rounded up to a power of two.
+/// As many as are looked at at once, a tile whose values are still to be copied, and fewer than a
+/// tile's, rounded up to a power of two.
 inline constexpr int kFoundBlocks = 2 * kGroupThreads;
 
 struct TileHead {
@@ -79,13 +82,13 @@ struct PrefillShared {
   // Both rings and the queries: when they are full, and when they are free again.
   std::uint64_t queries_full;
   std::uint64_t queries_free;
-  std::uint64_t keys_full[Shape::kStages];
-  std::uint64_t keys_free[Shape::kStages];
-  std::uint64_t values_full[Shape::kStages];
-  std::uint64_t values_free[Shape::kStages];
-  PrefillItem item;                                                   // with the queries
-  TileHead heads[Shape::kStages];                                     // with the keys
-  alignas(16) std::int32_t positions[Shape::kStages][Shape::kSlots];  // with the keys
+  std::uint64_t keys_full[Shape::kKeyStages];
+  std::uint64_t keys_free[Shape::kKeyStages];
+  std::uint64_t values_full[Shape::kValueStages];
+  std::uint64_t values_free[Shape::kValueStages];
+  PrefillItem item;                                                      // with the queries
+  TileHead heads[Shape::kKeyStages];                                     // with the keys
+  alignas(16) std::int32_t positions[Shape::kKeyStages][Shape::kSlots];  // with the keys
   // Of the warpgroup that brings: a ring of blocks that it found, and what its warps tell each
   // other.
   FoundBlock found[kFoundBlocks];
