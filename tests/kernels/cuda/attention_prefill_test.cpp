@@ -130,7 +130,8 @@ TEST_F(AttentionPrefillCuda, OneTileOfSealedSlots) {
 TEST_F(AttentionPrefillCuda, WithoutQueriesItAveragesWhatIsRead) {
   for (const std::int32_t head_dim : {64, 128, 256}) {
     for (const std::int32_t num_slots : {16, 64, 128}) {
-      for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {40}}) {
+      for (const std::optional<std::int32_t> window :
+           {std::optional<std::int32_t>{}, {40}, {300}}) {
         SCOPED_TRACE(::testing::Message() << "D = " << head_dim << ", P = " << num_slots
                                           << ", window " << window.value_or(0));
         const AttentionShape shape{.head_dim = head_dim,
