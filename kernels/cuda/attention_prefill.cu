@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ char dynamic_memory[];
   __shared__ PrefillShared<Shape> shared;
-  if (params.has_runs != nullptr && *params.has_runs == 0) return;
+  wait_for_previous();
+  if (params.left->exist == 0) return;
   const std::uint32_t memory = (shared_address(dynamic_memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
     init_barrier(shared_address(&shared.queries_full), kGroupThreads);
@@ -56,14 +57,21 @@ template <class Shape>
     static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
     return false;
   }
-  pikv::cuda::check(cudaMemsetAsync(params.num_items_taken, 0, sizeof(*params.num_items_taken),
-                                    context.stream.get()),
-                    "attention");
   const std::int64_t most_items =
       (num_lines / kItemLines + params.num_segments) * std::int64_t{params.num_kv_heads};
   const auto blocks =
       static_cast<unsigned>(std::min<std::int64_t>(context.num_multiprocessors, most_items));
-  kernel<<<blocks, kPrefillThreads, Shape::kSharedBytes, context.stream.get()>>>(params);
+  if (params.skips_single_rows) {
+    launch_early(context, kernel, blocks, kPrefillThreads, Shape::kSharedBytes, params);
+  } else {
+    // Nobody has counted segments: let there be long ones (any number but 0). No item is taken.
+    const cudaStream_t stream = context.stream.get();
+    auto* exist = &params.left->exist;
+    auto* taken = &params.left->num_items_taken;
+    pikv::cuda::check(cudaMemsetAsync(exist, 1, sizeof(*exist), stream), "attention");
+    pikv::cuda::check(cudaMemsetAsync(taken, 0, sizeof(*taken), stream), "attention");
+    kernel<<<blocks, kPrefillThreads, Shape::kSharedBytes, stream>>>(params);
+  }
   check_launch("attention");
   return true;
 }
@@ -90,7 +98,7 @@ PlainPage plain_page(const PageLayout& layout) {
 
 }  // namespace
 
-bool attend_runs(Exec& exec, const AttentionArgs& args, const std::int32_t* has_runs) {
+bool attend_runs(Exec& exec, const AttentionArgs& args, LongSegments* left) {
   if (exec.product_dtype() != DType::kBf16 || args.sealed_layouts.size() != 1) return false;
   const PageLayout& sealed = args.sealed_layouts.data[0];
   // The largest score is looked for before it is scaled.
@@ -99,17 +107,16 @@ bool attend_runs(Exec& exec, const AttentionArgs& args, const std::int32_t* has_
   exec.cuda_context().activate();
   const CudaContext& context = exec.cuda_context();
   const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
-  // The end of the workspace: what decode keeps there is not needed any more.
-  auto* workspace_end = static_cast<std::byte*>(context.workspace.get()) +
-                        pikv::cuda::kWorkspaceBytes - sizeof(std::uint32_t);
+  // Where nothing was left, nothing else uses the workspace.
+  auto* workspace = static_cast<LongSegments*>(context.workspace.get());
   const PrefillParams params{.q = args.q.data,
                              .positions = args.positions.data,
                              .segments = args.segments.data,
                              .streams = args.streams.data,
                              .o = args.o.data,
                              .lse = args.lse.data,
-                             .num_items_taken = reinterpret_cast<std::uint32_t*>(workspace_end),
-                             .has_runs = has_runs,
+                             .left = left != nullptr ? left : workspace,
+                             .skips_single_rows = left != nullptr,
                              .num_segments = args.segments.extent(0),
                              .num_heads = num_heads,
                              .num_kv_heads = args.num_kv_heads,

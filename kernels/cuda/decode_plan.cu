@@ -49,14 +49,14 @@ __global__ void __launch_bounds__(kCountThreads)
     before += sum;
     __syncthreads();  // the storage is used again
   }
-  bool runs = false;
+  bool are_long = false;
   for (std::int64_t i = threadIdx.x; i < params.num_segments; i += kCountThreads) {
-    runs = runs || params.segments[i].row_end - params.segments[i].row_begin > 1;
+    are_long = are_long || params.segments[i].row_end - params.segments[i].row_begin > 1;
   }
-  runs = __syncthreads_or(runs) != 0;
+  are_long = __syncthreads_or(are_long) != 0;
   if (threadIdx.x == 0) {
     params.first_tiles[params.num_units] = before;
-    *params.has_runs = runs ? 1 : 0;
+    *params.long_segments = {.exist = are_long ? 1 : 0, .num_items_taken = 0};
   }
 }
 

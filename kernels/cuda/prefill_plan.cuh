@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/streams.cuh"
 
@@ -28,10 +29,10 @@ struct PrefillParams {
   const std::int32_t* __restrict__ positions;     // [T]
   const AttentionSegment* __restrict__ segments;  // [num_segments]
   const StreamView* __restrict__ streams;
-  float* __restrict__ o;                        // [T, H, D]
-  float* __restrict__ lse;                      // [T, H]
-  std::uint32_t* __restrict__ num_items_taken;  // 0 at the launch
-  const std::int32_t* __restrict__ has_runs;    // null unless segments of one row are attended
+  float* __restrict__ o;            // [T, H, D]
+  float* __restrict__ lse;          // [T, H]
+  LongSegments* __restrict__ left;  // exist: 0 if there is nothing to do; no item is taken yet
+  bool skips_single_rows;
   std::int64_t num_segments;
   std::int32_t num_heads;     // H
   std::int32_t num_kv_heads;  // Hkv
@@ -87,7 +88,7 @@ __device__ __forceinline__ ReadRange read_range(const PrefillParams& params, std
 __device__ __forceinline__ std::int32_t item_count(const PrefillParams& params, std::int64_t i) {
   if (i >= params.num_segments) return 0;
   const std::int32_t num_rows = params.segments[i].row_end - params.segments[i].row_begin;
-  if (num_rows <= 0 || (num_rows == 1 && params.has_runs != nullptr)) return 0;
+  if (num_rows <= 0 || (num_rows == 1 && params.skips_single_rows)) return 0;
   return (num_rows * params.group_size + kItemLines - 1) / kItemLines;
 }
 

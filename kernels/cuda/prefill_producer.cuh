@@ -59,7 +59,7 @@ class PrefillProducer {
 
  private:
   __device__ PrefillItem next_item(std::int32_t num_items) {
-    if (thread_ == 0) shared_.taken = atomicAdd(params_.num_items_taken, 1u);
+    if (thread_ == 0) shared_.taken = atomicAdd(&params_.left->num_items_taken, 1u);
     wait_among<kGroupThreads>(kProducerBarrier);
     const std::uint32_t taken = shared_.taken;
     wait_among<kGroupThreads>(kProducerBarrier);  // it is written again
