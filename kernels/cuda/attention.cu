@@ -3,9 +3,9 @@
 //
 // Segments of one row are the business of attention_decode.cu, and those of many that of
 // attention_prefill.cu, where they have a kernel for the shape. For all others: one block a row and
-// query head. Its warps take the pages of the head's streams in
-// turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867), and their
-// states are merged at the end in the order of the warps: deterministic.
+// query head. Its warps take the pages of the head's streams in turn, each with an online softmax
+// of its own (Milakov and Gimelshein 2018, 1805.02867), and their states are merged at the end in
+// the order of the warps: deterministic.
 //
 // A page is read in tiles of kLanes slots. For scores, the halves of a warp hold the tile's slots
 // and divide the channels; for the output, lanes hold channels and step through the slots.
