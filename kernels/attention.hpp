@@ -23,7 +23,11 @@
 // of them stored, in pages of one form: bf16, f16, or packed, keys with scales along channels and
 // values along slots, in groups of 64 channels or more. Over 16-bit pages results are those of
 // float32 sums; over packed ones factors are rounded to float16, whose range they may not leave.
-// All else: one block a row and head, the form before tuning (docs/gpu_performance.md).
+// CUDA, segments of many rows where Exec::product_dtype() is kBf16: on the tensor cores of Hopper
+// (sm_90a), for heads of 64, 128 or 256 channels in plain pages of one form, bf16 or f16, and a
+// positive scale; queries, weights and what is in open pages are rounded to that form (Shah et al.
+// 2024, FlashAttention-3, 2407.08608). All else: one block a row and head, the form before tuning,
+// in float32 (docs/gpu_performance.md).
 //
 // Keys that are stored as they were before RoPE (ElementForm::pre_rope) are rebuilt a few vectors
 // of slots at a time: 2 D r flops a slot and block of rows, shared by the heads of a group. CPU

@@ -17,7 +17,10 @@ class ExpertKvRouter final : public KvRouter {
   [[nodiscard]] bool reads_experts() const override { return true; }
   void choose_owners(const KvRouterInput& input, std::span<ShardId> owners) const override {
     const auto num_shards = static_cast<std::uint64_t>(input.num_shards);
-    if (num_shards == 1) return std::ranges::fill(owners, ShardId{0});
+    if (num_shards == 1) {
+      std::ranges::fill(owners, ShardId{0});
+      return;
+    }
     for (std::size_t t = 0; t < owners.size(); ++t) {
       const std::int32_t expert = input.last_expert[t];
       // With fewer shards than experts, neighbours in the numbering share one.

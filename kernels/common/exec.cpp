@@ -37,9 +37,6 @@ Exec Exec::cuda(int device_idx, int num_threads) {
 void Exec::set_product_dtype(DType dtype) {
   require(dtype == DType::kF32 || dtype == DType::kBf16, "exec", "products in ", name(dtype),
           " are not known");
-  if (dtype == DType::kBf16 && device() != Device::kCpu) {
-    throw NotBuilt("exec: products in bf16 on a GPU");
-  }
   product_dtype_ = dtype;
 }
 

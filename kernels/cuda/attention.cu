@@ -1,15 +1,17 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Segments of one row are the business of attention_decode.cu, where it has a kernel for the shape.
-// For all others: one block a row and query head. Its warps take the pages of the head's streams in
-// turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867), and their
-// states are merged at the end in the order of the warps: deterministic.
+// Segments of one row are the business of attention_decode.cu, and those of many that of
+// attention_prefill.cu, where they have a kernel for the shape. For all others: one block a row and
+// query head. Its warps take the pages of the head's streams in turn, each with an online softmax
+// of its own (Milakov and Gimelshein 2018, 1805.02867), and their states are merged at the end in
+// the order of the warps: deterministic.
 //
 // A page is read in tiles of kLanes slots. For scores, the halves of a warp hold the tile's slots
 // and divide the channels; for the output, lanes hold channels and step through the slots.
 #include "kernels/attention.hpp"
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_prefill.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed.cuh"
 #include "kernels/cuda/streams.cuh"
@@ -36,8 +38,7 @@ struct Params {
   std::int32_t group_size;  // G
   std::int64_t window;      // larger than any position if unbounded
   float scale;
-  /// Of rows that are a segment each, if these have been attended: whether there are others.
-  const std::int32_t* __restrict__ has_runs;
+  const LongSegments* __restrict__ left;  // once segments of one row are attended, or null
   PageShapes shapes;
 };
 
@@ -159,13 +160,13 @@ __global__ void __launch_bounds__(kBlockThreads)
   const std::int32_t head_dim = params.shapes.open.head_dim;
 
   wait_for_previous();
-  if (params.has_runs != nullptr && *params.has_runs == 0) return;
+  if (params.left != nullptr && params.left->exist == 0) return;
   const std::int64_t num_tasks = params.num_rows * params.num_heads;
   for (std::int64_t task = blockIdx.x; task < num_tasks; task += gridDim.x) {
     const std::int64_t row = task / params.num_heads;
     const auto head = static_cast<std::int32_t>(task % params.num_heads);
     const AttentionSegment* segment = find_segment(params, row, lane);
-    if (params.has_runs != nullptr && segment != nullptr &&
+    if (params.left != nullptr && segment != nullptr &&
         segment->row_end - segment->row_begin == 1) {
       continue;
     }
@@ -213,6 +214,8 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 void attention(Exec& exec, const AttentionArgs& args) {
   if (args.lse.size() == 0) return;
+  LongSegments* left = attend_single_rows(exec, args);
+  if (attend_runs(exec, args, left)) return;
   const std::int64_t head_dim = args.q.extent(2);
   const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
   const Params params{.q = args.q.data,
@@ -227,13 +230,13 @@ void attention(Exec& exec, const AttentionArgs& args) {
                       .group_size = num_heads / args.num_kv_heads,
                       .window = args.window ? *args.window : kUnbounded,
                       .scale = args.scale,
-                      .has_runs = attend_single_rows(exec, args),
+                      .left = left,
                       .shapes = page_shapes("attention", args.sealed_layouts, args.open_layout)};
   dispatch_at_least<64, 128, kMaxHeadDim>(
       head_dim, "attention", "head_dim", [&]<int kMaxChannels>() {
         const unsigned blocks = num_blocks(args.lse.size(), 1);
         const auto kernel = attention_kernel<kMaxChannels / kWarpThreads>;
-        if (params.has_runs != nullptr) {
+        if (params.left != nullptr) {
           launch_early(exec.cuda_context(), kernel, blocks, kBlockThreads, 0, params);
         } else {
           kernel<<<blocks, kBlockThreads, 0, stream_of(exec)>>>(params);

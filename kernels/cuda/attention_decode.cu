@@ -6,7 +6,7 @@
 
 namespace pikv::kernels::cuda {
 
-const std::int32_t* attend_single_rows(Exec& exec, const AttentionArgs& args) {
+LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   if (args.sealed_layouts.size() != 1 || args.segments.extent(0) == 0) return nullptr;
   const PageLayout& sealed = args.sealed_layouts.data[0];
   if (sealed.key_channels() != sealed.head_dim || sealed.value_channels() != sealed.head_dim) {
@@ -19,36 +19,37 @@ const std::int32_t* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   if (num_units > kMaxUnits) return nullptr;
 
   exec.cuda_context().activate();
-  const CudaContext& context = exec.cuda_context();
-  // The workspace: first tiles, whether there are runs, parts.
+  CudaContext& context = exec.cuda_context();
+  // The workspace: first tiles, what is known of longer segments, parts.
   auto* workspace = static_cast<std::byte*>(context.workspace.get());
   constexpr std::int64_t kFirstTileBytes = (kMaxUnits + 1) * std::int64_t{sizeof(std::int64_t)};
   constexpr std::int64_t kHeadBytes = (kFirstTileBytes + 255) / 256 * 256 + 256;
-  DecodeParams params{.q = args.q.data,
-                      .positions = args.positions.data,
-                      .segments = args.segments.data,
-                      .streams = args.streams.data,
-                      .o = args.o.data,
-                      .lse = args.lse.data,
-                      .first_tiles = reinterpret_cast<std::int64_t*>(workspace),
-                      .has_runs = reinterpret_cast<std::int32_t*>(workspace + kHeadBytes - 256),
-                      .parts = reinterpret_cast<float*>(workspace + kHeadBytes),
-                      .part_bytes = pikv::cuda::kWorkspaceBytes - kHeadBytes,
-                      .num_segments = args.segments.extent(0),
-                      .num_units = num_units,
-                      .num_blocks = 0,
-                      .min_block_tiles = 0,
-                      .num_heads = num_heads,
-                      .num_kv_heads = args.num_kv_heads,
-                      .group_size = group_size,
-                      .units_per_group = units_per_group,
-                      .window = args.window ? *args.window : kUnbounded,
-                      .scale = args.scale,
-                      .sealed = page_shape(sealed),
-                      .open = page_shape(args.open_layout)};
+  DecodeParams params{
+      .q = args.q.data,
+      .positions = args.positions.data,
+      .segments = args.segments.data,
+      .streams = args.streams.data,
+      .o = args.o.data,
+      .lse = args.lse.data,
+      .first_tiles = reinterpret_cast<std::int64_t*>(workspace),
+      .long_segments = reinterpret_cast<LongSegments*>(workspace + kHeadBytes - 256),
+      .parts = reinterpret_cast<float*>(workspace + kHeadBytes),
+      .part_bytes = pikv::cuda::kWorkspaceBytes - kHeadBytes,
+      .num_segments = args.segments.extent(0),
+      .num_units = num_units,
+      .num_blocks = 0,
+      .min_block_tiles = 0,
+      .num_heads = num_heads,
+      .num_kv_heads = args.num_kv_heads,
+      .group_size = group_size,
+      .units_per_group = units_per_group,
+      .window = args.window ? *args.window : kUnbounded,
+      .scale = args.scale,
+      .sealed = page_shape(sealed),
+      .open = page_shape(args.open_layout)};
   const bool served = decode_plain(params, context) || decode_fp8(params, context) ||
                       decode_integers(params, context);
-  return served ? params.has_runs : nullptr;
+  return served ? params.long_segments : nullptr;
 }
 
 }  // namespace pikv::kernels::cuda

@@ -11,9 +11,14 @@
 
 namespace pikv::kernels::cuda {
 
-/// Enqueues the attention of all segments of one row and returns where, on the device, it is said
-/// whether there are longer ones; null, with nothing enqueued, for shapes that it has no kernel
-/// for.
-[[nodiscard]] const std::int32_t* attend_single_rows(Exec& exec, const AttentionArgs& args);
+/// What attention of single rows leaves for that of longer segments, on the device.
+struct LongSegments {
+  std::int32_t exist;             // whether there are any: 0 or 1
+  std::uint32_t num_items_taken;  // of their work: 0
+};
+
+/// Enqueues the attention of all segments of one row and returns what is left; null, with nothing
+/// enqueued, for shapes that it has no kernel for.
+[[nodiscard]] LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args);
 
 }  // namespace pikv::kernels::cuda

@@ -7,7 +7,7 @@
 
 namespace pikv::kernels::cuda {
 
-bool decode_integers(DecodeParams& params, const CudaContext& context) {
+bool decode_integers(DecodeParams& params, CudaContext& context) {
   if (!has_default_scales(params)) return false;
   return with_head_dim(params.open.head_dim, [&]<int kDim>() {
     switch (params.sealed.keys.element) {

@@ -13,8 +13,8 @@ namespace pikv::kernels::cuda {
 /// Divides the tiles over as many blocks as run at once, and enqueues everything. False, with
 /// nothing enqueued, where keys and values have other forms than its own, or the GPU too little
 /// shared memory.
-[[nodiscard]] bool decode_plain(DecodeParams& params, const CudaContext& context);
-[[nodiscard]] bool decode_fp8(DecodeParams& params, const CudaContext& context);
-[[nodiscard]] bool decode_integers(DecodeParams& params, const CudaContext& context);
+[[nodiscard]] bool decode_plain(DecodeParams& params, CudaContext& context);
+[[nodiscard]] bool decode_fp8(DecodeParams& params, CudaContext& context);
+[[nodiscard]] bool decode_integers(DecodeParams& params, CudaContext& context);
 
 }  // namespace pikv::kernels::cuda

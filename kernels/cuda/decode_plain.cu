@@ -5,7 +5,7 @@
 
 namespace pikv::kernels::cuda {
 
-bool decode_plain(DecodeParams& params, const CudaContext& context) {
+bool decode_plain(DecodeParams& params, CudaContext& context) {
   return with_head_dim(params.open.head_dim, [&]<int kDim>() {
     const Element element = params.sealed.keys.element;
     if (params.sealed.values.element != element) return false;

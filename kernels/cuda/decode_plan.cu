@@ -49,14 +49,14 @@ __global__ void __launch_bounds__(kCountThreads)
     before += sum;
     __syncthreads();  // the storage is used again
   }
-  bool runs = false;
+  bool are_long = false;
   for (std::int64_t i = threadIdx.x; i < params.num_segments; i += kCountThreads) {
-    runs = runs || params.segments[i].row_end - params.segments[i].row_begin > 1;
+    are_long = are_long || params.segments[i].row_end - params.segments[i].row_begin > 1;
   }
-  runs = __syncthreads_or(runs) != 0;
+  are_long = __syncthreads_or(are_long) != 0;
   if (threadIdx.x == 0) {
     params.first_tiles[params.num_units] = before;
-    *params.has_runs = runs ? 1 : 0;
+    *params.long_segments = {.exist = are_long ? 1 : 0, .num_items_taken = 0};
   }
 }
 
@@ -146,12 +146,13 @@ __global__ void __launch_bounds__(kMergeThreads)
 
 }  // namespace
 
-void count_tiles(const CudaContext& context, const DecodeParams& params) {
+void count_tiles(CudaContext& context, const DecodeParams& params) {
+  pikv::cuda::send_uploads(context);
   count_tiles_kernel<<<1, kCountThreads, 0, context.stream.get()>>>(params);
   check_launch("attention: count_tiles");
 }
 
-void merge_parts(const CudaContext& context, const DecodeParams& params) {
+void merge_parts(CudaContext& context, const DecodeParams& params) {
   launch_early(context, merge_parts_kernel,
                static_cast<unsigned>(params.num_units) * widest_unit(params), kMergeThreads, 0,
                params);

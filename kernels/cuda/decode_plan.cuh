@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/context.cuh"
 #include "kernels/cuda/streams.cuh"
 
@@ -41,9 +42,9 @@ struct DecodeParams {
   float* __restrict__ o;                   // [T, H, D]
   float* __restrict__ lse;                 // [T, H]
   std::int64_t* __restrict__ first_tiles;  // [num_units + 1]
-  std::int32_t* __restrict__ has_runs;     // whether a segment has more than one row
-  float* __restrict__ parts;               // [2 * num_blocks] parts
-  std::int64_t part_bytes;                 // room for them
+  LongSegments* __restrict__ long_segments;
+  float* __restrict__ parts;  // [2 * num_blocks] parts
+  std::int64_t part_bytes;    // room for them
   std::int64_t num_segments;
   std::int64_t num_units;
   std::int32_t num_blocks;       // that divide the tiles
@@ -102,7 +103,7 @@ __device__ __forceinline__ float* part_of(const DecodeParams& params, std::int64
 }
 
 /// Enqueues the count of tiles, and the merge of the parts of units that were cut.
-void count_tiles(const CudaContext& context, const DecodeParams& params);
-void merge_parts(const CudaContext& context, const DecodeParams& params);
+void count_tiles(CudaContext& context, const DecodeParams& params);
+void merge_parts(CudaContext& context, const DecodeParams& params);
 
 }  // namespace pikv::kernels::cuda

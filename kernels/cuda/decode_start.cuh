@@ -23,7 +23,7 @@ inline constexpr int kRingStages = static_cast<int>(
                               3, 12));
 
 template <class Keys, class Values, int kDim>
-[[nodiscard]] bool start_decode(DecodeParams& params, const CudaContext& context) {
+[[nodiscard]] bool start_decode(DecodeParams& params, CudaContext& context) {
   using Kernel = DecodeKernel<Keys, Values, kDim, kDecodeWarps, kRingStages<Keys, Values>>;
   const auto kernel = decode_kernel<Kernel>;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

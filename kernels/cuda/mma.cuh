@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The instructions behind decode attention: products of 16-bit fragments on tensor cores, and
+// The instructions behind attention: products of 16-bit fragments on tensor cores, and
 // copies to shared memory that run on while the thread goes on. All exist from sm_80 on.
 //
 // Fragments of mma.m16n8k16, for lane (g, t) = (lane / 4, lane % 4): A has rows g and g + 8 and the
@@ -120,6 +120,11 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/// The 128 bytes around `from`, to the second-level cache.
+__device__ __forceinline__ void prefetch(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
 __device__ __forceinline__ uint4 load_shared16(std::uint32_t from) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
@@ -132,6 +137,11 @@ __device__ __forceinline__ uint2 load_shared8(std::uint32_t from) {
   uint2 v;
   asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
   return v;
+}
+__device__ __forceinline__ void store_shared16(std::uint32_t to, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
+               : "memory");
 }
 
 }  // namespace pikv::kernels::cuda

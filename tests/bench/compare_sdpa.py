@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The PiKV Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Decode attention of PyTorch's scaled_dot_product_attention, for cuda_attention_bench.
+"""Attention of PyTorch's scaled_dot_product_attention, for cuda_attention_bench and cuda_prefill_bench.
 
-    python3 tests/bench/compare_sdpa.py
+    python3 tests/bench/compare_sdpa.py [decode] [prefill]
 
-Every backend that takes a shape, with the query heads of a group as they are (enable_gqa) and as
+Decode: every backend that takes a shape, with the query heads of a group as they are (enable_gqa) and as
 rows of one head, which reads each key once. Contiguous bf16 keys and values, no mask; copies that
-exceed any cache take turns; medians between events, 40 calls after 5.
+exceed any cache take turns; medians between events, 40 calls after 5. Prefill: a causal mask over as many
+rows as tokens, the heads of a group as they are and with keys and values repeated for each; of operations
+only those that the mask leaves are counted.
 """
 import statistics
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +26,14 @@ SHAPES = [
     ("1 x 131,072, 32/4", 32, 4, [131072]),
     ("64 x 4,096, 32/8", 32, 8, [4096] * 64),
     ("24 ragged, 32/8", 32, 8, RAGGED),
+]
+PREFILL_SHAPES = [
+    ("8,192, 32/4", 1, 8192, 32, 4, 128),
+    ("32,768, 32/4", 1, 32768, 32, 4, 128),
+    ("8 x 2,048, 32/4", 8, 2048, 32, 4, 128),
+    ("8,192, 32/32", 1, 8192, 32, 32, 128),
+    ("8,192, 32/4, D = 64", 1, 8192, 32, 4, 64),
+    ("8,192, 16/4, D = 256", 1, 8192, 16, 4, 256),
 ]
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -97,8 +108,37 @@ def measure(name, num_heads, num_kv_heads, tokens):
                   f"{kv_bytes / min(us, graph_us if graph_us == graph_us else us) * 1e-6:6.2f} TB/s of KV", flush=True)
 
 
+def measure_prefill(name, batch, length, num_heads, num_kv_heads, head_dim):
+    make = lambda heads: torch.randn(batch, heads, length, head_dim, device="cuda", dtype=torch.bfloat16)
+    q, k, v = make(num_heads), make(num_kv_heads), make(num_kv_heads)
+    group = num_heads // num_kv_heads
+    operations = 4 * batch * length * length / 2 * num_heads * head_dim
+    for backend_name, backend in BACKENDS.items():
+        for repeated in (False, True):
+            keys, values = (x.repeat_interleave(group, 1) if repeated else x for x in (k, v))
+            label = f"{backend_name}{' repeated' if repeated else ''}"
+            try:
+                with sdpa_kernel(backend):
+                    us = median_us(lambda i: F.scaled_dot_product_attention(
+                        q, keys, values, is_causal=True, enable_gqa=not repeated))
+            except RuntimeError as error:
+                print(f"{name:22} {label:18} refused: {str(error).splitlines()[0][:60]}")
+                continue
+            print(f"{name:22} {label:18} {us:10.1f} us {operations / us * 1e-6:7.1f} TFLOP/s", flush=True)
+
+
 def main():
+    asked = sys.argv[1:] or ["decode", "prefill"]
+    unknown = set(asked) - {"decode", "prefill"}
+    if unknown:
+        sys.exit(f"compare_sdpa: {', '.join(sorted(unknown))} is neither decode nor prefill")
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+    if "prefill" in asked:
+        for shape in PREFILL_SHAPES:
+            measure_prefill(*shape)
+            torch.cuda.empty_cache()
+    if "decode" not in asked:
+        return
     source = torch.empty(1 << 28, device="cuda")
     target = torch.empty_like(source)
     us = median_us(lambda i: target.copy_(source))

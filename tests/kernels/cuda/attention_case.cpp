@@ -38,7 +38,9 @@ AttentionCase::AttentionCase(Random& random, const AttentionShape& shape,
         const std::int64_t stream = first + random.below(shape.num_streams - first);
         streams[static_cast<std::size_t>(stream)].push_back(position);
       }
-      for (const auto& positions : streams) append_stream(random, positions);
+      for (const auto& positions : streams) {
+        append_stream(random, shape.disordered ? in_disorder(random, positions) : positions);
+      }
     }
   }
   q_ = random.normals(std::int64_t{row} * shape.num_heads * shape.head_dim);
@@ -46,6 +48,20 @@ AttentionCase::AttentionCase(Random& random, const AttentionShape& shape,
     std::swap(segments_[i - 1],
               segments_[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
   }
+}
+
+std::vector<std::int32_t> AttentionCase::in_disorder(Random& random,
+                                                     const std::vector<std::int32_t>& positions) {
+  std::vector<std::int32_t> slots;
+  for (const std::int32_t position : positions) {
+    if (random.below(6) == 0) slots.push_back(kNoPosition);
+    slots.push_back(position);
+  }
+  for (std::size_t i = slots.size(); i > 1; --i) {
+    std::swap(slots[i - 1],
+              slots[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
+  }
+  return slots;
 }
 
 /// Full pages are sealed, except that a full last page is still open every second time.
@@ -57,7 +73,8 @@ void AttentionCase::append_stream(Random& random, const std::vector<std::int32_t
     const std::vector<std::int32_t> slots(positions.begin() + static_cast<std::ptrdiff_t>(begin),
                                           positions.begin() + static_cast<std::ptrdiff_t>(end));
     const bool last = end == positions.size();
-    if (slots.size() < page_size || (last && random.below(2) == 0)) {
+    const bool open = slots.size() < page_size || (last && random.below(2) == 0);
+    if (open && !shape_.seals_all) {
       stream.open_offset = append_page(random, open_layout_, slots);
     } else {
       const std::int64_t form = random.below(static_cast<std::int64_t>(sealed_layouts_.size()));

@@ -34,6 +34,8 @@ struct AttentionShape {
   std::optional<std::int32_t> window = std::nullopt;
   AttentionColumns columns = {};
   bool key_bounds = false;
+  bool seals_all = false;   // also pages that are not full
+  bool disordered = false;  // slots of a stream in any order, with some that hold nothing
 };
 
 /// The last `num_rows` positions of a context ask.
@@ -62,6 +64,8 @@ class AttentionCase {
   void ask_from(std::int32_t position);
   void scale_queries(float factor);
 
+  [[nodiscard]] const AttentionShape& shape() const { return shape_; }
+
  private:
   struct Stream {
     std::vector<std::size_t> sealed_offsets;  // of pages, in pages_
@@ -73,6 +77,8 @@ class AttentionCase {
     return {sealed_layouts_.data(), {static_cast<std::int64_t>(sealed_layouts_.size())}};
   }
   void append_stream(Random& random, const std::vector<std::int32_t>& positions);
+  [[nodiscard]] static std::vector<std::int32_t> in_disorder(
+      Random& random, const std::vector<std::int32_t>& positions);
   /// Pages and streams in the memory of an Exec.
   class Staged;
 

@@ -21,7 +21,7 @@ class ExpertsCuda : public CudaParity {
   /// Numbers as `dtype` has them, in double precision.
   static std::vector<double> decoded(const std::vector<std::byte>& bytes, DType dtype) {
     std::vector<double> numbers;
-    kernels::dispatch_dtype(dtype, [&]<class T>() {
+    dispatch_dtype(dtype, [&]<class T>() {
       const auto* items = reinterpret_cast<const T*>(bytes.data());
       for (std::size_t i = 0; i < bytes.size() / sizeof(T); ++i) {
         numbers.push_back(static_cast<double>(to_float(items[i])));
