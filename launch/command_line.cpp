@@ -70,6 +70,7 @@ int run_command_line(int argc, const char* const* argv, Communicator& comm) {
   programs.push_back(make_generate_program());
   programs.push_back(make_eval_program());
   programs.push_back(make_bench_program());
+  programs.push_back(make_bench_decode_program());
   programs.push_back(make_codecs_program());
   programs.push_back(make_calibrate_program());
   programs.push_back(make_info_program());

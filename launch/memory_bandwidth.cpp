@@ -7,6 +7,7 @@
 #include <chrono>
 #include <vector>
 
+#include "kernels/common/device_buffer.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/simd.hpp"
 
@@ -45,6 +46,26 @@ double measure_read_bandwidth(Exec& exec, Communicator& comm) {
     best = std::max(best, static_cast<double>(kFloatsAllRanks) * sizeof(float) / seconds * 1e-9);
   }
   static_cast<void>(sink);
+  return best;
+}
+
+double measure_copy_bandwidth(Exec& exec) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  constexpr int kCopies = 8;
+  const DeviceBuffer<std::byte> from(exec.device(), kBytes);
+  DeviceBuffer<std::byte> to(exec.device(), kBytes);
+  double best = 0.0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    exec.synchronize();
+    const auto start = Clock::now();
+    for (int i = 0; i < kCopies; ++i) {
+      copy_bytes(exec, to.data(), exec.device(), from.data(), exec.device(), kBytes);
+    }
+    exec.synchronize();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = std::max(best, 2.0 * kCopies * static_cast<double>(kBytes) / seconds * 1e-9);
+  }
   return best;
 }
 

@@ -11,4 +11,7 @@ namespace pikv::launch {
 /// that no cache holds; the best of several passes. A collective.
 [[nodiscard]] double measure_read_bandwidth(Exec& exec, Communicator& comm);
 
+/// GB/s that a copy within the Exec's memory reads and writes, the best of several.
+[[nodiscard]] double measure_copy_bandwidth(Exec& exec);
+
 }  // namespace pikv::launch

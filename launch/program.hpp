@@ -29,6 +29,7 @@ class Program {
 [[nodiscard]] std::unique_ptr<Program> make_generate_program();
 [[nodiscard]] std::unique_ptr<Program> make_eval_program();
 [[nodiscard]] std::unique_ptr<Program> make_bench_program();
+[[nodiscard]] std::unique_ptr<Program> make_bench_decode_program();
 [[nodiscard]] std::unique_ptr<Program> make_codecs_program();
 [[nodiscard]] std::unique_ptr<Program> make_calibrate_program();
 [[nodiscard]] std::unique_ptr<Program> make_info_program();

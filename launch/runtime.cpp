@@ -153,9 +153,9 @@ void Runtime::load(const RuntimeOptions& options) {
   codec_ = codec_of(options);
   scheduler_ = make_policy("scheduler", scheduling::schedulers(), options.scheduler);
 
-  config_ = std::make_unique<const ModelConfig>(read_model_config(options.model));
-  weights_ = std::make_unique<const ModelWeights>(options.model, *config_);
-
+  const bool has_weights = options.shape.empty();
+  config_ = std::make_unique<const ModelConfig>(
+      read_model_config(has_weights ? options.model : options.shape));
   const std::int64_t num_experts = std::max<std::int64_t>(config_->num_experts, 1);
   const std::int64_t num_shards =
       options.kv_shards.value_or(config_->is_mixture() ? num_experts : comm_.size());
@@ -170,11 +170,14 @@ void Runtime::load(const RuntimeOptions& options) {
     needs = needs.joined(make_policy("scheduler", scheduling::schedulers(), later)->needs());
   }
   needs.query_rows = std::max(needs.query_rows, options.observed_queries);
-  if (exec_.device() == Device::kCuda) {
-    weights_on_device_ = std::make_unique<const ModelWeights>(
-        weights_->on_device(exec_, *expert_map_, comm_.rank()));
-  }
-  const CachedModel model = cached_model(*config_, *weights_);
+  load_weights(options);
+  require(has_weights || !needs.output_projection || exec_.device() == Device::kCpu, "scheduler",
+          "'", options.scheduler, "' looks at weights, and random ones are on the GPU alone");
+  const CachedModel model = has_weights ? cached_model(*config_, *weights_)
+                                        : CachedModel{.num_layers = config_->num_layers,
+                                                      .num_kv_heads = config_->num_kv_heads,
+                                                      .head_dim = config_->head_dim,
+                                                      .fingerprint = "random"};
   basis_ = codec_->make_basis(model);
   encoder_ = codec_->make_encoder(model);
   cache_ =
@@ -229,6 +232,19 @@ void Runtime::load(const RuntimeOptions& options) {
       EngineConfig{.max_batch_sequences = options.max_batch,
                    .chunk_tokens = options.chunk_tokens,
                    .reread_prompt = prompt_tokens(needs.reread.prompt, options.model)});
+}
+
+/// Host weights are what schedulers and codecs look at; the decoder has its own on a GPU.
+void Runtime::load_weights(const RuntimeOptions& options) {
+  if (!options.shape.empty()) {
+    weights_ = std::make_unique<const ModelWeights>(
+        ModelWeights::random(exec_, *config_, DType::kBf16, /*seed=*/0));
+    return;
+  }
+  weights_ = std::make_unique<const ModelWeights>(options.model, *config_);
+  if (exec_.device() == Device::kCpu) return;
+  weights_on_device_ =
+      std::make_unique<const ModelWeights>(weights_->on_device(exec_, *expert_map_, comm_.rank()));
 }
 
 void Runtime::save_head_table() const {

@@ -22,7 +22,8 @@ namespace pikv::launch {
 
 struct RuntimeOptions {
   std::filesystem::path model;
-  std::string device = "cpu";  // or cuda, or cuda:N
+  std::filesystem::path shape;  // instead: the folder of a config.json; weights are random, in bf16
+  std::string device = "cpu";   // or cuda, or cuda:N
   std::string gate = "topk";
   std::string kv_owner = "expert";
   std::string placement = "contiguous";
@@ -65,6 +66,8 @@ class Runtime {
   [[nodiscard]] const ShardMap& kv_map() const { return *kv_map_; }
   [[nodiscard]] const ShardMap& expert_map() const { return *expert_map_; }
   [[nodiscard]] Communicator& comm() { return comm_; }
+  /// Where the model runs.
+  [[nodiscard]] Exec& exec() { return exec_; }
   /// For work on the host.
   [[nodiscard]] Exec& host() { return exec_.host(); }
   [[nodiscard]] KvCache& cache() { return *cache_; }
@@ -84,6 +87,7 @@ class Runtime {
 
  private:
   void load(const RuntimeOptions& options);
+  void load_weights(const RuntimeOptions& options);
   void check_maps() const;
 
   Communicator& comm_;

@@ -4,21 +4,100 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <string>
+#include <utility>
+
+#include "core/base/random.hpp"
+#include "kernels/fill.hpp"
 
 namespace pikv {
 namespace {
 
-using Vectors = std::vector<std::vector<float>>;  // those that views point to
+/// Where the tensors of a model come from, by their hub names.
+class Source {
+ public:
+  virtual ~Source() = default;
+  [[nodiscard]] virtual WeightView matrix(const std::string& name, std::int64_t rows,
+                                          std::int64_t cols) = 0;
+  [[nodiscard]] virtual WeightVector vector(const std::string& name, std::int64_t size) = 0;
+};
 
-/// Reads the tensors of one layer under their hub names.
+class CheckpointSource final : public Source {
+ public:
+  CheckpointSource(const Checkpoint& checkpoint, std::vector<std::vector<float>>& vectors)
+      : checkpoint_(checkpoint), vectors_(vectors) {}
+
+  [[nodiscard]] WeightView matrix(const std::string& name, std::int64_t rows,
+                                  std::int64_t cols) override {
+    return checkpoint_.matrix(name, rows, cols);
+  }
+  [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override {
+    return vectors_.emplace_back(checkpoint_.vector(name, size));
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::vector<std::vector<float>>& vectors_;
+};
+
+/// Matrices that keep the variance of what they are given, norms of ones and biases of zeros, in
+/// blocks of memory of the Exec.
+class RandomSource final : public Source {
+ public:
+  RandomSource(Exec& exec, DType dtype, std::uint64_t seed,
+               std::vector<DeviceBuffer<std::byte>>& blocks)
+      : exec_(exec), dtype_(dtype), seed_(seed), blocks_(blocks) {}
+
+  [[nodiscard]] WeightView matrix(const std::string& /*name*/, std::int64_t rows,
+                                  std::int64_t cols) override {
+    WeightView view{.data = nullptr, .dtype = dtype_, .rows = rows, .cols = cols};
+    std::byte* data = place(view.bytes());
+    kernels::fill_uniform(exec_, {.data = data,
+                                  .dtype = dtype_,
+                                  .count = rows * cols,
+                                  .limit = std::sqrt(3.0f / static_cast<float>(cols)),
+                                  .seed = mix_bits(seed_++)});
+    view.data = data;
+    return view;
+  }
+  [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override {
+    const std::vector<float> numbers(static_cast<std::size_t>(size),
+                                     name.ends_with(".bias") ? 0.0f : 1.0f);
+    std::byte* data = place(numbers.size() * sizeof(float));
+    copy_bytes(exec_, data, exec_.device(), numbers.data(), Device::kCpu,
+               numbers.size() * sizeof(float));
+    return {reinterpret_cast<const float*>(data), numbers.size()};
+  }
+
+ private:
+  static constexpr std::size_t kBlockBytes = std::size_t{1} << 28;
+  static constexpr std::size_t kAlignment = 256;
+
+  [[nodiscard]] std::byte* place(std::size_t bytes) {
+    if (blocks_.empty() || used_ + bytes > blocks_.back().size()) {
+      blocks_.emplace_back(exec_.device(), std::max(bytes, kBlockBytes));
+      used_ = 0;
+    }
+    std::byte* data = blocks_.back().data() + used_;
+    used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return data;
+  }
+
+  Exec& exec_;
+  DType dtype_;
+  std::uint64_t seed_;
+  std::vector<DeviceBuffer<std::byte>>& blocks_;
+  std::size_t used_ = 0;  // of the last one
+};
+
+/// Reads the tensors of one layer.
 class LayerReader {
  public:
-  LayerReader(const Checkpoint& checkpoint, const ModelConfig& config, std::int64_t layer,
-              Vectors& vectors)
-      : checkpoint_(checkpoint),
+  LayerReader(Source& source, const ModelConfig& config, std::int64_t layer)
+      : source_(source),
         config_(config),
-        vectors_(vectors),
         prefix_(fmt::format("model.layers.{}.", layer)),
         is_moe_(config.is_moe[static_cast<std::size_t>(layer)]) {}
 
@@ -37,10 +116,10 @@ class LayerReader {
 
  private:
   WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t cols) const {
-    return checkpoint_.matrix(prefix_ + name, rows, cols);
+    return source_.matrix(prefix_ + name, rows, cols);
   }
   WeightVector vector(const std::string& name, std::int64_t size) const {
-    return vectors_.emplace_back(checkpoint_.vector(prefix_ + name, size));
+    return source_.vector(prefix_ + name, size);
   }
   WeightVector bias(bool present, const std::string& name, std::int64_t size) const {
     return present ? vector(name, size) : WeightVector{};
@@ -100,9 +179,8 @@ class LayerReader {
     return w;
   }
 
-  const Checkpoint& checkpoint_;
+  Source& source_;
   const ModelConfig& config_;
-  Vectors& vectors_;
   std::string prefix_;
   bool is_moe_;
 };
@@ -166,21 +244,51 @@ class DeviceArena {
   std::size_t used_ = 0;
 };
 
+struct Tensors {
+  WeightView embedding;
+  WeightView lm_head;
+  WeightVector final_norm;
+  std::vector<LayerWeights> layers;
+};
+
+Tensors read_all(Source& source, const ModelConfig& config) {
+  Tensors to;
+  to.embedding = source.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  // A checkpoint that ties the two need not store the head, and the stored one is ignored, as the
+  // hub implementation does.
+  to.lm_head = config.tie_word_embeddings
+                   ? to.embedding
+                   : source.matrix("lm_head.weight", config.vocab_size, config.hidden_size);
+  to.final_norm = source.vector("model.norm.weight", config.hidden_size);
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    to.layers.push_back(LayerReader(source, config, layer).read());
+  }
+  return to;
+}
+
 }  // namespace
 
 ModelWeights::ModelWeights(const std::filesystem::path& directory, const ModelConfig& config)
     : checkpoint_(directory) {
-  embedding_ =
-      checkpoint_->matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
-  // A checkpoint that ties the two need not store the head, and the stored one is ignored, as the
-  // hub implementation does.
-  lm_head_ = config.tie_word_embeddings
-                 ? embedding_
-                 : checkpoint_->matrix("lm_head.weight", config.vocab_size, config.hidden_size);
-  final_norm_ = vectors_.emplace_back(checkpoint_->vector("model.norm.weight", config.hidden_size));
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    layers_.push_back(LayerReader(*checkpoint_, config, layer, vectors_).read());
-  }
+  CheckpointSource source(*checkpoint_, vectors_);
+  auto [embedding, lm_head, final_norm, layers] = read_all(source, config);
+  embedding_ = embedding;
+  lm_head_ = lm_head;
+  final_norm_ = final_norm;
+  layers_ = std::move(layers);
+}
+
+ModelWeights ModelWeights::random(Exec& exec, const ModelConfig& config, DType dtype,
+                                  std::uint64_t seed) {
+  ModelWeights weights;
+  RandomSource source(exec, dtype, seed, weights.blocks_);
+  auto [embedding, lm_head, final_norm, layers] = read_all(source, config);
+  weights.embedding_ = embedding;
+  weights.lm_head_ = lm_head;
+  weights.final_norm_ = final_norm;
+  weights.layers_ = std::move(layers);
+  if (exec.device() == Device::kCuda) weights.make_tables(exec);
+  return weights;
 }
 
 ModelWeights ModelWeights::on_device(Exec& exec, const ShardMap& expert_map, int rank) const {
@@ -209,8 +317,7 @@ ModelWeights ModelWeights::on_device(Exec& exec, const ShardMap& expert_map, int
   };
   DeviceArena arena;
   visit(arena);
-  copy.on_device_ = DeviceBuffer<std::byte>(exec.device(), arena.size());
-  arena.fill(exec, copy.on_device_.data());
+  arena.fill(exec, copy.blocks_.emplace_back(exec.device(), arena.size()).data());
   visit(arena);
   if (is_tied) copy.lm_head_ = copy.embedding_;
   copy.make_tables(exec);

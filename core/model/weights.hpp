@@ -64,6 +64,10 @@ class ModelWeights {
   /// Throws BadFile when a tensor is missing or has another shape or type than `config` implies.
   ModelWeights(const std::filesystem::path& directory, const ModelConfig& config);
 
+  /// Of the config's shape, in the memory of the Exec: bench without a checkpoint.
+  [[nodiscard]] static ModelWeights random(Exec& exec, const ModelConfig& config, DType dtype,
+                                           std::uint64_t seed);
+
   /// The same in the memory of a GPU, of the experts those of this rank; the others have no data.
   /// Throws OutOfMemory with the bytes that are missing.
   [[nodiscard]] ModelWeights on_device(Exec& exec, const ShardMap& expert_map, int rank) const;
@@ -81,10 +85,10 @@ class ModelWeights {
   ModelWeights() = default;
   void make_tables(Exec& exec);
 
-  // What the views point to: a checkpoint and vectors, or a buffer.
+  // What the views point to: a checkpoint and vectors, or blocks.
   std::optional<Checkpoint> checkpoint_;
   std::vector<std::vector<float>> vectors_;
-  DeviceBuffer<std::byte> on_device_{Device::kCpu};
+  std::vector<DeviceBuffer<std::byte>> blocks_;
   DeviceBuffer<kernels::ExpertMatrices> tables_{Device::kCpu};  // [mixture layers, E]
 
   WeightView embedding_;

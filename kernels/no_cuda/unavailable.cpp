@@ -11,6 +11,7 @@
 #include "kernels/cuda/backend.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/experts.hpp"
+#include "kernels/fill.hpp"
 #include "kernels/gate_topk.hpp"
 #include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
@@ -55,6 +56,7 @@ void add(Exec&, const AddArgs&) { not_built("add"); }
 void sigmoid_gated_add(Exec&, const SigmoidGatedAddArgs&) { not_built("sigmoid_gated_add"); }
 void experts(Exec&, const ExpertsArgs&) { not_built("experts"); }
 void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
+void fill_uniform(Exec&, const FillUniformArgs&) { not_built("fill_uniform"); }
 void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
 void head_maps(Exec&, const HeadMapsArgs&) { not_built("head_maps"); }
 void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
