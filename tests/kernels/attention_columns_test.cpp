@@ -144,7 +144,7 @@ TEST_P(AttentionColumnsTest, KeysOfFewerChannelsToo) {
 }
 
 TEST_P(AttentionColumnsTest, KeysBeforeRopeToo) {
-  for (const std::int32_t head_dim : {32, 64, 80, 128}) {
+  for (const std::int32_t head_dim : {32, 80}) {
     for (const ElementForm& form : reference::pre_rope_forms(head_dim)) {
       for (const Account account :
            {Account::kFromKeys, Account::kFromScores, Account::kByAttention}) {
@@ -154,9 +154,9 @@ TEST_P(AttentionColumnsTest, KeysBeforeRopeToo) {
                .num_streams = 2,
                .sealed = form,
                .more_forms = {DType::kBf16}},
-              {{1, 300}, {1, 33}}, account);
+              {{1, 150}, {1, 33}}, account);
       }
-      check({.head_dim = head_dim, .num_slots = 32, .sealed = form, .window = 50}, {{40, 170}});
+      check({.head_dim = head_dim, .num_slots = 32, .sealed = form, .window = 50}, {{40, 70}});
     }
   }
 }
