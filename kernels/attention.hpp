@@ -87,6 +87,7 @@ struct AttentionArgs {
   std::optional<std::int32_t> window;  // > 0
   View<float, 3> o;                    // [T, H, D]
   View<float, 2> lse;                  // [T, H]
+  bool single_rows = false;            // all segments are: spares a GPU looking for others
   /// Whether segments with scores also add their weights to the columns of the slots, bit for bit
   /// as attention_columns would afterwards with this lse: for rows that read nothing elsewhere. The
   /// scores are then still near the thread that computed them. CPU only.

@@ -37,7 +37,7 @@ struct ExpertMatrices {
 /// All of it in the memory of exec's device.
 struct ExpertsArgs {
   View<const float, 2> x;               // [T, hidden]
-  View<const std::int32_t, 2> experts;  // [T, K], in [0, E)
+  View<const std::int32_t, 2> experts;  // [T, K], in [0, E), those of a row distinct
   View<const float, 2> mix;             // [T, K]
   View<const ExpertMatrices, 1> table;  // [E]
   DType dtype;

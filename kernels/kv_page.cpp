@@ -10,6 +10,8 @@ namespace pikv::kernels {
 void write_slots(Exec& exec, const WriteSlotsArgs& args) {
   require(args.layout.dtype() == DType::kF32, "write_slots", "an open page is f32, not ",
           name(args.layout.dtype()));
+  require(!args.on_host || args.writes.size() <= kMaxWritesOnHost, "write_slots",
+          args.writes.size(), " writes on the host exceed ", kMaxWritesOnHost);
   if (args.writes.size() == 0) return;
   run_on(exec, args, cpu::write_slots, cuda::write_slots);
 }

@@ -29,7 +29,9 @@ struct KvWrite {
 struct WriteSlotsArgs {
   PageLayout layout;  // dtype kF32
   View<const KvWrite, 1> writes;
+  bool on_host = false;  // where the writes lie, if a GPU has them: they travel with the launch
 };
+inline constexpr std::int64_t kMaxWritesOnHost = 64;
 void write_slots(Exec& exec, const WriteSlotsArgs& args);
 
 /// Makes a page empty: zeros, and no slot has a position.

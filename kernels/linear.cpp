@@ -21,13 +21,7 @@ void linear(Exec& exec, const LinearArgs& args) { linears(exec, {&args, 1}); }
 
 void linears(Exec& exec, std::span<const LinearArgs> products) {
   for (const LinearArgs& args : products) check(args);
-  if (exec.device() == Device::kCpu) {
-    cpu::linears(exec, products);
-    return;
-  }
-  for (const LinearArgs& args : products) {
-    if (args.y.size() > 0) cuda::linear(exec, args);
-  }
+  exec.device() == Device::kCpu ? cpu::linears(exec, products) : cuda::linears(exec, products);
 }
 
 }  // namespace pikv::kernels

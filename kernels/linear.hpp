@@ -29,14 +29,15 @@ struct LinearArgs {
 void linear(Exec& exec, const LinearArgs& args);
 
 /// Independent products, together: none reads what another writes. On the CPU their parts share one
-/// round of threads, which is what makes the many small products of a decode step fast.
+/// round of threads, and on a GPU few rows of the same x one launch, which is what makes the many
+/// small products of a decode step fast.
 void linears(Exec& exec, std::span<const LinearArgs> products);
 
 namespace cpu {
 void linears(Exec& exec, std::span<const LinearArgs> products);
 }
 namespace cuda {
-void linear(Exec& exec, const LinearArgs& args);
+void linears(Exec& exec, std::span<const LinearArgs> products);
 }
 
 }  // namespace pikv::kernels

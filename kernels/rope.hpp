@@ -8,7 +8,9 @@
 // products, as in the hub implementation: at long contexts their rounding is part of the model.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
@@ -28,9 +30,16 @@ struct RopeArgs {
   View<const float, 2> cos;  // [T, D / 2]
   View<const float, 2> sin;  // [T, D / 2]
   View<float, 3> x;          // [T, H, D], rotated in place
+  /// If given, [D]: each head is normalised by it first (kernels/rms_norm.hpp), with this eps.
+  const float* norm = nullptr;
+  float eps = 0;
 };
 
 void rope(Exec& exec, const RopeArgs& args);
+
+/// Of queries and keys of the same rows: at most kMaxRopes, on a GPU in one launch.
+inline constexpr std::size_t kMaxRopes = 2;
+void ropes(Exec& exec, std::span<const RopeArgs> all);
 
 namespace cpu {
 void rope_table(Exec& exec, const RopeTableArgs& args);
@@ -38,7 +47,7 @@ void rope(Exec& exec, const RopeArgs& args);
 }  // namespace cpu
 namespace cuda {
 void rope_table(Exec& exec, const RopeTableArgs& args);
-void rope(Exec& exec, const RopeArgs& args);
+void ropes(Exec& exec, std::span<const RopeArgs> all);
 }  // namespace cuda
 
 }  // namespace pikv::kernels

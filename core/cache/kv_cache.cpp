@@ -272,7 +272,11 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std:
 /// Where the new rows lie, or where all of it is done for what lies in pages already.
 void KvCache::run_pending(Exec& exec) {
   kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, opened_)});
-  kernels::write_slots(exec, {.layout = open_layout_, .writes = on_device(exec, writes_)});
+  const bool few = std::ssize(writes_) <= kernels::kMaxWritesOnHost;
+  kernels::write_slots(
+      exec, {.layout = open_layout_,
+             .writes = few ? view_of<const kernels::KvWrite>(writes_) : on_device(exec, writes_),
+             .on_host = few});
   kernels::move_slots(exec, {.layout = open_layout_,
                              .from = on_device(exec, moves_from_),
                              .to = on_device(exec, moves_to_)});

@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/decoder.hpp"
 
+#include <array>
+#include <utility>
+
 #include "kernels/common/error.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/linear.hpp"
@@ -64,11 +67,16 @@ void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
               .cos = sized<2>(cos_, {num_rows, config.head_dim / 2}),
               .sin = sized<2>(sin_, {num_rows, config.head_dim / 2})});
   last_expert_.assign(static_cast<std::size_t>(num_rows), -1);
+  branch_is_open_ = false;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (observer) observer(layer, hidden);
+    if (observer) {
+      close_branch();
+      observer(layer, hidden);
+    }
     attention_block(id_from<LayerId>(layer), rows);
     mlp_block(id_from<LayerId>(layer), rows);
   }
+  close_branch();
   kernels::rms_norm(exec_, {.x = hidden,
                             .weight = parts_.weights.final_norm().data(),
                             .eps = config.rms_norm_eps,
@@ -87,10 +95,7 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   const std::int64_t kv_size = config.num_kv_heads * config.head_dim;
   const View<float, 2> hidden{hidden_.data(), {num_rows, config.hidden_size}};
   const auto normed = sized<2>(normed_, hidden.extents);
-  kernels::rms_norm(exec_, {.x = hidden,
-                            .weight = parts_.weights.layer(layer).attention_norm.data(),
-                            .eps = config.rms_norm_eps,
-                            .y = normed});
+  normalize(parts_.weights.layer(layer).attention_norm, normed);
 
   const auto q = sized<3>(q_, {num_rows, config.num_heads, config.head_dim});
   const auto k = sized<3>(k_, {num_rows, config.num_kv_heads, config.head_dim});
@@ -107,20 +112,17 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   if (config.qk_norm == QkNorm::kFullProjection) {
     kernels::rms_norm(exec_, {flat_q, w.q_norm.data(), config.rms_norm_eps, flat_q});
     kernels::rms_norm(exec_, {flat_k, w.k_norm.data(), config.rms_norm_eps, flat_k});
-  } else if (config.qk_norm == QkNorm::kPerHead) {
-    normalize_heads(w, q, k);
   }
+  // Norms of heads wait for RoPE, unless somebody looks at what lies between.
+  const bool norms_as_it_turns = config.qk_norm == QkNorm::kPerHead && !config.clip_qkv &&
+                                 !parts_.tap.wants_moments() && !parts_.tap.wants_key_moments();
+  if (config.qk_norm == QkNorm::kPerHead && !norms_as_it_turns) normalize_heads(w, q, k);
   if (config.clip_qkv) {
     for (const View<float, 2>& x : {flat_q, flat_k, flat_v}) {
       kernels::clamp(exec_, {.limit = *config.clip_qkv, .x = x});
     }
   }
-  const View<const float, 2> cos{cos_.data(), {num_rows, config.head_dim / 2}};
-  const View<const float, 2> sin{sin_.data(), cos.extents};
-  if (parts_.tap.wants_moments()) parts_.tap.record_moments(layer, rows, q);
-  if (parts_.tap.wants_key_moments()) parts_.tap.record_keys(layer, rows, k);
-  kernels::rope(exec_, {.cos = cos, .sin = sin, .x = q});
-  kernels::rope(exec_, {.cos = cos, .sin = sin, .x = k});
+  turn_heads(layer, rows, q, k, norms_as_it_turns);
   if (parts_.tap.wants_rows()) parts_.tap.record_rows(layer, rows, q);
 
   const auto attended = sized<3>(attended_, q.extents);
@@ -137,7 +139,41 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
                           .weight = w.o,
                           .bias = data_or_null(w.o_bias),
                           .y = branch});
-  kernels::add(exec_, {.x = branch, .y = hidden});
+  branch_is_open_ = true;
+}
+
+/// Rows of the residual stream, with the branch that is still to be added.
+void Decoder::normalize(WeightVector weight, View<float, 2> to) {
+  const bool adds = std::exchange(branch_is_open_, false);
+  kernels::rms_norm(exec_, {.x = {hidden_.data(), to.extents},
+                            .weight = weight.data(),
+                            .eps = parts_.config.rms_norm_eps,
+                            .y = to,
+                            .added = adds ? branch_.data() : nullptr,
+                            .sum = adds ? hidden_.data() : nullptr});
+}
+
+void Decoder::close_branch() {
+  if (!std::exchange(branch_is_open_, false)) return;
+  const auto size = static_cast<std::int64_t>(hidden_.size());
+  kernels::add(exec_, {.x = {branch_.data(), {1, size}}, .y = {hidden_.data(), {1, size}}});
+}
+
+void Decoder::turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
+                         bool normalizes) {
+  if (parts_.tap.wants_moments()) parts_.tap.record_moments(layer, rows, q);
+  if (parts_.tap.wants_key_moments()) parts_.tap.record_keys(layer, rows, k);
+  const AttentionWeights& w = parts_.weights.layer(layer).attention;
+  const std::array half{rows.size(), parts_.config.head_dim / 2};
+  const auto turn = [&](View<float, 3> x, WeightVector norm) {
+    return kernels::RopeArgs{.cos = {cos_.data(), half},
+                             .sin = {sin_.data(), half},
+                             .x = x,
+                             .norm = normalizes ? norm.data() : nullptr,
+                             .eps = parts_.config.rms_norm_eps};
+  };
+  const std::array turns = {turn(q, w.q_norm), turn(k, w.k_norm)};
+  kernels::ropes(exec_, turns);
 }
 
 void Decoder::normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k) {
@@ -153,9 +189,7 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
   const LayerWeights& w = parts_.weights.layer(layer);
   const View<float, 2> hidden{hidden_.data(), {rows.size(), parts_.config.hidden_size}};
   const auto normed = sized<2>(normed_, hidden.extents);
-  kernels::rms_norm(
-      exec_,
-      {.x = hidden, .weight = w.mlp_norm.data(), .eps = parts_.config.rms_norm_eps, .y = normed});
+  normalize(w.mlp_norm, normed);
   const auto branch = sized<2>(branch_, hidden.extents);
   if (w.moe) {
     run_experts(layer, *w.moe, rows.size());
@@ -164,7 +198,7 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
     mlp_.run({&all, 1}, normed, branch);
     if (rows.size() > 0) dense_bytes_read_ += weight_bytes(*w.mlp);
   }
-  kernels::add(exec_, {.x = branch, .y = hidden});
+  branch_is_open_ = true;
 }
 
 void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows) {

@@ -68,6 +68,10 @@ class Decoder {
   void mlp_block(LayerId layer, const StepRows& rows);
   void note_experts(View<const std::int32_t, 2> choices);
   void run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows);
+  void normalize(WeightVector weight, View<float, 2> to);
+  void close_branch();
+  void turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
+                  bool normalizes);
   void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
 
   Exec& exec_;
@@ -79,6 +83,7 @@ class Decoder {
 
   // Activations of the step, all [T, ...].
   DeviceBuffer<float> hidden_, normed_, branch_;
+  bool branch_is_open_ = false;  // still to be added to hidden_
   DeviceBuffer<float> q_, k_, v_, attended_;
   DeviceBuffer<float> cos_, sin_;
   DeviceBuffer<float> gate_logits_, mix_, shared_, shared_gate_;

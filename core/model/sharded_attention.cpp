@@ -337,6 +337,7 @@ void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& b
                              .window = window,
                              .o = to.o,
                              .lse = to.lse,
+                             .single_rows = std::ssize(batch.segments) == batch.queries.q.extent(0),
                              .adds_to_columns = to.accounts,
                              .column_decay = config_.column_decay});
 }

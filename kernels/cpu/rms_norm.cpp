@@ -30,7 +30,13 @@ void rms_norm(Exec& exec, const RmsNormArgs& args) {
   parallel_ranges(exec, args.x.extent(0), 1 + 16 * 1024 / n,
                   [&](std::int64_t begin, std::int64_t end, int /*thread_idx*/) {
                     for (std::int64_t t = begin; t < end; ++t) {
-                      normalize_row(args.x.row(t), args.weight, args.eps, n, args.y.row(t));
+                      const float* x = args.x.row(t);
+                      if (args.added != nullptr) {
+                        float* sum = args.sum + t * n;
+                        for (std::int64_t i = 0; i < n; ++i) sum[i] = x[i] + args.added[t * n + i];
+                        x = sum;
+                      }
+                      normalize_row(x, args.weight, args.eps, n, args.y.row(t));
                     }
                   });
 }

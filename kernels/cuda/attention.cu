@@ -215,6 +215,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 void attention(Exec& exec, const AttentionArgs& args) {
   if (args.lse.size() == 0) return;
   LongSegments* left = attend_single_rows(exec, args);
+  if (left != nullptr && args.single_rows) return;
   if (attend_runs(exec, args, left)) return;
   const std::int64_t head_dim = args.q.extent(2);
   const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));

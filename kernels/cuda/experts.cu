@@ -75,6 +75,7 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   __shared__ std::int32_t sums[kWarpThreads];
   __shared__ std::int32_t staged[kMaxStaged];
   const auto expert = static_cast<std::int32_t>(threadIdx.x);
+  admit_next();
   wait_for_previous();
   counts[expert] = 0;
   __syncthreads();
@@ -103,6 +104,7 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
 }
 
 struct ProductParams {
+  const std::int32_t* __restrict__ experts;  // [num_pairs], of a single row; else null
   const float* __restrict__ x;  // [T, hidden]; of the second product: inner
   const ExpertMatrices* __restrict__ table;
   Order order;
@@ -120,11 +122,24 @@ __device__ int rows_of_group(const ProductParams& params, const Group& group,
   const int num_rows = group.end - group.begin;
 #pragma unroll
   for (int r = 0; r < kExpertRows; ++r) {
-    pairs[r] = params.order.pairs[group.begin + min(r, num_rows - 1)];
+    const std::int32_t i = group.begin + min(r, num_rows - 1);
+    pairs[r] = params.experts != nullptr ? i : params.order.pairs[i];
     const std::int64_t row = kOfRows ? pairs[r] / params.num_chosen : pairs[r];
     x[r] = params.x + row * params.num_inputs;
   }
   return num_rows;
+}
+
+/// The pairs of a single row are of different experts: each is a group, in their order.
+__device__ __forceinline__ bool find_group(const ProductParams& params, Group& group) {
+  const auto i = static_cast<std::int32_t>(blockIdx.y);
+  if (params.experts != nullptr) {
+    group = {params.experts[i], i, i + 1};
+    return true;
+  }
+  if (i >= *params.order.num_groups) return false;
+  group = params.order.groups[i];
+  return true;
 }
 
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
@@ -134,10 +149,10 @@ __global__ void __launch_bounds__(kBlockThreads) gate_up_kernel(const ProductPar
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const std::int64_t n =
       std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
+  admit_next();
   wait_for_previous();
-  if (static_cast<std::int32_t>(blockIdx.y) >= *params.order.num_groups) return;
-  if (n >= params.num_outputs) return;
-  const Group group = params.order.groups[blockIdx.y];
+  Group group;
+  if (n >= params.num_outputs || !find_group(params, group)) return;
   const ExpertMatrices expert = params.table[group.expert];
   std::int32_t pairs[kExpertRows];
   const float* x[kExpertRows];
@@ -164,10 +179,10 @@ __global__ void __launch_bounds__(kBlockThreads) down_kernel(const ProductParams
   const std::int64_t n = (std::int64_t{blockIdx.x} * kWarpsPerBlock +
                           static_cast<int>(threadIdx.x) / kWarpThreads) *
                          kOutputs;
+  admit_next();
   wait_for_previous();
-  if (static_cast<std::int32_t>(blockIdx.y) >= *params.order.num_groups) return;
-  if (n >= params.num_outputs) return;
-  const Group group = params.order.groups[blockIdx.y];
+  Group group;
+  if (n >= params.num_outputs || !find_group(params, group)) return;
   const ExpertMatrices expert = params.table[group.expert];
   std::int32_t pairs[kExpertRows];
   const float* x[kExpertRows];
@@ -203,6 +218,7 @@ struct SumParams {
 };
 
 __global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams params) {
+  admit_next();
   wait_for_previous();
   const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;
@@ -225,16 +241,21 @@ void run(Exec& exec, const ExpertsArgs& args) {
   const std::int64_t hidden = args.x.extent(1);
   const std::int64_t width = args.inner.extent(1);
   const Order order = order_in(args.pairs, num_pairs);
-  launch_early(context, order_kernel, 1, kOrderThreads, 0,
-               OrderParams{.experts = args.experts.data,
-                           .num_pairs = static_cast<std::int32_t>(num_pairs),
-                           .num_experts = static_cast<std::int32_t>(args.table.size()),
-                           .order = order});
+  const bool is_single_row = args.x.extent(0) == 1;
+  if (!is_single_row) {
+    launch_early(context, order_kernel, 1, kOrderThreads, 0,
+                 OrderParams{.experts = args.experts.data,
+                             .num_pairs = static_cast<std::int32_t>(num_pairs),
+                             .num_experts = static_cast<std::int32_t>(args.table.size()),
+                             .order = order});
+  }
   const auto max_groups = static_cast<unsigned>(
-      num_pairs / kExpertRows + std::min(num_pairs, args.table.size()));
+      is_single_row ? num_pairs
+                    : num_pairs / kExpertRows + std::min(num_pairs, args.table.size()));
   const auto product = [&](auto wide, auto narrow, const float* x, float* out, std::int64_t inputs,
                            std::int64_t outputs, std::int64_t outputs_a_block) {
-    const ProductParams params{.x = x,
+    const ProductParams params{.experts = is_single_row ? args.experts.data : nullptr,
+                               .x = x,
                                .table = args.table.data,
                                .order = order,
                                .out = out,

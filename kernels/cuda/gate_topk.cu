@@ -39,6 +39,8 @@ __global__ void __launch_bounds__(kBlockThreads) gate_topk_kernel(const Params p
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
+  admit_next();
+  wait_for_previous();
   for (std::int64_t t = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; t < params.num_rows;
        t += stride) {
     const float* row = params.logits + t * params.num_experts;
@@ -105,9 +107,8 @@ void gate_topk(Exec& exec, const GateTopkArgs& args) {
                             .num_experts = static_cast<int>(num_experts),
                             .num_chosen = static_cast<int>(args.experts.extent(1)),
                             .renormalize = args.renormalize};
-        gate_topk_kernel<kMaxExperts / kWarpThreads>
-            <<<num_blocks(params.num_rows, kWarpsPerBlock), kBlockThreads, 0, stream_of(exec)>>>(
-                params);
+        launch_early(exec.cuda_context(), gate_topk_kernel<kMaxExperts / kWarpThreads>,
+                     num_blocks(params.num_rows, kWarpsPerBlock), kBlockThreads, 0, params);
       });
   check_launch("gate_topk");
 }

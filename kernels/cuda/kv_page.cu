@@ -18,15 +18,20 @@ struct WriteParams {
   PageShape shape;
 };
 
+struct FewWritesParams {
+  KvWrite writes[kMaxWritesOnHost];
+  WriteParams rest;
+};
+
 /// One warp a token.
-__global__ void __launch_bounds__(kBlockThreads) write_slots_kernel(const WriteParams params) {
+__device__ void write_slots(const WriteParams& params, const KvWrite* __restrict__ writes) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const PageShape& shape = params.shape;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; i < params.num_writes;
        i += stride) {
-    const KvWrite write = params.writes[i];
+    const KvWrite write = writes[i];
     auto* keys = reinterpret_cast<float*>(write.page) + write.slot;
     auto* value = reinterpret_cast<float*>(write.page + shape.values.codes_bytes) +
                   std::int64_t{write.slot} * shape.values.stride;
@@ -39,6 +44,18 @@ __global__ void __launch_bounds__(kBlockThreads) write_slots_kernel(const WriteP
     if (lane == 0) positions[write.slot] = write.position;
     if (lane < shape.num_columns) columns[lane * shape.num_slots + write.slot] = 0.0f;
   }
+}
+
+__global__ void __launch_bounds__(kBlockThreads)
+    write_slots_kernel(const __grid_constant__ WriteParams params) {
+  write_slots(params, params.writes);
+}
+
+__global__ void __launch_bounds__(kBlockThreads)
+    few_writes_kernel(const __grid_constant__ FewWritesParams params) {
+  admit_next();
+  wait_for_previous();
+  write_slots(params.rest, params.writes);
 }
 
 struct MoveParams {
@@ -180,6 +197,13 @@ void write_slots(Exec& exec, const WriteSlotsArgs& args) {
   const WriteParams params{.writes = args.writes.data,
                            .num_writes = args.writes.extent(0),
                            .shape = page_shape(args.layout)};
+  if (args.on_host) {
+    FewWritesParams few{.writes = {}, .rest = params};
+    std::copy_n(args.writes.data, args.writes.size(), few.writes);
+    launch_early(exec.cuda_context(), few_writes_kernel,
+                 num_blocks(params.num_writes, kWarpsPerBlock), kBlockThreads, 0, few);
+    return;
+  }
   write_slots_kernel<<<num_blocks(params.num_writes, kWarpsPerBlock), kBlockThreads, 0,
                        stream_of(exec)>>>(params);
   check_launch("write_slots");

@@ -18,6 +18,8 @@ constexpr int kWarpsPerBlock = kBlockThreads / kWarpThreads;
 
 // Up to this many rows the weight is the traffic: a warp reads one of its rows once for all of x.
 constexpr int kMaxFewRows = 8;
+constexpr int kOutputsAWarp = 2;
+constexpr int kMaxProducts = 4;  // of the same rows that one launch takes
 
 // 64 x 64 outputs a block, 4 x 4 a thread; a slab of 16 keeps both operands in 8 KiB.
 constexpr int kTile = 64;
@@ -37,19 +39,34 @@ struct Params {
   std::int64_t num_outputs;        // N
 };
 
-/// One warp kOutputs output channels, at most kRows rows.
+/// Products of the same rows with several weights; those behind the last one have no outputs.
+template <class T>
+struct FewRowsParams {
+  Params<T> products[kMaxProducts];
+  unsigned first_blocks[kMaxProducts];  // of each
+};
+
+/// One warp kOutputs output channels of a product, at most kRows rows.
 template <class T, int kWide, int kRows>
-__global__ void __launch_bounds__(kBlockThreads) few_rows_kernel(const Params<T> params) {
-  constexpr int kOutputs = 2;
+__global__ void __launch_bounds__(kBlockThreads)
+    few_rows_kernel(const __grid_constant__ FewRowsParams<T> all) {
+  constexpr int kOutputs = kOutputsAWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock * kOutputs;
+  int product = 0;
+#pragma unroll
+  for (int i = 1; i < kMaxProducts; ++i) {
+    if (blockIdx.x >= all.first_blocks[i]) product = i;
+  }
+  const Params<T>& params = all.products[product];
   const float* x[kRows];
 #pragma unroll
   for (int t = 0; t < kRows; ++t) x[t] = params.x + t * params.num_inputs;
+  admit_next();
   wait_for_previous();
-  for (std::int64_t n = (std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx) * kOutputs;
-       n < params.num_outputs; n += stride) {
+  const std::int64_t block = blockIdx.x - all.first_blocks[product];
+  const std::int64_t n = (block * kWarpsPerBlock + warp_idx) * kOutputs;
+  if (n < params.num_outputs) {
     const T* weights[kOutputs];
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
@@ -172,40 +189,74 @@ void run_cublas(Exec& exec, const LinearArgs& args) {
 }
 
 template <class T>
-void run_own(Exec& exec, const LinearArgs& args) {
-  const Params<T> params{.x = args.x.data,
-                         .weight = static_cast<const T*>(args.weight.data),
-                         .bias = args.bias,
-                         .y = args.y.data,
-                         .num_rows = args.x.extent(0),
-                         .num_inputs = args.weight.cols,
-                         .num_outputs = args.weight.rows};
-  const cudaStream_t stream = stream_of(exec);
-  if (params.num_rows <= kMaxFewRows) {
-    dispatch_at_least<1, 2, 4, kMaxFewRows>(params.num_rows, "linear", "rows", [&]<int kRows>() {
-      const auto kernel = reads_wide<T>(args.weight.data, params.num_inputs)
-                              ? few_rows_kernel<T, kWideRead<T>, kRows>
-                              : few_rows_kernel<T, 1, kRows>;
-      launch_early(exec.cuda_context(), kernel, num_blocks(params.num_outputs, 2 * kWarpsPerBlock),
-                   kBlockThreads, 0, params);
-    });
-  } else {
-    const std::int64_t num_tiles =
-        (params.num_rows + kTile - 1) / kTile * ((params.num_outputs + kTile - 1) / kTile);
-    tiled_kernel<<<num_blocks(num_tiles, 1), kBlockThreads, 0, stream>>>(params);
+Params<T> params_of(const LinearArgs& args) {
+  return {.x = args.x.data,
+          .weight = static_cast<const T*>(args.weight.data),
+          .bias = args.bias,
+          .y = args.y.data,
+          .num_rows = args.x.extent(0),
+          .num_inputs = args.weight.cols,
+          .num_outputs = args.weight.rows};
+}
+
+/// Whether a launch may take both.
+bool share_rows(const LinearArgs& a, const LinearArgs& b) {
+  return a.x.data == b.x.data && a.x.extents == b.x.extents && a.weight.dtype == b.weight.dtype &&
+         b.y.size() > 0;
+}
+
+/// At most kMaxProducts products of the same few rows.
+template <class T>
+void run_few_rows(Exec& exec, std::span<const LinearArgs> products) {
+  FewRowsParams<T> params{};
+  unsigned num_blocks_in_all = 0;
+  bool wide = true;
+  for (std::size_t i = 0; i < std::size_t{kMaxProducts}; ++i) {
+    params.first_blocks[i] = num_blocks_in_all;
+    if (i >= products.size()) {  // no block comes so far
+      params.first_blocks[i] = ~0u;
+      continue;
+    }
+    params.products[i] = params_of<T>(products[i]);
+    num_blocks_in_all += num_blocks(products[i].weight.rows, kOutputsAWarp * kWarpsPerBlock);
+    wide = wide && reads_wide<T>(products[i].weight.data, products[i].weight.cols);
   }
-  check_launch("linear");
+  dispatch_at_least<1, 2, 4, kMaxFewRows>(
+      products.front().x.extent(0), "linear", "rows", [&]<int kRows>() {
+        const auto kernel = wide ? few_rows_kernel<T, kWideRead<T>, kRows>
+                                 : few_rows_kernel<T, 1, kRows>;
+        launch_early(exec.cuda_context(), kernel, num_blocks_in_all, kBlockThreads, 0, params);
+      });
+}
+
+template <class T>
+void run_tiled(Exec& exec, const LinearArgs& args) {
+  const Params<T> params = params_of<T>(args);
+  const std::int64_t num_tiles =
+      (params.num_rows + kTile - 1) / kTile * ((params.num_outputs + kTile - 1) / kTile);
+  tiled_kernel<<<num_blocks(num_tiles, 1), kBlockThreads, 0, stream_of(exec)>>>(params);
 }
 
 }  // namespace
 
-void linear(Exec& exec, const LinearArgs& args) {
-  if (args.y.size() == 0) return;
-  // cuBLAS refuses a leading dimension of zero, so an empty sum is ours.
-  if (args.weight.dtype == DType::kF32 && args.weight.cols > 0) {
-    run_cublas(exec, args);
-  } else {
-    dispatch_dtype(args.weight.dtype, [&]<class T>() { run_own<T>(exec, args); });
+void linears(Exec& exec, std::span<const LinearArgs> products) {
+  while (!products.empty()) {
+    const LinearArgs& first = products.front();
+    std::size_t count = 1;
+    if (first.y.size() == 0) {
+      // Nothing to do.
+    } else if (first.weight.dtype == DType::kF32 && first.weight.cols > 0) {
+      run_cublas(exec, first);  // which refuses a leading dimension of zero
+    } else if (first.x.extent(0) > kMaxFewRows) {
+      dispatch_dtype(first.weight.dtype, [&]<class T>() { run_tiled<T>(exec, first); });
+    } else {
+      const std::size_t most = std::min(products.size(), std::size_t{kMaxProducts});
+      while (count < most && share_rows(first, products[count])) ++count;
+      dispatch_dtype(first.weight.dtype,
+                     [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
+    }
+    check_launch("linear");
+    products = products.subspan(count);
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/rope.hpp"
 
@@ -7,6 +8,7 @@ namespace pikv::kernels::cuda {
 namespace {
 
 constexpr int kBlockThreads = 256;
+constexpr int kWarpsPerBlock = kBlockThreads / kWarpThreads;
 
 struct TableParams {
   const std::int32_t* __restrict__ positions;  // [T]
@@ -30,31 +32,55 @@ __global__ void __launch_bounds__(kBlockThreads) rope_table_kernel(const TablePa
 }
 
 struct RotateParams {
-  const float* __restrict__ cos;  // [T, D / 2]
-  const float* __restrict__ sin;  // [T, D / 2]
-  float* __restrict__ x;          // [T, H, D]
-  std::int64_t num_rows;
+  const float* __restrict__ cos;   // [T, D / 2]
+  const float* __restrict__ sin;   // [T, D / 2]
+  float* __restrict__ x;           // [T, H, D]
+  const float* __restrict__ norm;  // [D] or null
+  std::int64_t num_head_rows;      // T * H
   std::int64_t num_heads;
   std::int64_t half_dim;
+  float eps;
 };
 
-/// One thread a pair of channels.
-__global__ void __launch_bounds__(kBlockThreads) rope_kernel(const RotateParams params) {
-  const std::int64_t size = params.num_rows * params.num_heads * params.half_dim;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < size;
-       i += stride) {
-    const std::int64_t channel = i % params.half_dim;
-    const std::int64_t head_row = i / params.half_dim;  // of [T * H]
-    const std::int64_t angle = head_row / params.num_heads * params.half_dim + channel;
-    const float cos = params.cos[angle];
-    const float sin = params.sin[angle];
-    float* low = params.x + head_row * 2 * params.half_dim + channel;
-    float* high = low + params.half_dim;
-    const float a = *low;
-    const float b = *high;
-    *low = a * cos - b * sin;
-    *high = b * cos + a * sin;
+struct RotateAll {
+  RotateParams tensors[kMaxRopes];
+};
+
+/// One warp a head and row of one of the tensors, which follow one another.
+__global__ void __launch_bounds__(kBlockThreads)
+    rope_kernel(const __grid_constant__ RotateAll all) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  std::int64_t head_row = std::int64_t{blockIdx.x} * kWarpsPerBlock +
+                          static_cast<int>(threadIdx.x) / kWarpThreads;
+  const bool is_first = head_row < all.tensors[0].num_head_rows;
+  const RotateParams& params = all.tensors[is_first ? 0 : 1];
+  if (!is_first) head_row -= all.tensors[0].num_head_rows;
+  admit_next();
+  wait_for_previous();
+  if (head_row >= params.num_head_rows) return;
+  const std::int64_t half = params.half_dim;
+  float* low = params.x + head_row * 2 * half;
+  float* high = low + half;
+  float scale = 1.0f;
+  if (params.norm != nullptr) {
+    float total = 0.0f;
+    for (std::int64_t i = lane; i < half; i += kWarpThreads) {
+      total += low[i] * low[i] + high[i] * high[i];
+    }
+    scale = 1.0f / sqrtf(warp_sum(total) / static_cast<float>(2 * half) + params.eps);
+  }
+  const std::int64_t angles = head_row / params.num_heads * half;
+  for (std::int64_t i = lane; i < half; i += kWarpThreads) {
+    const float cos = params.cos[angles + i];
+    const float sin = params.sin[angles + i];
+    float a = low[i];
+    float b = high[i];
+    if (params.norm != nullptr) {
+      a = a * scale * params.norm[i];
+      b = b * scale * params.norm[half + i];
+    }
+    low[i] = a * cos - b * sin;
+    high[i] = b * cos + a * sin;
   }
 }
 
@@ -73,17 +99,25 @@ void rope_table(Exec& exec, const RopeTableArgs& args) {
   check_launch("rope_table");
 }
 
-void rope(Exec& exec, const RopeArgs& args) {
-  if (args.x.size() == 0) return;
-  const RotateParams params{.cos = args.cos.data,
-                            .sin = args.sin.data,
-                            .x = args.x.data,
-                            .num_rows = args.x.extent(0),
-                            .num_heads = args.x.extent(1),
-                            .half_dim = args.x.extent(2) / 2};
-  rope_kernel<<<num_blocks(args.x.size() / 2, kBlockThreads), kBlockThreads, 0, stream_of(exec)>>>(
-      params);
-  check_launch("rope");
+void ropes(Exec& exec, std::span<const RopeArgs> all) {
+  RotateAll params{};
+  std::int64_t num_head_rows = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const RopeArgs& args = all[i];
+    const std::int64_t count = args.x.extent(2) > 0 ? args.x.extent(0) * args.x.extent(1) : 0;
+    params.tensors[i] = {.cos = args.cos.data,
+                         .sin = args.sin.data,
+                         .x = args.x.data,
+                         .norm = args.norm,
+                         .num_head_rows = count,
+                         .num_heads = args.x.extent(1),
+                         .half_dim = args.x.extent(2) / 2,
+                         .eps = args.eps};
+    num_head_rows += count;
+  }
+  if (num_head_rows == 0) return;
+  launch_early(exec.cuda_context(), rope_kernel, num_blocks(num_head_rows, kWarpsPerBlock),
+               kBlockThreads, 0, params);
 }
 
 }  // namespace pikv::kernels::cuda

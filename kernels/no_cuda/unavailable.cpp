@@ -66,13 +66,13 @@ void hide_slots(Exec&, const HideSlotsArgs&) { not_built("hide_slots"); }
 void turn_keys(Exec&, const TurnKeysArgs&) { not_built("turn_keys"); }
 void update_values(Exec&, const UpdateValuesArgs&) { not_built("update_values"); }
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
-void linear(Exec&, const LinearArgs&) { not_built("linear"); }
+void linears(Exec&, std::span<const LinearArgs>) { not_built("linear"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
 void summarize_pages(Exec&, const SummarizePagesArgs&) { not_built("summarize_pages"); }
 void page_bounds(Exec&, const PageBoundsArgs&) { not_built("page_bounds"); }
 void rms_norm(Exec&, const RmsNormArgs&) { not_built("rms_norm"); }
 void rope_table(Exec&, const RopeTableArgs&) { not_built("rope_table"); }
-void rope(Exec&, const RopeArgs&) { not_built("rope"); }
+void ropes(Exec&, std::span<const RopeArgs>) { not_built("rope"); }
 void softmax(Exec&, const SoftmaxArgs&) { not_built("softmax"); }
 void gather_rows(Exec&, const GatherRowsArgs&) { not_built("gather_rows"); }
 void combine_rows(Exec&, const CombineRowsArgs&) { not_built("combine_rows"); }

@@ -57,6 +57,32 @@ TEST_P(RmsNorm, WorkedByHand) {
   EXPECT_FLOAT_EQ(y[1], -10.0f);
 }
 
+TEST_P(RmsNorm, ASumIsStoredAndNormalised) {
+  Random random(7);
+  for (const std::int64_t n : {1, 15, 16, 33, 100}) {
+    const std::int64_t rows = 5;
+    std::vector<float> x = random.normals(rows * n);
+    const std::vector<float> added = random.normals(rows * n);
+    const std::vector<float> weight = random.normals(n);
+    std::vector<float> sums = x;
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += added[i];
+    auto expected = poisoned(rows * n);
+    auto y = poisoned(rows * n);
+    kernels::rms_norm(exec_, {.x = {sums.data(), {rows, n}},
+                              .weight = weight.data(),
+                              .eps = 1e-5f,
+                              .y = {expected.data(), {rows, n}}});
+    kernels::rms_norm(exec_, {.x = {x.data(), {rows, n}},
+                              .weight = weight.data(),
+                              .eps = 1e-5f,
+                              .y = {y.data(), {rows, n}},
+                              .added = added.data(),
+                              .sum = x.data()});
+    EXPECT_EQ(y, expected);
+    EXPECT_EQ(x, sums);
+  }
+}
+
 TEST_P(RmsNorm, ShapesThatDifferAreRefused) {
   std::vector<float> x(4, 1.0f);
   EXPECT_THROW(

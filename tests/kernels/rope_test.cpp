@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "kernels/common/error.hpp"
+#include "kernels/rms_norm.hpp"
 #include "tests/kernels/reference.hpp"
 #include "tests/support/random.hpp"
 
@@ -110,6 +112,37 @@ TEST_P(Rope, ScoresDependOnTheDistanceOfPositionsOnly) {
   };
   EXPECT_NEAR(score(7, 3), score(107, 103), 1e-3);
   EXPECT_GT(std::abs(score(7, 3) - score(7, 4)), 1e-2) << "another distance is another score";
+}
+
+TEST_P(Rope, HeadsAreNormalisedFirstAndTensorsTurnTogether) {
+  Random random(9);
+  const Table angles = table({3, 70}, frequencies(32));
+  const std::vector<float> norm = random.normals(32);
+  std::vector<float> q = random.normals(2 * 3 * 32);
+  std::vector<float> k = random.normals(2 * 32);
+  const auto apart = [&](std::vector<float> x, std::int64_t heads) {
+    kernels::rms_norm(exec_, {.x = {x.data(), {2 * heads, 32}},
+                              .weight = norm.data(),
+                              .eps = 1e-6f,
+                              .y = {x.data(), {2 * heads, 32}}});
+    kernels::rope(exec_, {.cos = {angles.cos.data(), {2, 16}},
+                          .sin = {angles.sin.data(), {2, 16}},
+                          .x = {x.data(), {2, heads, 32}}});
+    return x;
+  };
+  const std::vector<float> expected_q = apart(q, 3);
+  const std::vector<float> expected_k = apart(k, 1);
+  const auto turn = [&](std::vector<float>& x, std::int64_t heads) {
+    return kernels::RopeArgs{.cos = {angles.cos.data(), {2, 16}},
+                             .sin = {angles.sin.data(), {2, 16}},
+                             .x = {x.data(), {2, heads, 32}},
+                             .norm = norm.data(),
+                             .eps = 1e-6f};
+  };
+  const std::array both = {turn(q, 3), turn(k, 1)};
+  kernels::ropes(exec_, both);
+  EXPECT_EQ(q, expected_q);
+  EXPECT_EQ(k, expected_k);
 }
 
 TEST_P(Rope, AnOddHeadSizeIsRefused) {

@@ -96,7 +96,7 @@ TEST_F(KvPageCuda, WritesEachTokenToItsSlotAndNothingElse) {
         const auto num_writes = static_cast<std::int64_t>(targets.size());
         const auto keys = random_.normals(num_writes * head_dim);
         const auto values = random_.normals(num_writes * head_dim);
-        const auto write = [&](Exec& exec) {
+        const auto write = [&](Exec& exec, bool on_host) {
           Pages pages(exec, layout, poisoned_pages(layout, num_pages));
           kernels::clear_pages(exec, {.layout = layout, .pages = pages.view(num_pages)});
           Array<float> keys_array(exec, keys);
@@ -111,10 +111,19 @@ TEST_F(KvPageCuda, WritesEachTokenToItsSlotAndNothingElse) {
                               .position = static_cast<std::int32_t>(1000 + target)});
           }
           Array<kernels::KvWrite> writes_array(exec, writes);
-          kernels::write_slots(exec, {.layout = layout, .writes = writes_array.view(num_writes)});
+          const View<const kernels::KvWrite, 1> there = writes_array.view(num_writes);
+          kernels::write_slots(
+              exec,
+              {.layout = layout,
+               .writes =
+                   on_host ? View<const kernels::KvWrite, 1>{writes.data(), {num_writes}} : there,
+               .on_host = on_host});
           return pages.host();
         };
-        expect_equal(layout, write(gpu()), write(cpu()));
+        const auto expected = write(cpu(), false);
+        expect_equal(layout, write(gpu(), false), expected);
+        if (num_writes > kernels::kMaxWritesOnHost) continue;
+        expect_equal(layout, write(gpu(), true), expected);
       }
     }
   }

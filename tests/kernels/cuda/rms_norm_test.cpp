@@ -55,5 +55,32 @@ TEST_F(RmsNormCuda, MayWriteOverItsInput) {
   }
 }
 
+TEST_F(RmsNormCuda, StoresTheSumThatItNormalises) {
+  for (const std::int64_t cols : {1, 127, 256, 257, 2048, 5000}) {
+    const std::int64_t rows = 13;
+    const auto x = random_.normals(rows * cols);
+    const auto added = random_.normals(rows * cols);
+    const auto weight = random_.normals(cols);
+    expect_parity(
+        [&](Exec& exec) {
+          Array<float> x_array(exec, x);
+          Array<float> added_array(exec, added);
+          Array<float> weight_array(exec, weight);
+          Array<float> y(exec, poisoned(rows * cols));
+          kernels::rms_norm(exec, {.x = x_array.view(rows, cols),
+                                   .weight = weight_array.data(),
+                                   .eps = kEps,
+                                   .y = y.view(rows, cols),
+                                   .added = added_array.data(),
+                                   .sum = x_array.data()});
+          std::vector<float> both = y.host();
+          const std::vector<float> sums = x_array.host();
+          both.insert(both.end(), sums.begin(), sums.end());
+          return both;
+        },
+        kReordered);
+  }
+}
+
 }  // namespace
 }  // namespace pikv::test

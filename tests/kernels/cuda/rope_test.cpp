@@ -5,6 +5,7 @@
 // two ulp of 1; a rotation may save a rounding by fusing.
 #include "kernels/rope.hpp"
 
+#include <array>
 #include <cmath>
 
 #include "tests/kernels/cuda/parity.hpp"
@@ -81,6 +82,44 @@ TEST_F(RopeCuda, RotationAgreesWithTheCpu) {
             },
             kOneRounding);
       }
+    }
+  }
+}
+
+TEST_F(RopeCuda, NormalisesHeadsAndTurnsTensorsTogether) {
+  constexpr Tolerance kReordered{1e-5, 1e-5};
+  for (const std::int64_t rows : {1, 31}) {
+    for (const std::int64_t head_dim : {2, 64, 80, 128, 256, 320}) {
+      SCOPED_TRACE(::testing::Message() << "rows " << rows << ", head size " << head_dim);
+      const std::int64_t half_dim = head_dim / 2;
+      const auto cos = random_.normals(rows * half_dim);
+      const auto sin = random_.normals(rows * half_dim);
+      const auto norm = random_.normals(head_dim);
+      const auto q = random_.normals(rows * 6 * head_dim);
+      const auto k = random_.normals(rows * 2 * head_dim);
+      expect_parity(
+          [&](Exec& exec) {
+            Array<float> cos_array(exec, cos);
+            Array<float> sin_array(exec, sin);
+            Array<float> norm_array(exec, norm);
+            Array<float> q_array(exec, q);
+            Array<float> k_array(exec, k);
+            const auto turn = [&](View<float, 3> x) {
+              return kernels::RopeArgs{.cos = cos_array.view(rows, half_dim),
+                                       .sin = sin_array.view(rows, half_dim),
+                                       .x = x,
+                                       .norm = norm_array.data(),
+                                       .eps = 1e-6f};
+            };
+            const std::array both = {turn(q_array.view(rows, 6, head_dim)),
+                                     turn(k_array.view(rows, 2, head_dim))};
+            kernels::ropes(exec, both);
+            std::vector<float> result = q_array.host();
+            const std::vector<float> keys = k_array.host();
+            result.insert(result.end(), keys.begin(), keys.end());
+            return result;
+          },
+          kReordered);
     }
   }
 }
