@@ -16,8 +16,11 @@ namespace {
 constexpr int kBlockThreads = 256;
 constexpr int kWarpsPerBlock = kBlockThreads / kWarpThreads;
 
-// Up to this many rows the weight is the traffic: a warp reads one of its rows once for all of x.
-constexpr int kMaxFewRows = 8;
+// Up to so many rows the weight is the traffic: a warp reads two of its rows once for kRowsAtOnce
+// rows of x, and blocks that need the same ones for others run beside it.
+constexpr int kMaxFewRows = 64;
+constexpr int kRowsAtOnce = 8;
+constexpr std::int64_t kMaxFewRowsOutputs = 250'000;  // of a product: a grid is 65,535 blocks high
 constexpr int kOutputsAWarp = 2;
 constexpr int kMaxProducts = 4;  // of the same rows that one launch takes
 
@@ -56,15 +59,18 @@ __global__ void __launch_bounds__(kBlockThreads)
   int product = 0;
 #pragma unroll
   for (int i = 1; i < kMaxProducts; ++i) {
-    if (blockIdx.x >= all.first_blocks[i]) product = i;
+    if (blockIdx.y >= all.first_blocks[i]) product = i;
   }
   const Params<T>& params = all.products[product];
+  const std::int64_t first_row = std::int64_t{blockIdx.x} * kRows;
+  const auto num_rows = static_cast<int>(min(params.num_rows - first_row, std::int64_t{kRows}));
+  float* y = params.y + first_row * params.num_outputs;
   const float* x[kRows];
 #pragma unroll
-  for (int t = 0; t < kRows; ++t) x[t] = params.x + t * params.num_inputs;
+  for (int t = 0; t < kRows; ++t) x[t] = params.x + (first_row + t) * params.num_inputs;
   admit_next();
   wait_for_previous();
-  const std::int64_t block = blockIdx.x - all.first_blocks[product];
+  const std::int64_t block = blockIdx.y - all.first_blocks[product];
   const std::int64_t n = (block * kWarpsPerBlock + warp_idx) * kOutputs;
   if (n < params.num_outputs) {
     const T* weights[kOutputs];
@@ -73,7 +79,7 @@ __global__ void __launch_bounds__(kBlockThreads)
       weights[o] = params.weight + min(n + o, params.num_outputs - 1) * params.num_inputs;
     }
     float totals[kOutputs][kRows] = {};
-    add_dots<kWide>(weights, x, static_cast<int>(params.num_rows), params.num_inputs, lane, totals);
+    add_dots<kWide>(weights, x, num_rows, params.num_inputs, lane, totals);
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
       const float bias =
@@ -81,8 +87,8 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
       for (int t = 0; t < kRows; ++t) {
         const float sum = warp_sum(totals[o][t]);
-        if (lane == 0 && t < params.num_rows && n + o < params.num_outputs) {
-          params.y[t * params.num_outputs + n + o] = sum + bias;
+        if (lane == 0 && t < num_rows && n + o < params.num_outputs) {
+          y[t * params.num_outputs + n + o] = sum + bias;
         }
       }
     }
@@ -221,11 +227,14 @@ void run_few_rows(Exec& exec, std::span<const LinearArgs> products) {
     num_blocks_in_all += num_blocks(products[i].weight.rows, kOutputsAWarp * kWarpsPerBlock);
     wide = wide && reads_wide<T>(products[i].weight.data, products[i].weight.cols);
   }
-  dispatch_at_least<1, 2, 4, kMaxFewRows>(
-      products.front().x.extent(0), "linear", "rows", [&]<int kRows>() {
+  const std::int64_t num_rows = products.front().x.extent(0);
+  dispatch_at_least<1, 2, 4, kRowsAtOnce>(
+      std::min<std::int64_t>(num_rows, kRowsAtOnce), "linear", "rows", [&]<int kRows>() {
         const auto kernel = wide ? few_rows_kernel<T, kWideRead<T>, kRows>
                                  : few_rows_kernel<T, 1, kRows>;
-        launch_early(exec.cuda_context(), kernel, num_blocks_in_all, kBlockThreads, 0, params);
+        launch_early(exec.cuda_context(), kernel,
+                     dim3(num_blocks(num_rows, kRows), num_blocks_in_all), kBlockThreads, 0,
+                     params);
       });
 }
 
@@ -247,11 +256,14 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
       // Nothing to do.
     } else if (first.weight.dtype == DType::kF32 && first.weight.cols > 0) {
       run_cublas(exec, first);  // which refuses a leading dimension of zero
-    } else if (first.x.extent(0) > kMaxFewRows) {
+    } else if (first.x.extent(0) > kMaxFewRows || first.weight.rows > kMaxFewRowsOutputs) {
       dispatch_dtype(first.weight.dtype, [&]<class T>() { run_tiled<T>(exec, first); });
     } else {
       const std::size_t most = std::min(products.size(), std::size_t{kMaxProducts});
-      while (count < most && share_rows(first, products[count])) ++count;
+      while (count < most && share_rows(first, products[count]) &&
+             products[count].weight.rows <= kMaxFewRowsOutputs) {
+        ++count;
+      }
       dispatch_dtype(first.weight.dtype,
                      [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
     }

@@ -14,9 +14,9 @@ Tolerance reordered_sum(std::int64_t num_terms) {
   return {1e-6 + 2e-7 * static_cast<double>(num_terms), 1e-6};
 }
 
-/// Around the few-rows limit (8), the tile (64) and the slab (16) of the kernels.
+/// Around the few rows at once (8) and in all (64), the tile (64) and the slab (16) of the kernels.
 constexpr std::int64_t kRows[] = {0, 1, 2, 3, 7, 8, 9, 64, 67, 130};
-constexpr std::int64_t kInputs[] = {1, 16, 17, 257, 1009};
+constexpr std::int64_t kInputs[] = {1, 16, 17, 257, 512, 1009};
 constexpr std::int64_t kOutputs[] = {1, 8, 63, 64, 65, 131};
 
 struct Problem {
