@@ -222,6 +222,8 @@ std::unique_ptr<const Codec> split_codec(std::unique_ptr<const Codec> keys,
   require(!(keys->fits_sequences() || values->fits_sequences()) ||
               (keys->tiers().empty() && values->tiers().empty()),
           "codec", kRankOrTier);
+  require(!values->fits_keys_before_rope(), "codec",
+          "rope=before is about keys, and that codec is for values");
   return std::make_unique<SplitCodec>(std::move(keys), std::move(values));
 }
 

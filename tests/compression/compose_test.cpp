@@ -56,6 +56,7 @@ TEST(ComposedCodec, ChainsWithoutSenseAreRefusedWithTheReason) {
   expect("int4:axis=token/int4:axis=token/int4", "one codec for keys and one for values");
   expect("hadamard+int5", "unknown");
   expect("int4/", "int4/");
+  expect("none/svd:rank=32,rope=before", "rope=before is about keys");
 }
 
 TEST(ComposedCodec, TiersOfKeysAndOfValuesMeetInSegments) {
