@@ -232,7 +232,8 @@ INSTANTIATE_TEST_SUITE_P(
         testing::Values(
             BadInput{"NoProgram",
                      {},
-                     "a program is missing (known: generate, eval, bench, codecs, calibrate, info"},
+                     "a program is missing (known: generate, eval, bench, bench-decode, codecs, "
+                     "calibrate, info"},
             BadInput{"UnknownProgram", {"frobnicate"}, "'frobnicate' is not a program (known: "},
             BadInput{"UnknownFlag", with({"--frobnicate"}), "--frobnicate"},
             BadInput{"NoModel", {"generate", "--prompt", "x"}, "--model is required"},

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the benches print; figures are not looked at.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/launch/process.hpp"
+
+namespace pikv::launch_test {
+namespace {
+
+using nlohmann::json;
+
+json bench_decode(const Arguments& more) {
+  Arguments arguments = {"bench-decode", "--steps", "2",         "--batch", "1,3",
+                         "--context",    "40",      "--threads", "1",       "--json"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const Result result = run_pikv(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return json::parse(result.out);
+}
+
+TEST(BenchDecode, FillsContextsAndCountsTheirBytes) {
+  const json whole = bench_decode({"--model", tiny_model(), "--kv-shards", "1"});
+  const json packed =
+      bench_decode({"--model", tiny_model(), "--kv-shards", "1", "--codec", "int4"});
+  ASSERT_EQ(whole["rows"].size(), 2u);
+  const auto bytes = [](const json& bench, std::size_t row) {
+    return bench["rows"][row]["kv_bytes"].get<std::int64_t>();
+  };
+  EXPECT_EQ(bytes(whole, 1), 3 * bytes(whole, 0));
+  EXPECT_LT(bytes(packed, 0), bytes(whole, 0));
+  for (const json& row : whole["rows"]) {
+    EXPECT_GT(row["ms"].get<double>(), 0.0);
+    EXPECT_GE(row["ms"].get<double>(), row["host_ms"].get<double>());
+    EXPECT_GT(row["weight_bytes"].get<std::int64_t>(), 0);
+  }
+}
+
+TEST(BenchDecode, NeedsAConfigAlone) {
+  const testing_support::TempFolder folder;
+  folder.write("config.json", R"({"model_type": "qwen3_moe", "hidden_size": 64,
+      "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2,
+      "moe_intermediate_size": 32, "decoder_sparse_step": 1, "mlp_only_layers": [],
+      "norm_topk_prob": true, "rms_norm_eps": 1e-6, "rope_theta": 10000,
+      "max_position_embeddings": 512, "vocab_size": 128, "tie_word_embeddings": false,
+      "attention_bias": false, "use_sliding_window": false, "eos_token_id": 0})");
+  const json shape = bench_decode({"--shape", folder.path().string()});
+  EXPECT_EQ(shape["rows"].size(), 2u);
+}
+
+TEST(BenchDecode, RefusesNothingToRun) {
+  const Result result = run_pikv({"bench-decode"});
+  EXPECT_EQ(result.exit_code, 2);
+  ASSERT_EQ(result.complaints().size(), 1u) << result.err;
+  EXPECT_NE(result.complaints()[0].find("give --model or --shape"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pikv::launch_test
