@@ -6,11 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <type_traits>
 #include <vector>
 
-#include "kernels/common/exec.hpp"
+#include "kernels/common/device_view.hpp"
 #include "kernels/common/page_layout.hpp"
 #include "kernels/common/view.hpp"
 
@@ -19,16 +18,6 @@ namespace pikv {
 [[nodiscard]] inline const std::int32_t* positions_in(const PageLayout& layout,
                                                       const std::byte* page) {
   return reinterpret_cast<const std::int32_t*>(page + layout.position_offset());
-}
-
-/// As operations read them.
-template <class T>
-[[nodiscard]] View<const T, 1> on_device(Exec& exec, std::span<const T> items) {
-  return {exec.on_device(items), {static_cast<std::int64_t>(items.size())}};
-}
-template <class T>
-[[nodiscard]] View<const T, 1> on_device(Exec& exec, const std::vector<T>& items) {
-  return on_device(exec, std::span<const T>(items));
 }
 
 template <class T>

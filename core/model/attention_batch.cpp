@@ -2,13 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/attention_batch.hpp"
 
+#include "kernels/common/device_view.hpp"
+
 namespace pikv {
 namespace {
-
-template <class T>
-View<const T, 1> view_on_device(Exec& exec, std::span<const T> items) {
-  return {exec.on_device(items), {static_cast<std::int64_t>(items.size())}};
-}
 
 /// Streams whose tables of pages lie on the GPU, one after another.
 std::vector<kernels::StreamView> with_tables_on_device(
@@ -38,8 +35,8 @@ std::vector<kernels::StreamView> with_tables_on_device(
 AttentionBatchView on_device(Exec& exec, const AttentionBatch& batch,
                              std::span<const kernels::AttentionSegment> segments) {
   const auto count = [](const auto& items) { return static_cast<std::int64_t>(items.size()); };
-  AttentionBatchView view{.positions = view_on_device(exec, batch.queries.positions),
-                          .segments = view_on_device(exec, segments),
+  AttentionBatchView view{.positions = on_device(exec, batch.queries.positions),
+                          .segments = on_device(exec, segments),
                           .streams = {batch.streams.data(), {count(batch.streams)}}};
   if (exec.device() == Device::kCuda) {
     view.streams.data = exec.on_device(with_tables_on_device(exec, batch.streams));

@@ -35,11 +35,6 @@ std::int64_t num_pages_of(std::span<const kernels::StreamView> views) {
   return count;
 }
 
-template <class T>
-View<T, 1> view_of(std::span<T> items) {
-  return {items.data(), {static_cast<std::int64_t>(items.size())}};
-}
-
 }  // namespace
 
 PageChoice::PageChoice(Exec& exec, Communicator& comm, const KvCache& cache,

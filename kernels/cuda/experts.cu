@@ -41,7 +41,6 @@ Order order_in(const View<std::int32_t, 1>& words, std::int64_t num_pairs) {
 struct OrderParams {
   const std::int32_t* __restrict__ experts;  // [num_pairs]
   std::int32_t num_pairs;
-  std::int32_t num_experts;
   Order order;
 };
 
@@ -246,7 +245,6 @@ void run(Exec& exec, const ExpertsArgs& args) {
     launch_early(context, order_kernel, 1, kOrderThreads, 0,
                  OrderParams{.experts = args.experts.data,
                              .num_pairs = static_cast<std::int32_t>(num_pairs),
-                             .num_experts = static_cast<std::int32_t>(args.table.size()),
                              .order = order});
   }
   const auto max_groups = static_cast<unsigned>(
