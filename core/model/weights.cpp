@@ -4,98 +4,18 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 
-#include "core/base/random.hpp"
-#include "kernels/fill.hpp"
+#include "core/model/weight_source.hpp"
 
 namespace pikv {
 namespace {
 
-/// Where the tensors of a model come from, by their hub names.
-class Source {
- public:
-  virtual ~Source() = default;
-  [[nodiscard]] virtual WeightView matrix(const std::string& name, std::int64_t rows,
-                                          std::int64_t cols) = 0;
-  [[nodiscard]] virtual WeightVector vector(const std::string& name, std::int64_t size) = 0;
-};
-
-class CheckpointSource final : public Source {
- public:
-  CheckpointSource(const Checkpoint& checkpoint, std::vector<std::vector<float>>& vectors)
-      : checkpoint_(checkpoint), vectors_(vectors) {}
-
-  [[nodiscard]] WeightView matrix(const std::string& name, std::int64_t rows,
-                                  std::int64_t cols) override {
-    return checkpoint_.matrix(name, rows, cols);
-  }
-  [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override {
-    return vectors_.emplace_back(checkpoint_.vector(name, size));
-  }
-
- private:
-  const Checkpoint& checkpoint_;
-  std::vector<std::vector<float>>& vectors_;
-};
-
-/// Matrices that keep the variance of what they are given, norms of ones and biases of zeros, in
-/// blocks of memory of the Exec.
-class RandomSource final : public Source {
- public:
-  RandomSource(Exec& exec, DType dtype, std::uint64_t seed,
-               std::vector<DeviceBuffer<std::byte>>& blocks)
-      : exec_(exec), dtype_(dtype), seed_(seed), blocks_(blocks) {}
-
-  [[nodiscard]] WeightView matrix(const std::string& /*name*/, std::int64_t rows,
-                                  std::int64_t cols) override {
-    WeightView view{.data = nullptr, .dtype = dtype_, .rows = rows, .cols = cols};
-    std::byte* data = place(view.bytes());
-    kernels::fill_uniform(exec_, {.data = data,
-                                  .dtype = dtype_,
-                                  .count = rows * cols,
-                                  .limit = std::sqrt(3.0f / static_cast<float>(cols)),
-                                  .seed = mix_bits(seed_++)});
-    view.data = data;
-    return view;
-  }
-  [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override {
-    const std::vector<float> numbers(static_cast<std::size_t>(size),
-                                     name.ends_with(".bias") ? 0.0f : 1.0f);
-    std::byte* data = place(numbers.size() * sizeof(float));
-    copy_bytes(exec_, data, exec_.device(), numbers.data(), Device::kCpu,
-               numbers.size() * sizeof(float));
-    return {reinterpret_cast<const float*>(data), numbers.size()};
-  }
-
- private:
-  static constexpr std::size_t kBlockBytes = std::size_t{1} << 28;
-  static constexpr std::size_t kAlignment = 256;
-
-  [[nodiscard]] std::byte* place(std::size_t bytes) {
-    if (blocks_.empty() || used_ + bytes > blocks_.back().size()) {
-      blocks_.emplace_back(exec_.device(), std::max(bytes, kBlockBytes));
-      used_ = 0;
-    }
-    std::byte* data = blocks_.back().data() + used_;
-    used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return data;
-  }
-
-  Exec& exec_;
-  DType dtype_;
-  std::uint64_t seed_;
-  std::vector<DeviceBuffer<std::byte>>& blocks_;
-  std::size_t used_ = 0;  // of the last one
-};
-
 /// Reads the tensors of one layer.
 class LayerReader {
  public:
-  LayerReader(Source& source, const ModelConfig& config, std::int64_t layer)
+  LayerReader(WeightSource& source, const ModelConfig& config, std::int64_t layer)
       : source_(source),
         config_(config),
         prefix_(fmt::format("model.layers.{}.", layer)),
@@ -179,7 +99,7 @@ class LayerReader {
     return w;
   }
 
-  Source& source_;
+  WeightSource& source_;
   const ModelConfig& config_;
   std::string prefix_;
   bool is_moe_;
@@ -251,7 +171,7 @@ struct Tensors {
   std::vector<LayerWeights> layers;
 };
 
-Tensors read_all(Source& source, const ModelConfig& config) {
+Tensors read_all(WeightSource& source, const ModelConfig& config) {
   Tensors to;
   to.embedding = source.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   // A checkpoint that ties the two need not store the head, and the stored one is ignored, as the
