@@ -24,4 +24,20 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
   exec.device() == Device::kCpu ? cpu::linears(exec, products) : cuda::linears(exec, products);
 }
 
+void normed_linears(Exec& exec, const RmsNormArgs& norm, std::span<const LinearArgs> products) {
+  require(norm.sum == nullptr || norm.sum != norm.x.data, "linear", "the sum replaces x");
+  for (const LinearArgs& args : products) {
+    check(args);
+    require(args.x.data == norm.y.data && args.x.extents == norm.y.extents, "linear",
+            "x is not what the norm gives");
+  }
+  if (exec.device() == Device::kCuda && norm.x.size() > 0) {
+    check_rms_norm(norm);
+    cuda::normed_linears(exec, norm, products);
+    return;
+  }
+  rms_norm(exec, norm);
+  linears(exec, products);
+}
+
 }  // namespace pikv::kernels

@@ -16,6 +16,7 @@
 
 #include "kernels/common/exec.hpp"
 #include "kernels/common/view.hpp"
+#include "kernels/rms_norm.hpp"
 
 namespace pikv::kernels {
 
@@ -33,11 +34,16 @@ void linear(Exec& exec, const LinearArgs& args);
 /// small products of a decode step fast.
 void linears(Exec& exec, std::span<const LinearArgs> products);
 
+/// rms_norm, then products of its rows: their x is norm.y. A GPU does all of it for a single row in
+/// one launch. `sum` may not be x here.
+void normed_linears(Exec& exec, const RmsNormArgs& norm, std::span<const LinearArgs> products);
+
 namespace cpu {
 void linears(Exec& exec, std::span<const LinearArgs> products);
 }
 namespace cuda {
 void linears(Exec& exec, std::span<const LinearArgs> products);
-}
+void normed_linears(Exec& exec, const RmsNormArgs& norm, std::span<const LinearArgs> products);
+}  // namespace cuda
 
 }  // namespace pikv::kernels

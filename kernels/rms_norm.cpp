@@ -7,11 +7,15 @@
 
 namespace pikv::kernels {
 
-void rms_norm(Exec& exec, const RmsNormArgs& args) {
+void check_rms_norm(const RmsNormArgs& args) {
   require(args.x.extents == args.y.extents, "rms_norm", "x is [", args.x.extent(0), ", ",
           args.x.extent(1), "], y is [", args.y.extent(0), ", ", args.y.extent(1), "]");
   require((args.added == nullptr) == (args.sum == nullptr), "rms_norm",
           "'added' and 'sum' go together");
+}
+
+void rms_norm(Exec& exec, const RmsNormArgs& args) {
+  check_rms_norm(args);
   if (args.x.size() == 0) return;
   run_on(exec, args, cpu::rms_norm, cuda::rms_norm);
 }

@@ -23,6 +23,8 @@ struct RmsNormArgs {
 };
 
 void rms_norm(Exec& exec, const RmsNormArgs& args);
+/// Throws InvalidArgument for shapes that do not fit.
+void check_rms_norm(const RmsNormArgs& args);
 
 namespace cpu {
 void rms_norm(Exec& exec, const RmsNormArgs& args);

@@ -75,9 +75,7 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 void KvCache::check_integrity() const {
   device_.synchronize();
   pool_.check_integrity();
-  ensure(writes_.empty() && moves_from_.empty() && opened_.empty() && full_pages_.empty() &&
-             full_owners_.empty() && sealed_pages_.empty(),
-         "no append is half done");
+  ensure(pending_.empty() && prepared_.empty(), "no append is half done");
   std::size_t bytes = 0;
   for (const auto& [id, sequence] : sequences_) {
     if (const SequenceBasis* own = sequence.own_basis.get()) {

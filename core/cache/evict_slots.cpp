@@ -129,10 +129,10 @@ void KvCache::move_together(Stream& stream) {
       ++behind;
       continue;
     }
-    moves_from_.push_back(slot_at(stream, place));
-    moves_to_.push_back(slot_at(stream, *hole++));
+    pending_.moves_from.push_back(slot_at(stream, place));
+    pending_.moves_to.push_back(slot_at(stream, *hole++));
   }
-  run_pending(exec_);
+  run(exec_, pending_);
 
   const auto num_pages = static_cast<std::size_t>((num_kept + page_slots - 1) / page_slots);
   for (std::size_t i = num_pages; i < pages.size(); ++i) {
@@ -220,14 +220,14 @@ void KvCache::relay(const StreamId& id, std::size_t first_page,
   const auto first_place = static_cast<std::int32_t>(first_page) * config_.page_slots;
   for (const std::int32_t place : places) {
     const std::int32_t from = place - first_place;
-    moves_from_.push_back({targets[page_of(from)], from % config_.page_slots});
+    pending_.moves_from.push_back({targets[page_of(from)], from % config_.page_slots});
     const std::size_t page = stream.sealed_pages.size() - first_page;
-    moves_to_.push_back(
-        take_slot(stream, {basis, id.layer, id.kv_head}, page < forms.size() ? forms[page] : 0));
+    pending_.moves_to.push_back(take_slot(stream, {basis, id.layer, id.kv_head},
+                                          page < forms.size() ? forms[page] : 0, pending_));
     // A page at a time, so that one open page is enough.
-    if (!full_pages_.empty()) run_pending(exec_);
+    if (!pending_.full_pages.empty()) run(exec_, pending_);
   }
-  run_pending(exec_);
+  run(exec_, pending_);
 }
 
 }  // namespace pikv

@@ -208,17 +208,50 @@ bool KvCache::make_room_for(const Entries& entries) {
   return pool_.reserve(requests);
 }
 
-AppendResult KvCache::append(const Entries& given) {
-  const auto count = static_cast<std::int64_t>(given.sequences.size());
+void KvCache::check_shapes(const Entries& entries) const {
+  const auto count = static_cast<std::int64_t>(entries.sequences.size());
   const std::array shape{count, config_.num_kv_heads, config_.head_dim};
-  require(given.positions.size() == given.sequences.size() &&
-              given.shards.size() == given.sequences.size() && given.keys.extents == shape &&
-              given.values.extents == shape,
+  require(entries.positions.size() == entries.sequences.size() &&
+              entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
+              entries.values.extents == shape,
           "kv_cache", "sequences, positions, shards, keys and values do not fit together");
-  check_entries(given);
-  if (!make_room_for(given)) return AppendResult::kPoolFull;
+}
 
-  const Entries entries = in_basis(given);
+AppendResult KvCache::append(const Entries& entries) {
+  check_shapes(entries);
+  check_entries(entries);
+  if (!make_room_for(entries)) return AppendResult::kPoolFull;
+  take_slots(in_basis(entries), pending_);
+  run(device_, pending_);
+  return AppendResult::kAppended;
+}
+
+AppendResult KvCache::prepare(const Entries& entries) {
+  require(can_prepare(entries.sequences), "kv_cache",
+          "rows of sequences with a basis are prepared");
+  check_shapes(entries);
+  check_entries(entries);
+  if (!make_room_for(entries)) return AppendResult::kPoolFull;
+  PendingWork& work = prepared_.emplace_back();
+  take_slots(entries, work);
+  if (device_.device() == Device::kCuda) work.writes_on_device = device_.on_device(work.writes);
+  return AppendResult::kAppended;
+}
+
+void KvCache::write_prepared() {
+  ensure(!prepared_.empty(), "entries are prepared before they are written");
+  run(device_, prepared_.front());
+  prepared_.pop_front();
+}
+
+void KvCache::drop_prepared() {
+  for (const PendingWork& work : prepared_) {
+    for (std::byte* page : work.full_pages) pool_.release(page, open_layout_.page_bytes());
+  }
+  prepared_.clear();
+}
+
+void KvCache::take_slots(const Entries& entries, PendingWork& work) {
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
     Sequence& sequence = sequences_.at(entries.sequences[i]);
@@ -227,23 +260,22 @@ AppendResult KvCache::append(const Entries& given) {
       Stream& stream = sequence.streams[stream_index(entries.layer, entries.shards[i], head)];
       const kernels::SlotRef slot =
           take_slot(stream, {sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
-                    form_of(sequence, entries.layer, head));
-      writes_.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
-                         .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
-                         .page = slot.page,
-                         .slot = slot.slot,
-                         .position = entries.positions[i]});
+                    form_of(sequence, entries.layer, head), work);
+      work.writes.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
+                             .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
+                             .page = slot.page,
+                             .slot = slot.slot,
+                             .position = entries.positions[i]});
       stream.last_position = entries.positions[i];
       if (stream.open_page == nullptr) ++stream.untiered_pages;
     }
   }
-  run_pending(device_);
-  return AppendResult::kAppended;
 }
 
 /// Where the next slot of the stream goes: a hole that can be written to, or the open page. A page
-/// that this fills is sealed, in `form`, when the pending work runs.
-kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std::uint8_t form) {
+/// that this fills is sealed, in `form`, when the work is done.
+kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std::uint8_t form,
+                                    PendingWork& work) {
   if (seals_in_place() && !stream.holes.empty()) {
     const std::int32_t place = stream.holes.back();
     stream.holes.pop_back();
@@ -251,46 +283,58 @@ kernels::SlotRef KvCache::take_slot(Stream& stream, const PageOwner& owner, std:
   }
   if (stream.open_page == nullptr) {
     stream.open_page = new_page(open_layout_);
-    opened_.push_back(stream.open_page);
+    work.opened.push_back(stream.open_page);
   }
   const kernels::SlotRef slot{stream.open_page, stream.open_slots};
   if (++stream.open_slots < config_.page_slots) return slot;
   if (seals_in_place()) {
     stream.add_sealed(stream.open_page, form);
   } else {
-    full_pages_.push_back(stream.open_page);
-    full_owners_.push_back(owner);
-    sealed_pages_.push_back(new_page(sealed_layouts_[form]));
-    sealed_forms_.push_back(form);
-    stream.add_sealed(sealed_pages_.back(), form);
+    work.full_pages.push_back(stream.open_page);
+    work.full_owners.push_back(owner);
+    work.sealed_pages.push_back(new_page(sealed_layouts_[form]));
+    work.sealed_forms.push_back(form);
+    stream.add_sealed(work.sealed_pages.back(), form);
   }
   stream.open_page = nullptr;
   stream.open_slots = 0;
   return slot;
 }
 
+void KvCache::PendingWork::clear() {
+  writes.clear();
+  writes_on_device = nullptr;
+  moves_from.clear();
+  moves_to.clear();
+  opened.clear();
+  full_pages.clear();
+  full_owners.clear();
+  sealed_pages.clear();
+  sealed_forms.clear();
+}
+
 /// Where the new rows lie, or where all of it is done for what lies in pages already.
-void KvCache::run_pending(Exec& exec) {
-  kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, opened_)});
-  const bool few = std::ssize(writes_) <= kernels::kMaxWritesOnHost;
-  kernels::write_slots(
-      exec, {.layout = open_layout_,
-             .writes = few ? view_of<const kernels::KvWrite>(writes_) : on_device(exec, writes_),
-             .on_host = few});
+void KvCache::run(Exec& exec, PendingWork& work) {
+  kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, work.opened)});
+  kernels::WriteSlotsArgs writes{.layout = open_layout_,
+                                 .writes = view_of<const kernels::KvWrite>(work.writes)};
+  if (work.writes_on_device != nullptr) {
+    writes.writes.data = work.writes_on_device;
+  } else if (std::ssize(work.writes) <= kernels::kMaxWritesOnHost) {
+    writes.on_host = true;
+  } else {
+    writes.writes = on_device(exec, work.writes);
+  }
+  kernels::write_slots(exec, writes);
   kernels::move_slots(exec, {.layout = open_layout_,
-                             .from = on_device(exec, moves_from_),
-                             .to = on_device(exec, moves_to_)});
-  if (!full_pages_.empty()) seal(exec, full_pages_, full_owners_, sealed_pages_, sealed_forms_);
-  if (open_layout_.key_bounds) summarize_written(exec);
-  for (std::byte* page : full_pages_) pool_.release(page, open_layout_.page_bytes());
-  writes_.clear();
-  moves_from_.clear();
-  moves_to_.clear();
-  opened_.clear();
-  full_pages_.clear();
-  full_owners_.clear();
-  sealed_pages_.clear();
-  sealed_forms_.clear();
+                             .from = on_device(exec, work.moves_from),
+                             .to = on_device(exec, work.moves_to)});
+  if (!work.full_pages.empty()) {
+    seal(exec, work.full_pages, work.full_owners, work.sealed_pages, work.sealed_forms);
+  }
+  if (open_layout_.key_bounds) summarize_written(exec, work);
+  for (std::byte* page : work.full_pages) pool_.release(page, open_layout_.page_bytes());
+  work.clear();
 }
 
 std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,

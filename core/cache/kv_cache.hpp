@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -101,6 +102,19 @@ class KvCache {
   /// All of them or, when the pool is full, none. Throws InvalidArgument, with nothing changed, for
   /// an unknown sequence, a foreign shard or a position that does not ascend.
   [[nodiscard]] AppendResult append(const Entries& entries);
+
+  /// The same in two halves, so that a device learns of many layers at once: their slots are taken
+  /// now, and streams are as they will be; keys and values are read by write_prepared(), once for
+  /// each call in the order of the calls. Throws InvalidArgument unless can_prepare().
+  [[nodiscard]] AppendResult prepare(const Entries& entries);
+  /// Whether the pages of these sequences take rows as they are given.
+  [[nodiscard]] bool can_prepare(std::span<const SequenceId> sequences) const {
+    return !have_basis(sequences);
+  }
+  void write_prepared();
+  /// After a failure: slots that were taken and not written stay without a position, for who
+  /// removes their sequences.
+  void drop_prepared();
 
   /// Adds the views of the streams that attention over (layer, sequence) reads, KV head by KV head,
   /// and returns how many there are a head. Valid until the next change of the cache.
@@ -260,9 +274,27 @@ class KvCache {
     return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
   }
   [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
+  /// What was decided and is still to be done to the pages.
+  struct PendingWork {
+    std::vector<kernels::KvWrite> writes;
+    const kernels::KvWrite* writes_on_device = nullptr;  // where they lie already, or null
+    std::vector<kernels::SlotRef> moves_from, moves_to;
+    std::vector<std::byte*> opened;
+    std::vector<std::byte*> full_pages;
+    std::vector<PageOwner> full_owners;  // of each full page
+    std::vector<std::byte*> sealed_pages;
+    std::vector<std::uint8_t> sealed_forms;
+
+    [[nodiscard]] bool empty() const {
+      return writes.empty() && moves_from.empty() && opened.empty() && full_pages.empty();
+    }
+    void clear();
+  };
+  void check_shapes(const Entries& entries) const;
+  void take_slots(const Entries& entries, PendingWork& work);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, const PageOwner& owner,
-                                           std::uint8_t form);
-  void run_pending(Exec& exec);
+                                           std::uint8_t form, PendingWork& work);
+  void run(Exec& exec, PendingWork& work);
   void encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const;
   void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
@@ -277,7 +309,7 @@ class KvCache {
                  std::vector<std::byte*> pages);
   void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
                         std::span<const PageOwner> owners, std::span<const std::uint8_t> forms);
-  void summarize_written(Exec& exec);
+  void summarize_written(Exec& exec, const PendingWork& work);
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
                                                     std::span<const std::int32_t> subscripts) const;
@@ -332,14 +364,8 @@ class KvCache {
   DeviceBuffer<kernels::PackRefusal> refused_;           // of pages that a GPU packs
   DeviceBuffer<float> keys_in_basis_, values_in_basis_;  // of an append
 
-  // Work of the change in progress.
-  std::vector<kernels::KvWrite> writes_;
-  std::vector<kernels::SlotRef> moves_from_, moves_to_;
-  std::vector<std::byte*> opened_;
-  std::vector<std::byte*> full_pages_;
-  std::vector<PageOwner> full_owners_;  // of each full page
-  std::vector<std::byte*> sealed_pages_;
-  std::vector<std::uint8_t> sealed_forms_;
+  PendingWork pending_;               // of the change in progress
+  std::deque<PendingWork> prepared_;  // see prepare()
   std::int64_t num_evicted_slots_ = 0;
 };
 

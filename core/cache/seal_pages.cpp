@@ -142,12 +142,12 @@ std::string KvCache::place_of(const std::byte* page) const {
 }
 
 /// The bounds of keys follow what the pending work wrote.
-void KvCache::summarize_written(Exec& exec) {
+void KvCache::summarize_written(Exec& exec, const PendingWork& work) {
   std::vector<std::byte*> pages;
-  for (const kernels::KvWrite& write : writes_) pages.push_back(write.page);
-  for (const kernels::SlotRef& slot : moves_to_) pages.push_back(slot.page);
+  for (const kernels::KvWrite& write : work.writes) pages.push_back(write.page);
+  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back(slot.page);
   summarize(exec, open_layout_, nullptr, std::move(pages));
-  summarize_sealed(exec, sealed_pages_, full_owners_, sealed_forms_);
+  summarize_sealed(exec, work.sealed_pages, work.full_owners, work.sealed_forms);
 }
 
 /// Each page once.

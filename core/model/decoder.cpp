@@ -22,6 +22,18 @@ View<float, Rank> sized(DeviceBuffer<float>& buffer, std::array<std::int64_t, Ra
   return {buffer.data(), extents};
 }
 
+/// However the step ends.
+class EndOfStep {
+ public:
+  explicit EndOfStep(ShardedAttention& attention) : attention_(attention) {}
+  ~EndOfStep() { attention_.end_step(); }
+  EndOfStep(const EndOfStep&) = delete;
+  EndOfStep& operator=(const EndOfStep&) = delete;
+
+ private:
+  ShardedAttention& attention_;
+};
+
 }  // namespace
 
 Decoder::Decoder(Exec& exec, const DecoderParts& parts)
@@ -38,6 +50,7 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
       mlp_(exec),
       inverse_frequencies_(inverse_frequencies(parts.config)),
       hidden_(exec.device()),
+      summed_(exec.device()),
       normed_(exec.device()),
       branch_(exec.device()),
       q_(exec.device()),
@@ -55,12 +68,12 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
       logits_(exec.device()) {}
 
 void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
+  const EndOfStep end(attention_);
   const ModelConfig& config = parts_.config;
   const std::int64_t num_rows = rows.size();
-  const auto hidden = sized<2>(hidden_, {num_rows, config.hidden_size});
   kernels::gather_rows(exec_, {.table = parts_.weights.embedding(),
                                .indices = {exec_.on_device(rows.tokens), {num_rows}},
-                               .out = hidden});
+                               .out = sized<2>(hidden_, {num_rows, config.hidden_size})});
   kernels::rope_table(
       exec_, {.positions = {exec_.on_device(rows.positions), {num_rows}},
               .inverse_frequencies = {exec_.on_device(inverse_frequencies_), {config.head_dim / 2}},
@@ -71,12 +84,13 @@ void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (observer) {
       close_branch();
-      observer(layer, hidden);
+      observer(layer, {hidden_.data(), {num_rows, config.hidden_size}});
     }
     attention_block(id_from<LayerId>(layer), rows);
     mlp_block(id_from<LayerId>(layer), rows);
   }
   close_branch();
+  const View<float, 2> hidden{hidden_.data(), {num_rows, config.hidden_size}};
   kernels::rms_norm(exec_, {.x = hidden,
                             .weight = parts_.weights.final_norm().data(),
                             .eps = config.rms_norm_eps,
@@ -93,10 +107,7 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   }
   const std::int64_t q_size = config.num_heads * config.head_dim;
   const std::int64_t kv_size = config.num_kv_heads * config.head_dim;
-  const View<float, 2> hidden{hidden_.data(), {num_rows, config.hidden_size}};
-  const auto normed = sized<2>(normed_, hidden.extents);
-  normalize(parts_.weights.layer(layer).attention_norm, normed);
-
+  const auto normed = sized<2>(normed_, {num_rows, config.hidden_size});
   const auto q = sized<3>(q_, {num_rows, config.num_heads, config.head_dim});
   const auto k = sized<3>(k_, {num_rows, config.num_kv_heads, config.head_dim});
   const auto v = sized<3>(v_, k.extents);
@@ -108,7 +119,7 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
       {.x = normed, .weight = w.k, .bias = data_or_null(w.k_bias), .y = flat_k},
       {.x = normed, .weight = w.v, .bias = data_or_null(w.v_bias), .y = flat_v},
   }};
-  kernels::linears(exec_, projections);
+  normalize(parts_.weights.layer(layer).attention_norm, projections);
   if (config.qk_norm == QkNorm::kFullProjection) {
     kernels::rms_norm(exec_, {flat_q, w.q_norm.data(), config.rms_norm_eps, flat_q});
     kernels::rms_norm(exec_, {flat_k, w.k_norm.data(), config.rms_norm_eps, flat_k});
@@ -134,7 +145,7 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
                   .k = k,
                   .v = v,
                   .o = attended});
-  const auto branch = sized<2>(branch_, hidden.extents);
+  const auto branch = sized<2>(branch_, normed.extents);
   kernels::linear(exec_, {.x = {attended.data, {num_rows, q_size}},
                           .weight = w.o,
                           .bias = data_or_null(w.o_bias),
@@ -142,15 +153,22 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
   branch_is_open_ = true;
 }
 
-/// Rows of the residual stream, with the branch that is still to be added.
-void Decoder::normalize(WeightVector weight, View<float, 2> to) {
-  const bool adds = std::exchange(branch_is_open_, false);
-  kernels::rms_norm(exec_, {.x = {hidden_.data(), to.extents},
-                            .weight = weight.data(),
-                            .eps = parts_.config.rms_norm_eps,
-                            .y = to,
-                            .added = adds ? branch_.data() : nullptr,
-                            .sum = adds ? hidden_.data() : nullptr});
+/// Rows of the residual stream, with the branch that is still to be added, become normed_, and with
+/// these the products.
+void Decoder::normalize(WeightVector weight, std::span<const kernels::LinearArgs> products) {
+  const std::array extents{static_cast<std::int64_t>(normed_.size()) / parts_.config.hidden_size,
+                           parts_.config.hidden_size};
+  const bool adds = std::exchange(branch_is_open_, false) && hidden_.size() > 0;
+  if (adds) summed_.resize_discard(hidden_.size());
+  kernels::normed_linears(exec_,
+                          {.x = {hidden_.data(), extents},
+                           .weight = weight.data(),
+                           .eps = parts_.config.rms_norm_eps,
+                           .y = {normed_.data(), extents},
+                           .added = adds ? branch_.data() : nullptr,
+                           .sum = adds ? summed_.data() : nullptr},
+                          products);
+  if (adds) std::swap(hidden_, summed_);
 }
 
 void Decoder::close_branch() {
@@ -187,26 +205,26 @@ void Decoder::normalize_heads(const AttentionWeights& weights, View<float, 3> q,
 
 void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
   const LayerWeights& w = parts_.weights.layer(layer);
-  const View<float, 2> hidden{hidden_.data(), {rows.size(), parts_.config.hidden_size}};
-  const auto normed = sized<2>(normed_, hidden.extents);
-  normalize(w.mlp_norm, normed);
-  const auto branch = sized<2>(branch_, hidden.extents);
+  const auto normed = sized<2>(normed_, {rows.size(), parts_.config.hidden_size});
   if (w.moe) {
-    run_experts(layer, *w.moe, rows.size());
+    run_experts(layer, w.mlp_norm, *w.moe, rows.size());
   } else {
+    normalize(w.mlp_norm, {});
     const Mlp::Group all{&*w.mlp, 0, rows.size()};
-    mlp_.run({&all, 1}, normed, branch);
+    mlp_.run({&all, 1}, normed, sized<2>(branch_, normed.extents));
     if (rows.size() > 0) dense_bytes_read_ += weight_bytes(*w.mlp);
   }
   branch_is_open_ = true;
 }
 
-void Decoder::run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows) {
+void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe,
+                          std::int64_t num_rows) {
   const ModelConfig& config = parts_.config;
   const View<const float, 2> normed{normed_.data(), {num_rows, config.hidden_size}};
-  const View<float, 2> branch{branch_.data(), normed.extents};
   const auto logits = sized<2>(gate_logits_, {num_rows, config.num_experts});
-  kernels::linear(exec_, {.x = normed, .weight = moe.router, .y = logits});
+  const kernels::LinearArgs router{.x = normed, .weight = moe.router, .y = logits};
+  normalize(norm, {&router, 1});
+  const auto branch = sized<2>(branch_, normed.extents);
   const auto mix = sized<2>(mix_, {num_rows, config.experts_per_token});
   choices_.resize_discard(static_cast<std::size_t>(mix.size()));
   parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate},

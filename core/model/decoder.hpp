@@ -67,8 +67,8 @@ class Decoder {
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
   void note_experts(View<const std::int32_t, 2> choices);
-  void run_experts(LayerId layer, const MoeWeights& moe, std::int64_t num_rows);
-  void normalize(WeightVector weight, View<float, 2> to);
+  void run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe, std::int64_t num_rows);
+  void normalize(WeightVector weight, std::span<const kernels::LinearArgs> products);
   void close_branch();
   void turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
                   bool normalizes);
@@ -82,7 +82,7 @@ class Decoder {
   std::vector<float> inverse_frequencies_;
 
   // Activations of the step, all [T, ...].
-  DeviceBuffer<float> hidden_, normed_, branch_;
+  DeviceBuffer<float> hidden_, summed_, normed_, branch_;
   bool branch_is_open_ = false;  // still to be added to hidden_
   DeviceBuffer<float> q_, k_, v_, attended_;
   DeviceBuffer<float> cos_, sin_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/comm/message_fields.hpp"
 #include "kernels/attention_columns.hpp"
@@ -46,43 +47,109 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
 void ShardedAttention::run(const Args& given) {
   Args args = given;
   args.q = queries_in_basis(given);
+  if (comm_.size() == 1) {
+    prepares(args) ? run_prepared(args) : run_alone(args);
+  } else {
+    choose_owners(args.layer, args);
+    const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
+    for (int rank = 0; rank < comm_.size(); ++rank) {
+      pack(args, rank, std::ranges::binary_search(holders, rank));
+    }
+    comm_.all_to_all_v(send_, received_, "attention queries");
+    answer(args, holders);
+    comm_.all_to_all_v(replies_, results_, "attention results");
+    merge(args);
+    if (keeps_account()) exchange_totals(args, holders);
+  }
+  cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
+}
+
+void ShardedAttention::choose_owners(LayerId layer, const Args& args) {
   owners_.resize(static_cast<std::size_t>(args.rows.size()));
-  router_.choose_owners({.layer = args.layer,
+  router_.choose_owners({.layer = layer,
                          .sequences = args.rows.sequences,
                          .positions = args.rows.positions,
                          .last_expert = args.last_expert,
                          .num_shards = shard_map_.num_shards()},
                         owners_);
-  if (comm_.size() == 1) {
-    append({.layer = args.layer,
-            .sequences = args.rows.sequences,
-            .positions = args.rows.positions,
-            .shards = owners_,
-            .keys = args.k,
-            .values = args.v});
-    lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
-    batches_.resize(1);
-    batches_[0].queries = {.sequences = args.rows.sequences,
-                           .positions = args.rows.positions,
-                           .q = args.q,
-                           .o = args.o,
-                           .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
-    attend(args.layer, args.window, {0}, batches_);
-    if (adds_as_it_attends()) drop_single_rows(batches_[0]);
-    if (keeps_account()) account(args.window, batches_[0], batches_[0].queries.lse);
-    cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
-    return;
+}
+
+KvCache::Entries ShardedAttention::entries_of(LayerId layer, const Args& args) const {
+  return {.layer = layer,
+          .sequences = args.rows.sequences,
+          .positions = args.rows.positions,
+          .shards = owners_,
+          .keys = args.k,
+          .values = args.v};
+}
+
+void ShardedAttention::run_alone(const Args& args) {
+  choose_owners(args.layer, args);
+  append(entries_of(args.layer, args));
+  lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
+  batches_.resize(1);
+  batches_[0].queries = {.sequences = args.rows.sequences,
+                         .positions = args.rows.positions,
+                         .q = args.q,
+                         .o = args.o,
+                         .lse = {lse_.data(), {args.rows.size(), config_.num_heads}}};
+  attend(args.layer, args.window, {0}, batches_);
+  if (adds_as_it_attends()) drop_single_rows(batches_[0]);
+  if (keeps_account()) account(args.window, batches_[0], batches_[0].queries.lse);
+}
+
+/// Arguments of many layers go to a GPU in one copy: a copy between two launches makes the second
+/// wait for all of the first, and takes longer than most of them. Where owners follow from what the
+/// layer before chose, or pages are chosen by the queries, it is a copy a layer.
+bool ShardedAttention::prepares(const Args& args) const {
+  return exec_.device() == Device::kCuda && !page_choice_ && args.rows.size() > 0 &&
+         (!router_.reads_experts() || shard_map_.num_shards() == 1) &&
+         cache_.can_prepare(args.rows.sequences);
+}
+
+void ShardedAttention::prepare_layers(const Args& args) {
+  constexpr std::size_t kMaxBytes = std::size_t{512} << 10;  // more is copied while layers run
+  std::size_t num_bytes = 0;
+  for (auto layer = static_cast<std::int64_t>(index(args.layer));
+       layer < shard_map_.num_layers() && num_bytes < kMaxBytes; ++layer) {
+    const auto id = id_from<LayerId>(layer);
+    choose_owners(id, args);
+    const KvCache::Entries entries = entries_of(id, args);
+    if (cache_.prepare(entries) == AppendResult::kPoolFull) {
+      if (prepared_.empty()) refuse(entries);
+      return;  // others may free pages before it is this layer's turn
+    }
+    PreparedLayer& prepared = prepared_.emplace_back();
+    prepared.layer = id;
+    prepared.batch.queries.sequences = args.rows.sequences;
+    prepared.batch.queries.positions = args.rows.positions;
+    collect(id, prepared.batch);
+    prepared.on_device = on_device(exec_, prepared.batch, prepared.batch.segments);
+    num_bytes += entries.sequences.size() * sizeof(kernels::KvWrite) *
+                 static_cast<std::size_t>(config_.num_kv_heads);
+    for (const kernels::StreamView& stream : prepared.batch.streams) {
+      num_bytes += sizeof(stream) +
+                   static_cast<std::size_t>(stream.num_sealed_pages) * (sizeof(std::byte*) + 1);
+    }
   }
-  const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
-  for (int rank = 0; rank < comm_.size(); ++rank) {
-    pack(args, rank, std::ranges::binary_search(holders, rank));
-  }
-  comm_.all_to_all_v(send_, received_, "attention queries");
-  answer(args, holders);
-  comm_.all_to_all_v(replies_, results_, "attention results");
-  merge(args);
-  if (keeps_account()) exchange_totals(args, holders);
-  cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
+}
+
+void ShardedAttention::run_prepared(const Args& args) {
+  if (prepared_.empty()) prepare_layers(args);
+  PreparedLayer prepared = std::move(prepared_.front());
+  prepared_.pop_front();
+  ensure(prepared.layer == args.layer, "layers run in the order in which they were prepared");
+  cache_.write_prepared();
+  lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
+  const View<float, 2> lse{lse_.data(), {args.rows.size(), config_.num_heads}};
+  prepared.batch.queries.q = args.q;
+  attend(args.window, prepared.batch, prepared.on_device, {.o = args.o, .lse = lse});
+  if (keeps_account()) account(args.window, prepared.batch, lse);
+}
+
+void ShardedAttention::end_step() {
+  prepared_.clear();
+  cache_.drop_prepared();
 }
 
 View<const float, 3> ShardedAttention::queries_in_basis(const Args& args) {
@@ -225,7 +292,10 @@ void ShardedAttention::merge(const Args& args) {
 }
 
 void ShardedAttention::append(const KvCache::Entries& entries) {
-  if (cache_.append(entries) == AppendResult::kAppended) return;
+  if (cache_.append(entries) == AppendResult::kPoolFull) refuse(entries);
+}
+
+void ShardedAttention::refuse(const KvCache::Entries& entries) const {
   const CacheStats stats = cache_.stats();
   throw OutOfMemory(concat("kv_cache: the pool is full: ", entries.sequences.size(),
                            " new entries of layer ", index(entries.layer), " do not fit beside ",
@@ -324,7 +394,11 @@ void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
 
 void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& batch,
                               const Attended& to) {
-  const AttentionBatchView rows = on_device(exec_, batch, batch.segments);
+  attend(window, batch, on_device(exec_, batch, batch.segments), to);
+}
+
+void ShardedAttention::attend(std::optional<std::int32_t> window, const Batch& batch,
+                              const AttentionBatchView& rows, const Attended& to) {
   kernels::attention(exec_, {.q = batch.queries.q,
                              .positions = rows.positions,
                              .segments = rows.segments,

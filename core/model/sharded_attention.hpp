@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -52,8 +53,10 @@ class ShardedAttention {
     View<float, 3> o;        // [T, H, D]
   };
   /// A collective: every rank calls it for the same layer. Throws OutOfMemory when the pool of this
-  /// rank is full.
+  /// rank is full. On a GPU, k and v are in the same place in all layers of a step.
   void run(const Args& args);
+  /// After the last layer of a step, or one that failed.
+  void end_step();
 
   /// What the page reader left out; zeros without one.
   [[nodiscard]] ReadStats read_stats() const {
@@ -64,7 +67,20 @@ class ShardedAttention {
   using Batch = AttentionBatch;
 
   [[nodiscard]] View<const float, 3> queries_in_basis(const Args& args);
+  void choose_owners(LayerId layer, const Args& args);
+  void run_alone(const Args& args);
+  /// A layer of which the GPU knows already what its rows read and where they go.
+  struct PreparedLayer {
+    LayerId layer{};
+    Batch batch{};
+    AttentionBatchView on_device{};
+  };
+  [[nodiscard]] bool prepares(const Args& args) const;
+  void prepare_layers(const Args& args);
+  void run_prepared(const Args& args);
+  [[nodiscard]] KvCache::Entries entries_of(LayerId layer, const Args& args) const;
   void append(const KvCache::Entries& entries);
+  [[noreturn]] void refuse(const KvCache::Entries& entries) const;
   void attend(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
               std::span<Batch> batches);
   struct Attended {
@@ -73,6 +89,8 @@ class ShardedAttention {
     bool accounts = false;  // of single rows, in the same go
   };
   void attend(std::optional<std::int32_t> window, const Batch& batch, const Attended& to);
+  void attend(std::optional<std::int32_t> window, const Batch& batch,
+              const AttentionBatchView& rows, const Attended& to);
   void measure(std::optional<std::int32_t> window, const Batch& batch);
   void collect(LayerId layer, Batch& batch) const;
   void make_room_for_scores(Batch& batch) const;
@@ -104,6 +122,7 @@ class ShardedAttention {
   std::vector<Message> totals_, received_totals_;
   std::vector<Batch> batches_;  // of the layer in progress, with the rank that each came from
   std::vector<std::size_t> batch_ranks_;
+  std::deque<PreparedLayer> prepared_;  // of the layers that come next
   std::optional<PageChoice> page_choice_;
   DeviceBuffer<float> lse_;
   DeviceBuffer<float> queries_in_basis_;

@@ -22,7 +22,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   CudaContext& context = exec.cuda_context();
   // The workspace: first tiles, what is known of longer segments, parts.
   auto* workspace = static_cast<std::byte*>(context.workspace.get());
-  constexpr std::int64_t kFirstTileBytes = (kMaxUnits + 1) * std::int64_t{sizeof(std::int64_t)};
+  constexpr std::int64_t kFirstTileBytes = (kMaxUnits + 1) * std::int64_t{sizeof(std::int32_t)};
   constexpr std::int64_t kHeadBytes = (kFirstTileBytes + 255) / 256 * 256 + 256;
   DecodeParams params{
       .q = args.q.data,
@@ -31,12 +31,13 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .streams = args.streams.data,
       .o = args.o.data,
       .lse = args.lse.data,
-      .first_tiles = reinterpret_cast<std::int64_t*>(workspace),
+      .first_tiles = reinterpret_cast<std::int32_t*>(workspace),
       .long_segments = reinterpret_cast<LongSegments*>(workspace + kHeadBytes - 256),
+      .arrived = static_cast<unsigned*>(context.counters.get()),
       .parts = reinterpret_cast<float*>(workspace + kHeadBytes),
       .part_bytes = pikv::cuda::kWorkspaceBytes - kHeadBytes,
       .num_segments = args.segments.extent(0),
-      .num_units = num_units,
+      .num_units = static_cast<std::int32_t>(num_units),
       .num_blocks = 0,
       .min_block_tiles = 0,
       .num_heads = num_heads,
@@ -45,8 +46,15 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .units_per_group = units_per_group,
       .window = args.window ? *args.window : kUnbounded,
       .scale = args.scale,
+      .sealed_blocks = sealed.num_slots / kLanes,
+      .open_blocks = args.open_layout.num_slots / kLanes,
       .sealed = page_shape(sealed),
       .open = page_shape(args.open_layout)};
+  // Nobody else wants the count, and a block has it as fast as it would find it.
+  constexpr std::int64_t kFewStreams = 8;  // of a unit
+  const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
+                               args.streams.size() <= kFewStreams * num_units;
+  if (counts_in_block) params.first_tiles = nullptr;
   const bool served = decode_plain(params, context) || decode_fp8(params, context) ||
                       decode_integers(params, context);
   return served ? params.long_segments : nullptr;

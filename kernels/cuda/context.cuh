@@ -47,6 +47,9 @@ class UniqueHandle {
 /// Device memory that operations of one context share, in the order of its stream.
 inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
+/// Counters that are zero between operations: whoever counts with one puts it back.
+inline constexpr std::int64_t kNumCounters = std::int64_t{1} << 18;
+
 /// Arguments on their way to the GPU: they are laid into pinned memory and copied from there to
 /// the same place of a buffer on the device. Both have two halves; the host enters one again when
 /// the GPU has copied all that was in it.
@@ -95,6 +98,7 @@ struct CudaContext {
   cuda::UniqueHandle<cudaStream_t, &cudaStreamDestroy> stream;
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
   cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
+  cuda::UniqueHandle<void*, &cudaFree> counters;            // [kNumCounters] unsigned
   cuda::UploadRing uploads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before

@@ -37,8 +37,11 @@ struct DecodeKernel {
   static constexpr std::uint32_t kPositionBytes = kTileSlots * sizeof(std::int32_t);
   static constexpr std::uint32_t kScratchBytes = kLanes * kHeadsPerUnit * sizeof(float);
   static constexpr std::uint32_t kQueryBytes = kDim / 16 * kUnitBytes;
+  static constexpr std::uint32_t kOpenBytes = kLanes * kDim * sizeof(float);  // values of a tile
+  static constexpr std::uint32_t kRingBytes =
+      kRing * kStageBytes > kOpenBytes ? kRing* kStageBytes : kOpenBytes;
   static constexpr std::uint32_t kWarpBytes =
-      kRing * kStageBytes + kTilesAhead * kPositionBytes + kScratchBytes;
+      kRingBytes + kTilesAhead * kPositionBytes + kScratchBytes;
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
   static constexpr std::uint32_t kSharedBytes =
       kQueryBytes + (kWarps * kWarpBytes > kMergeBytes ? kWarps * kWarpBytes : kMergeBytes);
@@ -49,8 +52,8 @@ struct DecodeKernel {
     TileCursor cursor;
     TileSource source;  // of `tile`
     TileSource next;    // its page pointers are on their way while `tile` is copied
-    std::int64_t tile;
-    std::int64_t end;
+    std::int32_t tile;
+    std::int32_t end;
     std::uint32_t ring;  // in shared memory
     std::uint32_t positions;
     Place keys;  // for which this lane copies
@@ -59,20 +62,20 @@ struct DecodeKernel {
     int slot = 0;      // of the ring
     int position = 0;  // of the ring of positions
 
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int64_t first,
-                      std::int64_t last, std::uint32_t memory, int lane_idx)
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
+                      std::int32_t last, std::uint32_t memory, int lane_idx)
         : params(all),
           cursor(all, streams),
           tile(first),
           end(last),
           ring(memory),
-          positions(memory + kRing * kStageBytes),
+          positions(memory + kRingBytes),
           keys(key_copier(lane_idx, all.sealed.num_slots)),
           values(value_copier(lane_idx)) {
       if (tile < end) source = find(tile);
       if (tile + kWarps < end) next = find(tile + kWarps);
     }
-    __device__ TileSource find(std::int64_t i) {
+    __device__ TileSource find(std::int32_t i) {
       cursor.seek(params, i);
       return cursor.source(params, i, keys, values);
     }
@@ -106,7 +109,7 @@ struct DecodeKernel {
 
   /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit.
   static __device__ void attend_sealed(const DecodeParams& params, const StreamView* streams,
-                                       std::int64_t tile, std::int64_t end,
+                                       std::int32_t tile, std::int32_t end,
                                        const Readable& readable, std::uint32_t memory,
                                        std::uint32_t q, int lane_idx, Softmax& softmax,
                                        typename Values::Sums& sums) {
@@ -137,8 +140,7 @@ struct DecodeKernel {
         Keys::multiply(stage_at(), lane, q, stage, scores);
         advance();
       }
-      const std::uint32_t held =
-          memory + kRing * kStageBytes + position * kPositionBytes + lane.g * 32;
+      const std::uint32_t held = memory + kRingBytes + position * kPositionBytes + lane.g * 32;
       position = position + 1 == kTilesAhead ? 0 : position + 1;
       const uint4 front = load_shared16(held);
       const uint4 back = load_shared16(held + 16);
@@ -221,67 +223,216 @@ struct DecodeKernel {
       o[(first + 1) * kDim + c + 1] = sums.o[i][3] * Values::unit() + shift.y;
     }
     __syncthreads();
+    // What each warp counts for in each head, a thread a head.
     constexpr float kLn2 = 0.693147180559945f;
-    for (int i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim; i += kThreads) {
-      const int head = i / kDim;
-      const int d = i % kDim;
+    const std::int64_t at = row * params.num_heads + unit.first_head;
+    if (const auto head = static_cast<int>(threadIdx.x); head < unit.num_heads) {
       float overall = -INFINITY;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) {
         overall = fmaxf(overall, largest[w * kHeadsPerUnit + head]);
       }
+      float weights[kWarps];
       float total = 0.0f;
-      float sum = 0.0f;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) {
         const float m = largest[w * kHeadsPerUnit + head];
-        const float weight = m == -INFINITY ? 0.0f : exp2f(m - overall);
-        total += weight * totals[w * kHeadsPerUnit + head];
-        sum += weight * o[(w * kHeadsPerUnit + head) * kDim + d];
+        weights[w] = m == -INFINITY ? 0.0f : exp2f(m - overall);
+        total += weights[w] * totals[w * kHeadsPerUnit + head];
       }
-      const float result = total == 0.0f ? 0.0f : sum / total;
+      const float scale = total == 0.0f ? 0.0f : 1.0f / total;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) totals[w * kHeadsPerUnit + head] = weights[w] * scale;
       const float lse = total == 0.0f ? -INFINITY : overall + log2f(total);
       if (part == nullptr) {
-        const std::int64_t at = row * params.num_heads + unit.first_head + head;
-        params.o[at * kDim + d] = result;
-        if (d == 0) params.lse[at] = lse * kLn2;
+        params.lse[at + head] = lse * kLn2;
       } else {
-        part[i] = result;
-        if (d == 0) part[kHeadsPerUnit * kDim + head] = lse;
+        part[kHeadsPerUnit * kDim + head] = lse;
       }
+    }
+    __syncthreads();
+    float* to = part == nullptr ? params.o + at * kDim : part;
+    for (auto i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim / 4; i += kThreads) {
+      const int head = i / (kDim / 4);
+      float4 sum{};
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) {
+        const float weight = totals[w * kHeadsPerUnit + head];
+        const float4 x = reinterpret_cast<const float4*>(o + w * kHeadsPerUnit * kDim)[i];
+        sum.x = fmaf(weight, x.x, sum.x);
+        sum.y = fmaf(weight, x.y, sum.y);
+        sum.z = fmaf(weight, x.z, sum.z);
+        sum.w = fmaf(weight, x.w, sum.w);
+      }
+      reinterpret_cast<float4*>(to)[i] = sum;
     }
     __syncthreads();  // the next unit replaces all of it
   }
 
+  /// The parts of a unit: one of each of some blocks that follow one another. All but the first are
+  /// the same way apart (part_of).
+  struct Parts {
+    std::int32_t first_block;
+    std::int32_t count;
+    static constexpr std::int64_t kStride = 2 * PartShape{kDim}.floats();
+
+    __device__ const float* first(const DecodeParams& params) const {
+      return part_of(params, first_block, false);
+    }
+    /// As if it were one of the others.
+    __device__ const float* others(const DecodeParams& params) const {
+      return part_of(params, first_block, true);
+    }
+  };
+
+  /// Whether this block, which wrote a part, is the last one to do so.
+  static __device__ bool arrives_last(const DecodeParams& params, std::int32_t unit_idx,
+                                      const Parts& parts) {
+    __threadfence();  // what this thread wrote is there before the block is counted
+    __syncthreads();
+    bool is_last = false;
+    if (threadIdx.x == 0) {
+      const auto others = static_cast<unsigned>(parts.count - 1);
+      is_last = atomicAdd(params.arrived + unit_idx, 1) == others;
+      if (is_last) params.arrived[unit_idx] = 0;
+    }
+    is_last = __syncthreads_or(is_last) != 0;
+    if (is_last) __threadfence();  // and what the others wrote is read after
+    return is_last;
+  }
+
+  /// The largest, or the sum, of what the threads with the same head (threadIdx.x % kHeadsPerUnit)
+  /// have. `room`: [kWarps, kHeadsPerUnit], used again after the next barrier but one.
+  template <class Join>
+  static __device__ float join_of_head(float x, float* room, const Join& join) {
+    for (int step = kHeadsPerUnit; step < kWarpThreads; step *= 2) {
+      x = join(x, __shfl_xor_sync(kWholeWarp, x, step));
+    }
+    const auto head = static_cast<int>(threadIdx.x) % kHeadsPerUnit;
+    if (threadIdx.x % kWarpThreads < kHeadsPerUnit) {
+      room[static_cast<int>(threadIdx.x) / kWarpThreads * kHeadsPerUnit + head] = x;
+    }
+    __syncthreads();
+    x = room[head];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) x = join(x, room[w * kHeadsPerUnit + head]);
+    return x;
+  }
+
+  /// Merges the parts of a unit in their order. `room`: [2 kWarps + parts, kHeadsPerUnit].
+  static __device__ __noinline__ void merge(const DecodeParams& params, const Unit& unit,
+                                            std::int64_t row, const Parts& parts, float* room) {
+    constexpr float kLn2 = 0.693147180559945f;
+    const float* first = parts.first(params);
+    const float* others = parts.others(params);
+    const std::int64_t at = row * params.num_heads + unit.first_head;
+    float* weights = room + 2 * kWarps * kHeadsPerUnit;  // [parts, kHeadsPerUnit]
+    const auto head = static_cast<int>(threadIdx.x) % kHeadsPerUnit;
+    const auto my_part = static_cast<int>(threadIdx.x) / kHeadsPerUnit;
+    constexpr int kPartsAtOnce = kThreads / kHeadsPerUnit;
+    float largest = -INFINITY;
+    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
+      const float* part = p == 0 ? first : others + p * Parts::kStride;
+      const float lse =
+          head < unit.num_heads ? __ldcg(part + kHeadsPerUnit * kDim + head) : -INFINITY;
+      weights[p * kHeadsPerUnit + head] = lse;
+      largest = fmaxf(largest, lse);
+    }
+    largest = join_of_head(largest, room, [](float a, float b) { return fmaxf(a, b); });
+    float total = 0.0f;
+    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
+      float& weight = weights[p * kHeadsPerUnit + head];
+      weight = largest == -INFINITY ? 0.0f : exp2f(weight - largest);
+      total += weight;
+    }
+    total =
+        join_of_head(total, room + kWarps * kHeadsPerUnit, [](float a, float b) { return a + b; });
+    const float scale = total == 0.0f ? 0.0f : 1.0f / total;
+    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
+      weights[p * kHeadsPerUnit + head] *= scale;
+    }
+    if (my_part == 0 && head < unit.num_heads) {
+      params.lse[at + head] = total == 0.0f ? -INFINITY : (largest + log2f(total)) * kLn2;
+    }
+    __syncthreads();
+    for (auto i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim / 4; i += kThreads) {
+      const float* of_head = weights + i / (kDim / 4);
+      const auto read = [&](const float* part) {
+        return __ldcg(reinterpret_cast<const float4*>(part) + i);
+      };
+      float4 sum{};
+      const auto add = [&](const float4& x, float weight) {
+        sum.x = fmaf(weight, x.x, sum.x);
+        sum.y = fmaf(weight, x.y, sum.y);
+        sum.z = fmaf(weight, x.z, sum.z);
+        sum.w = fmaf(weight, x.w, sum.w);
+      };
+      add(read(first), of_head[0]);
+      constexpr int kAtOnce = 16;  // reads
+      for (int begin = 1; begin < parts.count; begin += kAtOnce) {
+        float4 x[kAtOnce];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+          x[j] = read(others + min(begin + j, parts.count - 1) * Parts::kStride);
+        }
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) {
+          if (begin + j < parts.count) add(x[j], of_head[(begin + j) * kHeadsPerUnit]);
+        }
+      }
+      reinterpret_cast<float4*>(params.o + at * kDim)[i] = sum;
+    }
+    __syncthreads();  // the next unit replaces the weights
+  }
+
+  /// Rows of units that have no slots at all.
+  static __device__ __noinline__ void clear_empty_units(const DecodeParams& params,
+                                                        const std::int32_t* first_tiles) {
+    for (auto i = static_cast<std::int32_t>(threadIdx.x); i < params.num_units; i += kThreads) {
+      if (first_tiles[i] != first_tiles[i + 1]) continue;
+      const Unit unit = unit_at(params, i);
+      if (unit.segment->row_end - unit.segment->row_begin != 1) continue;
+      const std::int64_t at =
+          std::int64_t{unit.segment->row_begin} * params.num_heads + unit.first_head;
+      for (std::int64_t k = 0; k < unit.num_heads; ++k) params.lse[at + k] = -INFINITY;
+      for (std::int64_t k = 0; k < unit.num_heads * kDim; ++k) params.o[at * kDim + k] = 0.0f;
+    }
+  }
+
   static __device__ void run(const DecodeParams& params, char* memory) {
+    __shared__ std::int32_t counted[kThreads + 1];
     admit_next();
     wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
     const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
     auto* queries = reinterpret_cast<uint4*>(memory);
     char* rings = memory + kQueryBytes;
-    const std::uint32_t ring = shared_address(rings) + warp_idx * kWarpBytes;
-    auto* scratch = reinterpret_cast<float*>(rings + (warp_idx + 1) * kWarpBytes - kScratchBytes);
-    const std::int64_t per_block = tiles_per_block(params);
-    const std::int64_t range_begin = blockIdx.x * per_block;
-    const std::int64_t range_end =
-        min(static_cast<long long>(range_begin + per_block),
-            static_cast<long long>(params.first_tiles[params.num_units]));
+    char* ring = rings + warp_idx * kWarpBytes;
+    auto* scratch = reinterpret_cast<float*>(ring + kWarpBytes - kScratchBytes);
+    const std::int32_t* first_tiles = params.first_tiles;
+    if (first_tiles == nullptr) {
+      count_in_block<kThreads>(params, counted);
+      first_tiles = counted;
+    }
+    if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
+    const std::int32_t num_tiles = first_tiles[params.num_units];
+    const std::int32_t per_block = tiles_per_block(params, num_tiles);
+    const std::int32_t range_begin = static_cast<std::int32_t>(blockIdx.x) * per_block;
+    const std::int32_t range_end = min(range_begin + per_block, num_tiles);
     if (range_begin >= range_end) return;
     // The last unit that begins at or before the range: units without tiles do not matter.
-    std::int64_t unit_idx = -1;
-    for (std::int64_t base = 0; base < params.num_units; base += kThreads) {
-      const std::int64_t i = base + threadIdx.x;
-      const bool before = i < params.num_units && params.first_tiles[i] <= range_begin;
+    std::int32_t unit_idx = -1;
+    for (std::int32_t base = 0; base < params.num_units; base += kThreads) {
+      const std::int32_t i = base + static_cast<std::int32_t>(threadIdx.x);
+      const bool before = i < params.num_units && first_tiles[i] <= range_begin;
       unit_idx += __syncthreads_count(before);
     }
-    for (std::int64_t at = range_begin; at < range_end; ++unit_idx) {
-      const std::int64_t unit_begin = params.first_tiles[unit_idx];
-      const std::int64_t unit_end = params.first_tiles[unit_idx + 1];
+    for (std::int32_t at = range_begin; at < range_end; ++unit_idx) {
+      const std::int32_t unit_begin = first_tiles[unit_idx];
+      const std::int32_t unit_end = first_tiles[unit_idx + 1];
       if (unit_begin == unit_end) continue;
-      const std::int64_t begin = at - unit_begin;
-      const std::int64_t end =
-          min(static_cast<long long>(range_end), static_cast<long long>(unit_end)) - unit_begin;
+      const std::int32_t begin = at - unit_begin;
+      const std::int32_t end = min(range_end, unit_end) - unit_begin;
       const Unit unit = unit_at(params, unit_idx);
       const AttentionSegment segment = *unit.segment;
       const std::int64_t row = segment.row_begin;
@@ -289,7 +440,7 @@ struct DecodeKernel {
       const StreamView* streams = streams_of(params.streams, segment, unit.kv_head);
       const std::int32_t position = params.positions[row];
       const Readable readable{.after = position - params.window, .last = position};
-      std::int64_t num_sealed = 0;
+      std::int32_t num_sealed = 0;
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
       }
@@ -298,18 +449,24 @@ struct DecodeKernel {
 
       Softmax softmax;
       typename Values::Sums sums{};
-      attend_sealed(params, streams, begin + warp_idx,
-                    min(static_cast<long long>(end), static_cast<long long>(num_sealed)), readable,
-                    ring, shared_address(queries + lane_idx), lane_idx, softmax, sums);
-      const std::int64_t open_begin =
-          begin > num_sealed ? begin - num_sealed : 0;  // of the open tiles of the unit
-      attend_open<Values, kDim, kWarps>(params, unit, streams, segment.num_streams,
-                                        open_begin + warp_idx, end - num_sealed, readable, q,
-                                        scratch, lane_idx, softmax, sums);
-      float* part = begin == 0 && unit_begin + end == unit_end
-                        ? nullptr
-                        : part_of(params, blockIdx.x, begin > 0);
+      attend_sealed(params, streams, begin + warp_idx, min(end, num_sealed), readable,
+                    shared_address(ring), shared_address(queries + lane_idx), lane_idx, softmax,
+                    sums);
+      const std::int32_t open_begin = max(begin - num_sealed, 0);  // of the unit's open tiles
+      attend_open<Values, kDim, kWarps>(
+          params, unit, streams, segment.num_streams, open_begin + warp_idx, end - num_sealed,
+          readable, q, scratch, reinterpret_cast<float*>(ring), lane_idx, softmax, sums);
+      const bool is_whole = begin == 0 && unit_begin + end == unit_end;
+      float* part =
+          is_whole ? nullptr : part_of(params, static_cast<std::int32_t>(blockIdx.x), begin > 0);
       write(params, unit, row, part, rings, warp_idx, lane_idx, softmax, sums);
+      if (!is_whole) {
+        const std::int32_t first_block = unit_begin / per_block;
+        const Parts parts{first_block, (unit_end - 1) / per_block - first_block + 1};
+        if (arrives_last(params, unit_idx, parts)) {
+          merge(params, unit, row, parts, reinterpret_cast<float*>(rings));
+        }
+      }
       at = unit_begin + end;
     }
   }

@@ -10,6 +10,8 @@
 
 namespace pikv::kernels::cuda {
 
+inline constexpr int kDecodeWarps = 4;  // of a block
+
 /// Divides the tiles over as many blocks as run at once, and enqueues everything. False, with
 /// nothing enqueued, where keys and values have other forms than its own, or the GPU too little
 /// shared memory.

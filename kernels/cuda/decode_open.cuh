@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The open pages of a unit, in float32: a stream has one at most, so plain arithmetic will do. A
-// tile is kLanes slots; the halves of the warp divide the channels of their scores.
+// The open pages of a unit, in float32: a stream has one at most, so plain arithmetic will do, but
+// every read waits for memory: all of a tile are on their way at once. A tile is kLanes slots.
 #pragma once
 
 #include <cmath>
@@ -12,46 +12,90 @@
 
 namespace pikv::kernels::cuda {
 
+/// scratch[slot, head] = q_head . k_slot of a tile. Lane (g, t) has slots 4t ... 4t + 3 and every
+/// eighth channel, and in the end those of head g.
+template <int kDim>
+__device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std::int32_t num_slots,
+                                             const float* __restrict__ q, std::int32_t num_heads,
+                                             int lane_idx, float* scratch) {
+  static_assert(kHeadsPerUnit == 8 && kLanes == 16);
+  constexpr int kAtOnce = 8;  // reads
+  const int g = lane_idx / 4;
+  const int t = lane_idx % 4;
+  float sums[kHeadsPerUnit][4] = {};
+#pragma unroll 1
+  for (int begin = 0; begin < kDim; begin += 8 * kAtOnce) {
+    float4 k[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const std::int64_t d = begin + 8 * i + g;
+      k[i] = *reinterpret_cast<const float4*>(keys + d * num_slots + 4 * t);
+    }
+#pragma unroll
+    for (int h = 0; h < kHeadsPerUnit; ++h) {
+      if (h >= num_heads) break;
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const float x = q[h * kDim + begin + 8 * i + g];
+        sums[h][0] = fmaf(x, k[i].x, sums[h][0]);
+        sums[h][1] = fmaf(x, k[i].y, sums[h][1]);
+        sums[h][2] = fmaf(x, k[i].z, sums[h][2]);
+        sums[h][3] = fmaf(x, k[i].w, sums[h][3]);
+      }
+    }
+  }
+  // Halves of the heads go to the lanes that keep them: 4 + 2 + 1 of 8.
+#pragma unroll
+  for (int kept = kHeadsPerUnit / 2; kept > 0; kept /= 2) {
+    const bool keeps_upper = (g & kept) != 0;
+#pragma unroll
+    for (int h = 0; h < kept; ++h) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float lower = sums[h][j];
+        const float upper = sums[h + kept][j];
+        const float other = __shfl_xor_sync(kWholeWarp, keeps_upper ? lower : upper, 4 * kept);
+        sums[h][j] = (keeps_upper ? upper : lower) + other;
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < 4; ++j) scratch[(4 * t + j) * kHeadsPerUnit + g] = sums[0][j];
+}
+
 /// The open tiles `tile`, `tile` + kWarps, ... below `end` of a unit, counted over its streams.
-/// `scratch`: of the warp, [kLanes, kHeadsPerUnit].
+/// Memory of the warp: `scratch`, [kLanes, kHeadsPerUnit], and `room` for the values of a tile,
+/// where its copies have all arrived.
 template <class Values, int kDim, int kWarps, class Softmax>
 __device__ void attend_open(const DecodeParams& params, const Unit& unit, const StreamView* streams,
-                            std::int32_t num_streams, std::int64_t tile, std::int64_t end,
+                            std::int32_t num_streams, std::int32_t tile, std::int32_t end,
                             const Readable& readable, const float* __restrict__ q, float* scratch,
-                            int lane_idx, Softmax& softmax, typename Values::Sums& sums) {
+                            float* room, int lane_idx, Softmax& softmax,
+                            typename Values::Sums& sums) {
   constexpr float kLog2E = 1.44269504088896f;
   const PageShape& shape = params.open;
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
-  std::int64_t first = 0;
+  std::int32_t first = 0;
   for (std::int32_t s = 0; s < num_streams && tile < end; ++s) {
     const std::byte* page = streams[s].open_page;
     const std::int32_t count = open_tiles(params, streams[s]);
-    for (; tile < min(static_cast<long long>(first + count), static_cast<long long>(end));
-         tile += kWarps) {
-      const auto first_slot = static_cast<std::int32_t>(tile - first) * kLanes;
-      const std::int32_t slot = first_slot + lane_idx % kLanes;
-      const auto* keys = reinterpret_cast<const float*>(page) + slot;
-      float products[kHeadsPerUnit] = {};
-      for (int d = lane_idx / kLanes; d < kDim; d += 2) {
-        const float key = keys[std::int64_t{d} * shape.num_slots];
+    for (; tile < min(first + count, end); tile += kWarps) {
+      const std::int32_t first_slot = (tile - first) * kLanes;
+      const auto* values = reinterpret_cast<const float*>(page + shape.values.codes_bytes) +
+                           std::int64_t{first_slot} * kDim;
+      __syncwarp();  // all have read the last weights and values
 #pragma unroll
-        for (int h = 0; h < kHeadsPerUnit; ++h) {
-          if (h < unit.num_heads) products[h] = fmaf(q[h * kDim + d], key, products[h]);
-        }
+      for (int i = 0; i < kLanes * kDim / 4 / kWarpThreads; ++i) {
+        const int at = (i * kWarpThreads + lane_idx) * 4;
+        copy16(shared_address(room + at), reinterpret_cast<const std::byte*>(values + at));
       }
-      const std::int32_t held =
-          reinterpret_cast<const std::int32_t*>(page + shape.position_bytes)[slot];
-      const bool reads = readable.contains(held);
-      __syncwarp();  // all have read the last weights
-#pragma unroll
-      for (int h = 0; h < kHeadsPerUnit; ++h) {
-        products[h] += __shfl_xor_sync(kWholeWarp, products[h], kLanes);
-        if (lane_idx < kLanes) {
-          scratch[lane_idx * kHeadsPerUnit + h] =
-              reads ? products[h] * params.scale * kLog2E : -INFINITY;
-        }
-      }
+      commit_copies();
+      const std::int32_t held = reinterpret_cast<const std::int32_t*>(
+          page + shape.position_bytes)[first_slot + lane_idx % kLanes];
+      score_open_tile<kDim>(reinterpret_cast<const float*>(page) + first_slot, shape.num_slots, q,
+                            unit.num_heads, lane_idx, scratch);
+      const unsigned readers = __ballot_sync(kWholeWarp, readable.contains(held));
       __syncwarp();
       // As a tile of which the first sixteen slots are there.
       float scores[kRowTiles][4];
@@ -60,7 +104,9 @@ __device__ void attend_open(const DecodeParams& params, const Unit& unit, const 
         const float* row = scratch + (8 * g + 2 * r) * kHeadsPerUnit + 2 * t;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          scores[r][i] = g < 2 ? row[i / 2 * kHeadsPerUnit + i % 2] : -INFINITY;
+          const bool reads = g < 2 && (readers >> (8 * g + 2 * r + i / 2) & 1u) != 0;
+          scores[r][i] =
+              reads ? row[i / 2 * kHeadsPerUnit + i % 2] * (params.scale * kLog2E) : -INFINITY;
         }
       }
       softmax.weigh(scores, sums);
@@ -73,16 +119,15 @@ __device__ void attend_open(const DecodeParams& params, const Unit& unit, const 
           for (int i = 0; i < 4; ++i) row[i / 2 * kHeadsPerUnit + i % 2] = scores[r][i];
         }
       }
+      wait_for_copies<0>();
       __syncwarp();
-      const auto* values = reinterpret_cast<const float*>(page + shape.values.codes_bytes) +
-                           std::int64_t{first_slot} * shape.values.stride;
       for (int j = 0; j < kLanes; ++j) {
         const float first_weight = scratch[j * kHeadsPerUnit + 2 * t] / Values::unit();
         const float second_weight = scratch[j * kHeadsPerUnit + 2 * t + 1] / Values::unit();
 #pragma unroll
         for (int i = 0; i < kDim / 16; ++i) {
-          const float2 v = *reinterpret_cast<const float2*>(
-              values + std::int64_t{j} * shape.values.stride + Values::channel(i, g));
+          const float2 v =
+              *reinterpret_cast<const float2*>(room + j * kDim + Values::channel(i, g));
           sums.o[i][0] = fmaf(first_weight, v.x, sums.o[i][0]);
           sums.o[i][1] = fmaf(second_weight, v.x, sums.o[i][1]);
           sums.o[i][2] = fmaf(first_weight, v.y, sums.o[i][2]);

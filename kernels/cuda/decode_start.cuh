@@ -12,8 +12,6 @@
 
 namespace pikv::kernels::cuda {
 
-inline constexpr int kDecodeWarps = 4;
-
 /// Stages of the ring of a warp: 24 KiB of plain pages, with two blocks of four warps on a
 /// multiprocessor, or 16 KiB of packed ones, with three.
 template <class Keys, class Values>
@@ -22,29 +20,41 @@ inline constexpr int kRingStages = static_cast<int>(
                                   (kWarpThreads * std::max(Keys::kLaneBytes, Values::kLaneBytes)),
                               3, 12));
 
+/// Zero where the GPU has too little shared memory. Asked once a GPU and thread: it takes the host
+/// longer than the launch.
+template <class Kernel>
+[[nodiscard]] int blocks_of_multiprocessor(const CudaContext& context) {
+  thread_local int device_idx = -1;
+  thread_local int num_blocks = 0;
+  if (device_idx == context.device_idx) return num_blocks;
+  const auto kernel = decode_kernel<Kernel>;
+  num_blocks = 0;
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
+  } else {
+    pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                          &num_blocks, kernel, Kernel::kThreads, Kernel::kSharedBytes),
+                      "attention");
+  }
+  device_idx = context.device_idx;
+  return num_blocks;
+}
+
 template <class Keys, class Values, int kDim>
 [[nodiscard]] bool start_decode(DecodeParams& params, CudaContext& context) {
   using Kernel = DecodeKernel<Keys, Values, kDim, kDecodeWarps, kRingStages<Keys, Values>>;
   const auto kernel = decode_kernel<Kernel>;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
-    return false;
-  }
-  int blocks_per_sm = 0;
-  pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                        &blocks_per_sm, kernel, Kernel::kThreads, Kernel::kSharedBytes),
-                    "attention");
+  const int blocks_per_sm = blocks_of_multiprocessor<Kernel>(context);
   const std::int64_t part_bytes = 2 * PartShape{kDim}.floats() * std::int64_t{sizeof(float)};
   params.num_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(
       std::int64_t{context.num_multiprocessors} * blocks_per_sm, params.part_bytes / part_bytes));
   if (params.num_blocks == 0) return false;
   params.min_block_tiles = kDecodeWarps;
-  count_tiles(context, params);
+  if (params.first_tiles != nullptr) count_tiles(context, params);
   launch_early(context, kernel, static_cast<unsigned>(params.num_blocks), Kernel::kThreads,
                Kernel::kSharedBytes, params);
   check_launch("attention");
-  merge_parts(context, params);
   return true;
 }
 

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of rows of a weight with a few rows of x, by one warp: the weight is read once, 16 bytes
-// a lane and step.
+// Products of rows of a weight with a few rows of x, by one warp: the weight is read once, in packs
+// of 16 bytes a lane.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/device.cuh"
 
@@ -25,20 +26,6 @@ struct Pack {
   T items[kCount];
 };
 
-/// Once: other blocks will not ask for it again.
-template <class T, int kCount>
-__device__ __forceinline__ Pack<T, kCount> read_once(const T* from) {
-  if constexpr (kCount == 1) {
-    return {{*from}};
-  } else {
-    static_assert(sizeof(Pack<T, kCount>) == 16);
-    const uint4 bits = __ldcs(reinterpret_cast<const uint4*>(from));
-    Pack<T, kCount> pack;
-    memcpy(&pack, &bits, sizeof(pack));
-    return pack;
-  }
-}
-
 template <int kCount>
 __device__ __forceinline__ void read_floats(const float* from, float (&to)[kCount]) {
   if constexpr (kCount % 4 == 0) {
@@ -56,32 +43,119 @@ __device__ __forceinline__ void read_floats(const float* from, float (&to)[kCoun
   }
 }
 
-/// totals[o][r] += this lane's part of weights[o] . x[r] over [0, num_inputs); kWide elements a
-/// step. Rows of x from num_rows on are not read.
-template <int kWide, class T, int kOutputs, int kRows>
-__device__ __forceinline__ void add_dots(const T* const (&weights)[kOutputs],
-                                         const float* const (&x)[kRows], int num_rows,
-                                         std::int64_t num_inputs, int lane,
-                                         float (&totals)[kOutputs][kRows]) {
-#pragma unroll 4
-  for (std::int64_t k = lane * kWide; k < num_inputs; k += kWarpThreads * kWide) {
-    Pack<T, kWide> w[kOutputs];
+/// Sixteen bytes of a weight as they lie there, for who holds many of them for a while.
+__device__ __forceinline__ uint4 read_bits_once(const void* from) {
+  return __ldcs(static_cast<const uint4*>(from));
+}
+
+/// What such bytes are. They become numbers here and not before, which would take registers.
+template <class T>
+__device__ __forceinline__ Pack<T, kWideRead<T>> unpacked(uint4 bits) {
+  asm volatile("" : "+r"(bits.x), "+r"(bits.y), "+r"(bits.z), "+r"(bits.w));
+  Pack<T, kWideRead<T>> pack;
+  memcpy(&pack, &bits, sizeof(pack));
+  return pack;
+}
+
+/// Packs of some rows of a weight that a lane holds: all are asked for before the first is used, so
+/// that memory has much to do at once. Weights depend on no launch before, so a kernel may ask for
+/// the first of them before it waits for that.
+template <class T, int kOutputs>
+struct HeldPacks {
+  static constexpr int kWide = kWideRead<T>;
+  static constexpr int kCount = 16 / kOutputs;  // of each row: 64 registers in all
+  static constexpr int kStep = kWarpThreads * kWide;
+  uint4 bits[kOutputs][kCount];
+
+  /// Those of inputs [begin, begin + kCount * kStep).
+  __device__ __forceinline__ void read(const T* const (&weights)[kOutputs], std::int64_t begin,
+                                       std::int64_t num_inputs, int lane) {
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) w[o] = read_once<T, kWide>(weights[o] + k);
+    for (int o = 0; o < kOutputs; ++o) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (r >= num_rows) break;
-      float xs[kWide];
-      read_floats<kWide>(x[r] + k, xs);
+      for (int i = 0; i < kCount; ++i) {
+        const std::int64_t k = begin + i * kStep + lane * kWide;
+        if (k < num_inputs) bits[o][i] = read_bits_once(weights[o] + k);
+      }
+    }
+  }
+
+  /// totals[o][r] += their part of weights[o] . x[r]; rows of x from num_rows on are not read.
+  template <int kRows>
+  __device__ __forceinline__ void add(const float* const (&x)[kRows], int num_rows,
+                                      std::int64_t begin, std::int64_t num_inputs, int lane,
+                                      float (&totals)[kOutputs][kRows]) const {
 #pragma unroll
-      for (int o = 0; o < kOutputs; ++o) {
+    for (int i = 0; i < kCount; ++i) {
+      const std::int64_t k = begin + i * kStep + lane * kWide;
+      if (k >= num_inputs) break;
+      Pack<T, kWide> packs[kOutputs];
 #pragma unroll
-        for (int i = 0; i < kWide; ++i) {
-          totals[o][r] = fmaf(widen(w[o].items[i]), xs[i], totals[o][r]);
+      for (int o = 0; o < kOutputs; ++o) packs[o] = unpacked<T>(bits[o][i]);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        if (r >= num_rows) break;
+        float xs[kWide];
+        read_floats<kWide>(x[r] + k, xs);
+#pragma unroll
+        for (int o = 0; o < kOutputs; ++o) {
+#pragma unroll
+          for (int j = 0; j < kWide; ++j) {
+            totals[o][r] = fmaf(widen(packs[o].items[j]), xs[j], totals[o][r]);
+          }
         }
       }
     }
   }
+};
+
+/// Where packs do not lie at 16 bytes: an element a lane and step.
+template <class T, int kOutputs>
+struct HeldElements {
+  __device__ __forceinline__ void read(const T* const (&)[kOutputs], std::int64_t, std::int64_t,
+                                       int) {}
+};
+
+/// totals[o][r] += this lane's part of weights[o] . x[r] over [0, num_inputs), of which the first
+/// packs are held.
+template <class T, int kOutputs, int kRows>
+__device__ __forceinline__ void add_dots(HeldPacks<T, kOutputs>& held,
+                                         const T* const (&weights)[kOutputs],
+                                         const float* const (&x)[kRows], int num_rows,
+                                         std::int64_t num_inputs, int lane,
+                                         float (&totals)[kOutputs][kRows]) {
+  using Held = HeldPacks<T, kOutputs>;
+  held.add(x, num_rows, 0, num_inputs, lane, totals);
+#pragma unroll 1
+  for (std::int64_t begin = Held::kCount * Held::kStep; begin < num_inputs;
+       begin += Held::kCount * Held::kStep) {
+    held.read(weights, begin, num_inputs, lane);
+    held.add(x, num_rows, begin, num_inputs, lane, totals);
+  }
 }
+template <class T, int kOutputs, int kRows>
+__device__ __forceinline__ void add_dots(HeldElements<T, kOutputs>&,
+                                         const T* const (&weights)[kOutputs],
+                                         const float* const (&x)[kRows], int num_rows,
+                                         std::int64_t num_inputs, int lane,
+                                         float (&totals)[kOutputs][kRows]) {
+#pragma unroll 4
+  for (std::int64_t k = lane; k < num_inputs; k += kWarpThreads) {
+    float w[kOutputs];
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) w[o] = widen(weights[o][k]);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= num_rows) break;
+      const float xs = x[r][k];
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o) totals[o][r] = fmaf(w[o], xs, totals[o][r]);
+    }
+  }
+}
+
+/// Which of them a kernel has.
+template <class T, int kOutputs, bool kIsWide>
+using Held = std::conditional_t<kIsWide, HeldPacks<T, kOutputs>, HeldElements<T, kOutputs>>;
 
 }  // namespace pikv::kernels::cuda

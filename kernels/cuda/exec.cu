@@ -84,6 +84,11 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
   void* workspace = nullptr;
   check(cudaMalloc(&workspace, static_cast<std::size_t>(kWorkspaceBytes)), "workspace");
   context->workspace = decltype(context->workspace)(workspace);
+  void* counters = nullptr;
+  constexpr std::size_t kCounterBytes = kNumCounters * sizeof(unsigned);
+  check(cudaMalloc(&counters, kCounterBytes), "counters");
+  context->counters = decltype(context->counters)(counters);
+  check(cudaMemsetAsync(counters, 0, kCounterBytes, stream), "counters");
   check(cudaDeviceGetAttribute(&context->num_multiprocessors, cudaDevAttrMultiProcessorCount,
                                device_idx),
         "cudaDeviceGetAttribute");

@@ -1,13 +1,14 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Four launches: the pairs of rows and experts are put in the order of experts and cut into groups
-// of kExpertRows; a warp an output of each product and group; a thread an output of each row for
-// the sum over its experts.
+// One row is the business of experts_one_row.cu. Of more, four launches: the pairs of rows and
+// experts are put in the order of experts and cut into groups of kExpertRows; a warp an output of
+// each product and group; a thread an output of each row for the sum over its experts.
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
+#include "kernels/cuda/experts_one_row.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/experts.hpp"
 
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
 
 struct ProductParams {
   const std::int32_t* __restrict__ experts;  // [num_pairs], of a single row; else null
-  const float* __restrict__ x;  // [T, hidden]; of the second product: inner
+  const float* __restrict__ x;               // [T, hidden]; of the second product: inner
   const ExpertMatrices* __restrict__ table;
   Order order;
   float* __restrict__ out;  // [num_pairs, num_outputs]
@@ -116,8 +117,7 @@ struct ProductParams {
 /// Rows of x of the pairs of a group: pairs themselves, or the rows that they are of.
 template <bool kOfRows>
 __device__ int rows_of_group(const ProductParams& params, const Group& group,
-                             std::int32_t (&pairs)[kExpertRows],
-                             const float* (&x)[kExpertRows]) {
+                             std::int32_t (&pairs)[kExpertRows], const float* (&x)[kExpertRows]) {
   const int num_rows = group.end - group.begin;
 #pragma unroll
   for (int r = 0; r < kExpertRows; ++r) {
@@ -143,13 +143,13 @@ __device__ __forceinline__ bool find_group(const ProductParams& params, Group& g
 
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
-template <class T, int kWide>
-__global__ void __launch_bounds__(kBlockThreads) gate_up_kernel(const ProductParams params) {
+template <class T, bool kIsWide>
+__global__ void __launch_bounds__(kBlockThreads, 2) gate_up_kernel(const ProductParams params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const std::int64_t n =
       std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
-  admit_next();
   wait_for_previous();
+  admit_next();  // which reads the order
   Group group;
   if (n >= params.num_outputs || !find_group(params, group)) return;
   const ExpertMatrices expert = params.table[group.expert];
@@ -158,8 +158,10 @@ __global__ void __launch_bounds__(kBlockThreads) gate_up_kernel(const ProductPar
   const int num_rows = rows_of_group<true>(params, group, pairs, x);
   const T* const weights[2] = {static_cast<const T*>(expert.gate) + n * params.num_inputs,
                                static_cast<const T*>(expert.up) + n * params.num_inputs};
+  Held<T, 2, kIsWide> held;
+  held.read(weights, 0, params.num_inputs, lane);
   float totals[2][kExpertRows] = {};
-  add_dots<kWide>(weights, x, num_rows, params.num_inputs, lane, totals);
+  add_dots(held, weights, x, num_rows, params.num_inputs, lane, totals);
   const float gate_bias = expert.gate_bias == nullptr ? 0.0f : expert.gate_bias[n];
   const float up_bias = expert.up_bias == nullptr ? 0.0f : expert.up_bias[n];
 #pragma unroll
@@ -171,17 +173,19 @@ __global__ void __launch_bounds__(kBlockThreads) gate_up_kernel(const ProductPar
   }
 }
 
-template <class T, int kWide>
-__global__ void __launch_bounds__(kBlockThreads) down_kernel(const ProductParams params) {
+template <class T, bool kIsWide>
+__global__ void __launch_bounds__(kBlockThreads, 2) down_kernel(const ProductParams params) {
   constexpr int kOutputs = 2;  // a warp
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const std::int64_t n = (std::int64_t{blockIdx.x} * kWarpsPerBlock +
-                          static_cast<int>(threadIdx.x) / kWarpThreads) *
-                         kOutputs;
+  const std::int64_t n =
+      (std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads) *
+      kOutputs;
   admit_next();
-  wait_for_previous();
-  Group group;
-  if (n >= params.num_outputs || !find_group(params, group)) return;
+  Group group;  // known since before the launch that this one waits for
+  if (n >= params.num_outputs || !find_group(params, group)) {
+    wait_for_previous();
+    return;
+  }
   const ExpertMatrices expert = params.table[group.expert];
   std::int32_t pairs[kExpertRows];
   const float* x[kExpertRows];
@@ -192,8 +196,11 @@ __global__ void __launch_bounds__(kBlockThreads) down_kernel(const ProductParams
   for (int o = 0; o < kOutputs; ++o) {
     weights[o] = down + min(n + o, params.num_outputs - 1) * params.num_inputs;
   }
+  Held<T, kOutputs, kIsWide> held;
+  held.read(weights, 0, params.num_inputs, lane);
+  wait_for_previous();
   float totals[kOutputs][kExpertRows] = {};
-  add_dots<kWide>(weights, x, num_rows, params.num_inputs, lane, totals);
+  add_dots(held, weights, x, num_rows, params.num_inputs, lane, totals);
 #pragma unroll
   for (int r = 0; r < kExpertRows; ++r) {
     if (r >= num_rows) break;
@@ -248,8 +255,7 @@ void run(Exec& exec, const ExpertsArgs& args) {
                              .order = order});
   }
   const auto max_groups = static_cast<unsigned>(
-      is_single_row ? num_pairs
-                    : num_pairs / kExpertRows + std::min(num_pairs, args.table.size()));
+      is_single_row ? num_pairs : num_pairs / kExpertRows + std::min(num_pairs, args.table.size()));
   const auto product = [&](auto wide, auto narrow, const float* x, float* out, std::int64_t inputs,
                            std::int64_t outputs, std::int64_t outputs_a_block) {
     const ProductParams params{.experts = is_single_row ? args.experts.data : nullptr,
@@ -264,10 +270,10 @@ void run(Exec& exec, const ExpertsArgs& args) {
     const auto kernel = inputs % kWideRead<T> == 0 ? wide : narrow;
     launch_early(context, kernel, grid, kBlockThreads, 0, params);
   };
-  product(gate_up_kernel<T, kWideRead<T>>, gate_up_kernel<T, 1>, args.x.data, args.inner.data,
-          hidden, width, kWarpsPerBlock);
-  product(down_kernel<T, kWideRead<T>>, down_kernel<T, 1>, args.inner.data, args.outputs.data,
-          width, hidden, 2 * kWarpsPerBlock);
+  product(gate_up_kernel<T, true>, gate_up_kernel<T, false>, args.x.data, args.inner.data, hidden,
+          width, kWarpsPerBlock);
+  product(down_kernel<T, true>, down_kernel<T, false>, args.inner.data, args.outputs.data, width,
+          hidden, 2 * kWarpsPerBlock);
   launch_early(context, sum_kernel, num_blocks(args.y.size(), kBlockThreads), kBlockThreads, 0,
                SumParams{.outputs = args.outputs.data,
                          .mix = args.mix.data,
@@ -282,6 +288,7 @@ void run(Exec& exec, const ExpertsArgs& args) {
 void experts(Exec& exec, const ExpertsArgs& args) {
   require(args.table.size() <= kMaxExperts, "experts", args.table.size(), " experts exceed ",
           kMaxExperts);
+  if (run_experts_of_one_row(exec, args)) return;
   dispatch_dtype(args.dtype, [&]<class T>() { run<T>(exec, args); });
 }
 

@@ -21,16 +21,12 @@ struct Params {
   bool renormalize;
 };
 
-struct Candidate {
-  float logit;
-  std::int32_t expert;
-};
-
-/// Larger first, then the lower id; kNoExpert loses to all. The softmax preserves the order of
-/// logits, so comparing these chooses as exact probabilities would, whatever exp rounds to.
-__device__ bool comes_before(const Candidate& a, const Candidate& b) {
-  if (a.expert == kNoExpert || b.expert == kNoExpert) return a.expert < b.expert;
-  return a.logit > b.logit || (a.logit == b.logit && a.expert < b.expert);
+/// Unsigned numbers in the order of floats, 0 below all of them; NaN, which no order has, may come
+/// anywhere. The softmax preserves the order of logits, so comparing these chooses as exact
+/// probabilities would, whatever exp rounds to.
+__device__ __forceinline__ unsigned order_of(float x) {
+  const unsigned bits = __float_as_uint(x == 0.0f ? 0.0f : x);  // -0 is not below 0
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
 /// One warp a row; lane i holds experts i, i + 32, ... in registers.
@@ -45,51 +41,67 @@ __global__ void __launch_bounds__(kBlockThreads) gate_topk_kernel(const Params p
        t += stride) {
     const float* row = params.logits + t * params.num_experts;
     float logits[kPerLane];
-    bool open[kPerLane];  // a real expert that is not chosen yet
+    unsigned orders[kPerLane];  // 0: no expert, or chosen already
     float largest = -INFINITY;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int expert = i * kWarpThreads + lane;
-      open[i] = expert < params.num_experts;
-      logits[i] = open[i] ? row[expert] : -INFINITY;
+      const bool is_there = expert < params.num_experts;
+      logits[i] = is_there ? row[expert] : -INFINITY;
+      orders[i] = is_there ? order_of(logits[i]) : 0;
       largest = fmaxf(largest, logits[i]);
     }
     largest = warp_max(largest);
     float total = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) total += open[i] ? expf(logits[i] - largest) : 0.0f;
+    for (int i = 0; i < kPerLane; ++i) {
+      total += orders[i] != 0 ? expf(logits[i] - largest) : 0.0f;
+    }
     total = warp_sum(total);
 
     std::int32_t* experts = params.experts + t * params.num_chosen;
     float* weights = params.weights + t * params.num_chosen;
     float chosen_total = 0.0f;
-    for (int k = 0; k < params.num_chosen; ++k) {
-      Candidate best{-INFINITY, kNoExpert};
+    const bool is_one_go = params.num_chosen <= kWarpThreads;
+    for (int first = 0; first < params.num_chosen; first += kWarpThreads) {
+      const int count = min(params.num_chosen - first, kWarpThreads);
+      std::int32_t my_expert = kNoExpert;  // lane k has choice first + k
+      float my_weight = 0.0f;
+      for (int k = 0; k < count; ++k) {
+        unsigned best = 0;
 #pragma unroll
-      for (int i = 0; i < kPerLane; ++i) {
-        const Candidate mine{logits[i], i * kWarpThreads + lane};
-        if (open[i] && comes_before(mine, best)) best = mine;
-      }
-      for (int step = kWarpThreads / 2; step > 0; step /= 2) {
-        const Candidate other{__shfl_xor_sync(kWholeWarp, best.logit, step),
-                              __shfl_xor_sync(kWholeWarp, best.expert, step)};
-        if (comes_before(other, best)) best = other;
-      }
+        for (int i = 0; i < kPerLane; ++i) best = max(best, orders[i]);
+        best = __reduce_max_sync(kWholeWarp, best);
+        std::int32_t expert = kNoExpert;  // the lowest of the best
+        float logit = 0.0f;
 #pragma unroll
-      for (int i = 0; i < kPerLane; ++i) {
-        if (i * kWarpThreads + lane == best.expert) open[i] = false;
+        for (int i = kPerLane - 1; i >= 0; --i) {
+          if (orders[i] != best) continue;
+          expert = i * kWarpThreads + lane;
+          logit = logits[i];
+        }
+        const std::int32_t chosen = __reduce_min_sync(kWholeWarp, expert);
+        logit = __shfl_sync(kWholeWarp, logit, chosen % kWarpThreads);
+#pragma unroll
+        for (int i = 0; i < kPerLane; ++i) {
+          if (i * kWarpThreads + lane == chosen) orders[i] = 0;
+        }
+        if (lane == k) {
+          my_expert = chosen;
+          my_weight = logit;
+        }
       }
-      const float probability = expf(best.logit - largest) / total;
-      chosen_total += probability;
-      if (lane == 0) {
-        experts[k] = best.expert;
-        weights[k] = probability;
+      if (lane < count) my_weight = expf(my_weight - largest) / total;
+      chosen_total += warp_sum(my_weight);
+      if (params.renormalize && is_one_go) my_weight /= chosen_total;
+      if (lane < count) {
+        experts[first + lane] = my_expert;
+        weights[first + lane] = my_weight;
       }
     }
-    if (params.renormalize) {
-      __syncwarp();  // lane 0 wrote what all lanes now read
-      for (int k = lane; k < params.num_chosen; k += kWarpThreads) weights[k] /= chosen_total;
-    }
+    if (!params.renormalize || is_one_go) continue;
+    __syncwarp();
+    for (int k = lane; k < params.num_chosen; k += kWarpThreads) weights[k] /= chosen_total;
   }
 }
 

@@ -48,6 +48,8 @@ __device__ void write_slots(const WriteParams& params, const KvWrite* __restrict
 
 __global__ void __launch_bounds__(kBlockThreads)
     write_slots_kernel(const __grid_constant__ WriteParams params) {
+  admit_next();
+  wait_for_previous();
   write_slots(params, params.writes);
 }
 
@@ -204,9 +206,8 @@ void write_slots(Exec& exec, const WriteSlotsArgs& args) {
                  num_blocks(params.num_writes, kWarpsPerBlock), kBlockThreads, 0, few);
     return;
   }
-  write_slots_kernel<<<num_blocks(params.num_writes, kWarpsPerBlock), kBlockThreads, 0,
-                       stream_of(exec)>>>(params);
-  check_launch("write_slots");
+  launch_early(exec.cuda_context(), write_slots_kernel,
+               num_blocks(params.num_writes, kWarpsPerBlock), kBlockThreads, 0, params);
 }
 
 void clear_pages(Exec& exec, const ClearPagesArgs& args) {

@@ -33,8 +33,8 @@ using pikv::cuda::check_launch;
 /// Launches a kernel whose blocks may take their places while the one before it on the stream still
 /// runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
 template <class Params>
-void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
-                  int num_threads, std::size_t shared_bytes, const Params& params) {
+void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks, int num_threads,
+                  std::size_t shared_bytes, const Params& params) {
   context.activate();
   pikv::cuda::send_uploads(context);
   cudaLaunchAttribute early{};

@@ -8,6 +8,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_one_row.cuh"
 #include "kernels/linear.hpp"
 
 namespace pikv::kernels::cuda {
@@ -50,8 +51,8 @@ struct FewRowsParams {
 };
 
 /// One warp kOutputs output channels of a product, at most kRows rows.
-template <class T, int kWide, int kRows>
-__global__ void __launch_bounds__(kBlockThreads)
+template <class T, bool kIsWide, int kRows>
+__global__ void __launch_bounds__(kBlockThreads, 2)
     few_rows_kernel(const __grid_constant__ FewRowsParams<T> all) {
   constexpr int kOutputs = kOutputsAWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -69,17 +70,19 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
   for (int t = 0; t < kRows; ++t) x[t] = params.x + (first_row + t) * params.num_inputs;
   admit_next();
-  wait_for_previous();
   const std::int64_t block = blockIdx.y - all.first_blocks[product];
   const std::int64_t n = (block * kWarpsPerBlock + warp_idx) * kOutputs;
-  if (n < params.num_outputs) {
-    const T* weights[kOutputs];
+  const T* weights[kOutputs];
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) {
-      weights[o] = params.weight + min(n + o, params.num_outputs - 1) * params.num_inputs;
-    }
+  for (int o = 0; o < kOutputs; ++o) {
+    weights[o] = params.weight + min(n + o, params.num_outputs - 1) * params.num_inputs;
+  }
+  Held<T, kOutputs, kIsWide> held;
+  held.read(weights, 0, params.num_inputs, lane);
+  wait_for_previous();
+  if (n < params.num_outputs) {
     float totals[kOutputs][kRows] = {};
-    add_dots<kWide>(weights, x, num_rows, params.num_inputs, lane, totals);
+    add_dots(held, weights, x, num_rows, params.num_inputs, lane, totals);
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
       const float bias =
@@ -230,8 +233,8 @@ void run_few_rows(Exec& exec, std::span<const LinearArgs> products) {
   const std::int64_t num_rows = products.front().x.extent(0);
   dispatch_at_least<1, 2, 4, kRowsAtOnce>(
       std::min<std::int64_t>(num_rows, kRowsAtOnce), "linear", "rows", [&]<int kRows>() {
-        const auto kernel = wide ? few_rows_kernel<T, kWideRead<T>, kRows>
-                                 : few_rows_kernel<T, 1, kRows>;
+        const auto kernel =
+            wide ? few_rows_kernel<T, true, kRows> : few_rows_kernel<T, false, kRows>;
         launch_early(exec.cuda_context(), kernel,
                      dim3(num_blocks(num_rows, kRows), num_blocks_in_all), kBlockThreads, 0,
                      params);
@@ -264,12 +267,26 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
              products[count].weight.rows <= kMaxFewRowsOutputs) {
         ++count;
       }
+      if (have_one_row(products.first(count))) {
+        multiply_one_row(exec, nullptr, products.first(count));
+        products = products.subspan(count);
+        continue;
+      }
       dispatch_dtype(first.weight.dtype,
                      [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
     }
     check_launch("linear");
     products = products.subspan(count);
   }
+}
+
+void normed_linears(Exec& exec, const RmsNormArgs& norm, std::span<const LinearArgs> products) {
+  if (!products.empty() && have_one_row(products) && can_norm_in_blocks(norm)) {
+    multiply_one_row(exec, &norm, products);
+    return;
+  }
+  cuda::rms_norm(exec, norm);
+  cuda::linears(exec, products);
 }
 
 }  // namespace pikv::kernels::cuda

@@ -50,8 +50,8 @@ struct RotateAll {
 __global__ void __launch_bounds__(kBlockThreads)
     rope_kernel(const __grid_constant__ RotateAll all) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  std::int64_t head_row = std::int64_t{blockIdx.x} * kWarpsPerBlock +
-                          static_cast<int>(threadIdx.x) / kWarpThreads;
+  std::int64_t head_row =
+      std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
   const bool is_first = head_row < all.tensors[0].num_head_rows;
   const RotateParams& params = all.tensors[is_first ? 0 : 1];
   if (!is_first) head_row -= all.tensors[0].num_head_rows;

@@ -67,6 +67,9 @@ void turn_keys(Exec&, const TurnKeysArgs&) { not_built("turn_keys"); }
 void update_values(Exec&, const UpdateValuesArgs&) { not_built("update_values"); }
 void convert_pages(Exec&, const ConvertPagesArgs&) { not_built("convert_pages"); }
 void linears(Exec&, std::span<const LinearArgs>) { not_built("linear"); }
+void normed_linears(Exec&, const RmsNormArgs&, std::span<const LinearArgs>) {
+  not_built("linear");
+}
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
 void summarize_pages(Exec&, const SummarizePagesArgs&) { not_built("summarize_pages"); }
 void page_bounds(Exec&, const PageBoundsArgs&) { not_built("page_bounds"); }
