@@ -5,8 +5,9 @@
 //
 //   y[t] = sum_k mix[t, k] down_e(silu(gate_e x[t]) * up_e x[t]),   e = experts[t, k]
 //
-// Rows that chose the same expert share one reading of its weights, a few at a time. Products and
-// sums are in float32; the sum over k is in its order. Deterministic.
+// Experts without matrices are elsewhere: they add nothing here. Rows that chose the same expert
+// share one reading of its weights, a few at a time. Products and sums are in float32; the sum over
+// k is in its order. Deterministic.
 //
 // Cost: 6 T K hidden width flops; the weights of each expert that a row chose are read once for
 // every kExpertRows rows. CUDA only: on the CPU the same is groups of products
@@ -26,7 +27,7 @@ inline constexpr std::int32_t kExpertRows = 4;
 
 /// One expert, all of one element type; biases may be null.
 struct ExpertMatrices {
-  const void* gate;  // [width, hidden]
+  const void* gate;  // [width, hidden]; null: the expert is elsewhere
   const void* up;    // [width, hidden]
   const void* down;  // [hidden, width]
   const float* gate_bias;
@@ -40,6 +41,7 @@ struct ExpertsArgs {
   View<const std::int32_t, 2> experts;  // [T, K], in [0, E), those of a row distinct
   View<const float, 2> mix;             // [T, K]
   View<const ExpertMatrices, 1> table;  // [E]
+  bool some_elsewhere = false;          // whether the table has experts without matrices
   DType dtype;
   View<float, 2> inner;         // [T * K, width], room for what lies between the products
   View<float, 2> outputs;       // [T * K, hidden], the same

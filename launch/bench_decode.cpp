@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/base/random.hpp"
 #include "kernels/common/error.hpp"
@@ -35,16 +36,18 @@ struct Row {
   std::int64_t context = 0;
   std::vector<double> milliseconds{};       // of each step, ascending
   std::vector<double> host_milliseconds{};  // until the host had enqueued it, ascending
-  std::uint64_t weight_bytes = 0;           // that a step reads
-  std::uint64_t kv_bytes = 0;               // of pages, after the last step
+  std::uint64_t weight_bytes = 0;           // that a step reads on rank 0
+  std::uint64_t exchange_bytes = 0;         // that a step sends between ranks, of all of them
+  std::vector<std::uint64_t> kv_bytes{};    // of pages, after the last step, by rank
 
   [[nodiscard]] double median() const { return milliseconds[milliseconds.size() / 2]; }
   [[nodiscard]] double host_median() const {
     return host_milliseconds[host_milliseconds.size() / 2];
   }
-  /// What reading all of it once takes.
+  [[nodiscard]] std::uint64_t most_kv_bytes() const { return *std::ranges::max_element(kv_bytes); }
+  /// What reading all of it once takes, where most of it is.
   [[nodiscard]] double floor(double gb_per_s) const {
-    return static_cast<double>(weight_bytes + kv_bytes) / gb_per_s * 1e-6;
+    return static_cast<double>(weight_bytes + most_kv_bytes()) / gb_per_s * 1e-6;
   }
 };
 
@@ -78,15 +81,15 @@ class BenchDecode final : public Program {
 
   void run(Communicator& comm) override {
     agree(comm, [&] {
-      require(comm.size() == 1, "bench-decode", "runs on one rank, not on ", comm.size());
       require(!options_.model.empty() || !options_.shape.empty(), "bench-decode",
               "give --model or --shape");
     });
     options_.max_batch = *std::ranges::max_element(batches_);
     Runtime runtime(comm, options_);
     const double gb_per_s = measure_copy_bandwidth(runtime.exec());
-    if (!json_) print_conditions(gb_per_s);
-    ProgressBar bar("bench-decode", true);
+    const bool prints = comm.rank() == 0;
+    if (prints && !json_) print_conditions(runtime, gb_per_s);
+    ProgressBar bar("bench-decode", prints);
     std::vector<Row> rows;
     for (const std::int64_t batch : batches_) {
       for (const std::int64_t context : contexts_) {
@@ -96,7 +99,12 @@ class BenchDecode final : public Program {
       }
     }
     bar.clear();
-    json_ ? fmt::print("{}\n", to_json(rows, gb_per_s).dump()) : print_rows(rows, gb_per_s);
+    if (!prints) return;
+    if (json_) {
+      fmt::print("{}\n", to_json(runtime, rows, gb_per_s).dump());
+    } else {
+      print_rows(rows, gb_per_s);
+    }
   }
 
  private:
@@ -106,39 +114,70 @@ class BenchDecode final : public Program {
       fill(runtime, SequenceId{s}, row.context);
     }
     constexpr std::int64_t kWarmUp = 5;
-    std::vector<TokenId> tokens(static_cast<std::size_t>(row.batch), 1);
-    std::vector<std::int32_t> all;
-    for (std::int32_t i = 0; i < row.batch; ++i) all.push_back(i);
+    Communicator& comm = runtime.comm();
+    const auto bytes_sent = [&] {
+      return comm.stats().bytes_sent + runtime.decoder().bytes_sent();
+    };
+    std::vector<std::int64_t> tokens(static_cast<std::size_t>(row.batch), 1);
     for (std::int64_t step = 0; step < kWarmUp + num_steps_; ++step) {
-      StepRows rows;
-      for (std::uint32_t s = 0; s < row.batch; ++s) {
-        rows.push(tokens[s], SequenceId{s}, static_cast<Position>(row.context + step));
-      }
+      const StepRows rows = rows_of_step(comm, tokens, static_cast<Position>(row.context + step));
+      std::vector<std::int32_t> all(rows.tokens.size());
+      std::iota(all.begin(), all.end(), 0);
+      comm.barrier();
       const std::uint64_t read_before = runtime.decoder().weight_bytes_read();
+      const std::uint64_t sent_before = bytes_sent();
       const auto start = Clock::now();
       runtime.decoder().forward(rows);
       const Milliseconds host_time = Clock::now() - start;
       const View<const float, 2> logits = runtime.decoder().logits(all);
-      for (std::size_t s = 0; s < tokens.size(); ++s) {
-        const float* first = logits.row(static_cast<std::int64_t>(s));
-        tokens[s] =
-            static_cast<TokenId>(std::max_element(first, first + logits.row_size()) - first);
+      tokens.assign(tokens.size(), -1);
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        const float* first = logits.row(static_cast<std::int64_t>(i));
+        tokens[index(rows.sequences[i])] =
+            std::max_element(first, first + logits.row_size()) - first;
       }
+      comm.all_reduce(std::span(tokens), ReduceOp::kMax);
       const Milliseconds time = Clock::now() - start;
       if (step < kWarmUp) continue;
       row.milliseconds.push_back(time.count());
       row.host_milliseconds.push_back(host_time.count());
       row.weight_bytes = runtime.decoder().weight_bytes_read() - read_before;
+      row.exchange_bytes = bytes_sent() - sent_before;
     }
     std::ranges::sort(row.milliseconds);
     std::ranges::sort(row.host_milliseconds);
-    row.kv_bytes = runtime.cache().page_bytes();
+    auto total = static_cast<std::int64_t>(row.exchange_bytes);
+    comm.all_reduce(std::span(&total, 1), ReduceOp::kSum);
+    row.exchange_bytes = static_cast<std::uint64_t>(total);
+    const std::uint64_t kv_bytes = runtime.cache().page_bytes();
+    row.kv_bytes.resize(static_cast<std::size_t>(comm.size()));
+    comm.all_gather(std::as_bytes(std::span(&kv_bytes, 1)),
+                    std::as_writable_bytes(std::span(row.kv_bytes)));
     for (std::uint32_t s = 0; s < row.batch; ++s) {
       runtime.cache().remove_sequence(SequenceId{s});
     }
   }
 
-  /// The first `count` positions of a new sequence.
+  /// One token of each sequence, on its home rank.
+  static StepRows rows_of_step(const Communicator& comm, const std::vector<std::int64_t>& tokens,
+                               Position position) {
+    StepRows rows;
+    for (int rank = 0; rank < comm.size(); ++rank) {
+      rows.all.first_row.push_back(rows.all.size());
+      for (auto s = static_cast<std::size_t>(rank); s < tokens.size();
+           s += static_cast<std::size_t>(comm.size())) {
+        const auto sequence = id_from<SequenceId>(s);
+        rows.all.sequences.push_back(sequence);
+        rows.all.positions.push_back(position);
+        if (rank != comm.rank()) continue;
+        rows.push(static_cast<TokenId>(tokens[s]), sequence, position);
+      }
+    }
+    rows.all.first_row.push_back(rows.all.size());
+    return rows;
+  }
+
+  /// Of the first `count` positions of a new sequence, those that this rank holds.
   static void fill(Runtime& runtime, SequenceId sequence, std::int64_t count) {
     Exec& exec = runtime.exec();
     const ModelConfig& model = runtime.model();
@@ -155,15 +194,17 @@ class BenchDecode final : public Program {
     const std::int64_t num_shards = runtime.kv_map().num_shards();
     for (std::int64_t layer = 0; layer < model.num_layers; ++layer) {
       for (std::int64_t begin = 0; begin < count; begin += kFillRows) {
-        const std::int64_t num_rows = std::min(kFillRows, count - begin);
         std::vector<Position> positions;
         std::vector<ShardId> shards;
-        for (std::int64_t i = begin; i < begin + num_rows; ++i) {
+        for (std::int64_t i = begin; i < std::min(begin + kFillRows, count); ++i) {
+          const auto shard = id_from<ShardId>(i / 64 % num_shards);
+          const int owner = runtime.kv_map().rank_of(id_from<LayerId>(layer), shard);
+          if (owner != runtime.comm().rank()) continue;
           positions.push_back(static_cast<Position>(i));
-          shards.push_back(id_from<ShardId>(i / 64 % num_shards));
+          shards.push_back(shard);
         }
         const std::vector<SequenceId> sequences(positions.size(), sequence);
-        const std::array shape{num_rows, model.num_kv_heads, model.head_dim};
+        const std::array shape{std::ssize(positions), model.num_kv_heads, model.head_dim};
         const AppendResult result = runtime.cache().append({.layer = id_from<LayerId>(layer),
                                                             .sequences = sequences,
                                                             .positions = positions,
@@ -178,34 +219,43 @@ class BenchDecode final : public Program {
     }
   }
 
-  void print_conditions(double gb_per_s) const {
-    fmt::print("pikv {} bench-decode {}{}\n", version(), describe(options_, 1),
+  void print_conditions(Runtime& runtime, double gb_per_s) const {
+    fmt::print("pikv {} bench-decode {}{}\n", version(), describe(options_, runtime.comm().size()),
                options_.shape.empty() ? "" : fmt::format(" --shape {}", options_.shape.string()));
+    if (const std::string text = describe(runtime.exchange()); !text.empty()) {
+      fmt::print("{}\n", text);
+    }
     for (const std::string& device : describe_cuda_devices()) fmt::print("{}\n", device);
     fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
   }
 
   static void print_rows(const std::vector<Row>& rows, double gb_per_s) {
-    fmt::print("{:>5} {:>8}  {:>24}  {:>8}  {:>10}  {:>9}  {:>14}  {:>12}  {:>12}\n", "batch",
-               "context", "ms a step", "host ms", "tokens/s", "floor ms", "share of floor",
-               "weights", "KV");
+    fmt::print("{:>5} {:>8}  {:>24}  {:>8}  {:>10}  {:>9}  {:>14}  {:>12}  {:>12}  {:>12}\n",
+               "batch", "context", "ms a step", "host ms", "tokens/s", "floor ms", "share of floor",
+               "weights", "KV", "exchanged");
     for (const Row& row : rows) {
       const double floor = row.floor(gb_per_s);
       fmt::print(
           "{:>5} {:>8}  {:>24}  {:>8.2f}  {:>10.0f}  {:>9.2f}  {:>12.0f} %  {:>9.2f} GB  {:>9.2f} "
-          "GB\n",
+          "GB  {:>9.2f} MB\n",
           row.batch, row.context,
           fmt::format("{:.2f} ({:.2f}-{:.2f})", row.median(), row.milliseconds.front(),
                       row.milliseconds.back()),
           row.host_median(), 1e3 * static_cast<double>(row.batch) / row.median(), floor,
           100 * floor / row.median(), static_cast<double>(row.weight_bytes) * 1e-9,
-          static_cast<double>(row.kv_bytes) * 1e-9);
+          static_cast<double>(row.most_kv_bytes()) * 1e-9,
+          static_cast<double>(row.exchange_bytes) * 1e-6);
     }
   }
 
-  [[nodiscard]] Json to_json(const std::vector<Row>& rows, double gb_per_s) const {
+  [[nodiscard]] Json to_json(Runtime& runtime, const std::vector<Row>& rows,
+                             double gb_per_s) const {
+    const ChosenExchange& chosen = runtime.exchange();
     Json json{{"version", version()},
-              {"options", describe(options_, 1)},
+              {"options", describe(options_, runtime.comm().size())},
+              {"ranks", runtime.comm().size()},
+              {"exchange", chosen.exchange ? chosen.exchange->name() : "messages"},
+              {"exchange_reason", chosen.reason},
               {"shape", options_.shape.string()},
               {"devices", describe_cuda_devices()},
               {"copy_gb_per_s", gb_per_s},
@@ -219,7 +269,9 @@ class BenchDecode final : public Program {
                               {"host_ms", row.host_median()},
                               {"floor_ms", row.floor(gb_per_s)},
                               {"weight_bytes", row.weight_bytes},
-                              {"kv_bytes", row.kv_bytes}});
+                              {"kv_bytes", row.most_kv_bytes()},
+                              {"kv_bytes_by_rank", row.kv_bytes},
+                              {"exchange_bytes", row.exchange_bytes}});
     }
     return json;
   }

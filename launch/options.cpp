@@ -30,6 +30,10 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--model", options.model, "Model directory in hub layout")->required();
   app.add_option("--device", options.device, "Where the model runs: cpu, cuda or cuda:N")
       ->capture_default_str();
+  app.add_option(
+         "--exchange", options.exchange,
+         "How rows go between ranks: auto, nccl or peer (GPUs), or host (CPUs, as GPUs do it)")
+      ->capture_default_str();
   app.add_option("--kv-owner", options.kv_owner,
                  help_of("Which shard owns a new entry", routing::kv_routers()))
       ->capture_default_str();
@@ -107,6 +111,7 @@ std::string describe(const RuntimeOptions& options, int num_ranks) {
   if (options.codec_k) text += fmt::format(" --codec-k {}", *options.codec_k);
   if (options.codec_v) text += fmt::format(" --codec-v {}", *options.codec_v);
   if (options.stream) text += " --stream";
+  if (options.exchange != "auto") text += fmt::format(" --exchange {}", options.exchange);
   return fmt::format("{} (ranks: {})", text, num_ranks);
 }
 

@@ -107,7 +107,11 @@ Exec make_exec(const RuntimeOptions& options, int num_ranks) {
       is_numbered ? parse_whole<int>(device.substr(kCuda.size() + 1)) : std::optional(local_rank());
   require((device == kCuda || is_numbered) && number && *number >= 0, "device", "'", device,
           "' is neither cpu, nor cuda, nor cuda:N");
-  if (num_ranks > 1) throw NotBuilt("device: several ranks on GPUs");
+  if (num_ranks > 1 && !is_numbered) {
+    const auto num_gpus = std::ssize(describe_cuda_devices());
+    require(*number < num_gpus, "device", ranks_on_this_machine(), " ranks for ", num_gpus,
+            " GPUs of this machine; each rank needs its own");
+  }
   return Exec::cuda(*number, num_threads);
 }
 
@@ -140,7 +144,9 @@ int default_num_threads() {
 }
 
 Runtime::Runtime(Communicator& comm, const RuntimeOptions& options)
-    : comm_(comm), exec_(agree(comm, [&] { return make_exec(options, comm.size()); })) {
+    : comm_(comm),
+      exec_(agree(comm, [&] { return make_exec(options, comm.size()); })),
+      exchange_(make_exchange(comm, exec_, options.exchange)) {
   agree(comm_, [&] { load(options); });
   check_maps();
 }
@@ -212,6 +218,7 @@ void Runtime::load(const RuntimeOptions& options) {
                           .column_decay = needs.column_decay,
                           .page_reader = scheduler_->page_reader(),
                           .read_budget = budget,
+                          .exchange = exchange_.exchange.get(),
                           .tap = *tap_});
   scheduling_ =
       std::make_unique<SchedulingPass>(exec_.host(), SchedulingParts{.model = *config_,
@@ -237,8 +244,8 @@ void Runtime::load(const RuntimeOptions& options) {
 /// Host weights are what schedulers and codecs look at; the decoder has its own on a GPU.
 void Runtime::load_weights(const RuntimeOptions& options) {
   if (!options.shape.empty()) {
-    weights_ = std::make_unique<const ModelWeights>(
-        ModelWeights::random(exec_, *config_, DType::kBf16, /*seed=*/0));
+    weights_ = std::make_unique<const ModelWeights>(ModelWeights::random(
+        exec_, *config_, DType::kBf16, /*seed=*/0, *expert_map_, comm_.rank()));
     return;
   }
   weights_ = std::make_unique<const ModelWeights>(options.model, *config_);

@@ -17,6 +17,7 @@
 #include "core/comm/communicator.hpp"
 #include "core/engine/engine.hpp"
 #include "core/model/decoder.hpp"
+#include "launch/exchange.hpp"
 
 namespace pikv::launch {
 
@@ -24,6 +25,7 @@ struct RuntimeOptions {
   std::filesystem::path model;
   std::filesystem::path shape;  // instead: the folder of a config.json; weights are random, in bf16
   std::string device = "cpu";   // or cuda, or cuda:N
+  std::string exchange = "auto";  // of rows between ranks, see make_exchange
   std::string gate = "topk";
   std::string kv_owner = "expert";
   std::string placement = "contiguous";
@@ -70,6 +72,8 @@ class Runtime {
   [[nodiscard]] Exec& exec() { return exec_; }
   /// For work on the host.
   [[nodiscard]] Exec& host() { return exec_.host(); }
+  /// Between ranks, if rows are not sent as messages.
+  [[nodiscard]] const ChosenExchange& exchange() const { return exchange_; }
   [[nodiscard]] KvCache& cache() { return *cache_; }
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
   [[nodiscard]] AttentionTap& tap() { return *tap_; }
@@ -92,6 +96,7 @@ class Runtime {
 
   Communicator& comm_;
   Exec exec_;
+  ChosenExchange exchange_;
   std::unique_ptr<const ModelConfig> config_;
   std::unique_ptr<const ModelWeights> weights_;
   std::unique_ptr<const ModelWeights> weights_on_device_;  // of a GPU

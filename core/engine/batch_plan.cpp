@@ -32,28 +32,47 @@ BatchPlan plan_batch(const std::vector<ActiveSequence>& active, std::int64_t chu
   return plan;
 }
 
+namespace {
+
+/// Tokens of a slice that a rank computes, [begin, end).
+SequenceSlice part_of_rank(const SequenceSlice& slice, SequenceId sequence, int rank,
+                           int num_ranks) {
+  const std::int64_t count = slice.end - slice.begin;
+  SequenceSlice part = slice;
+  if (count == 1) {
+    if (static_cast<int>(index(sequence)) % num_ranks != rank) part.end = slice.begin;
+    return part;
+  }
+  part.begin = slice.begin + count * rank / num_ranks;
+  part.end = slice.begin + count * (rank + 1) / num_ranks;
+  return part;
+}
+
+}  // namespace
+
 RankRows rows_of_rank(const BatchPlan& plan, const std::vector<ActiveSequence>& active, int rank,
                       int num_ranks) {
   RankRows result;
-  for (const SequenceSlice& slice : plan.slices) {
-    const ActiveSequence& sequence = active[slice.active_idx];
-    const std::int64_t count = slice.end - slice.begin;
-    std::int64_t begin = slice.begin + count * rank / num_ranks;
-    std::int64_t end = slice.begin + count * (rank + 1) / num_ranks;
-    if (count == 1) {
-      const bool is_home = static_cast<int>(index(sequence.id)) % num_ranks == rank;
-      begin = slice.begin;
-      end = is_home ? slice.end : slice.begin;
-    }
-    for (std::int64_t i = begin; i < end; ++i) {
-      if (i + 1 == static_cast<std::int64_t>(sequence.tokens.size())) {
-        result.last_rows.push_back(static_cast<std::int32_t>(result.rows.size()));
-        result.last_sequences.push_back(slice.active_idx);
+  RowsOfRanks& all = result.rows.all;
+  for (int r = 0; r < num_ranks; ++r) {
+    all.first_row.push_back(all.size());
+    for (const SequenceSlice& slice : plan.slices) {
+      const ActiveSequence& sequence = active[slice.active_idx];
+      const SequenceSlice part = part_of_rank(slice, sequence.id, r, num_ranks);
+      for (std::int64_t i = part.begin; i < part.end; ++i) {
+        all.sequences.push_back(sequence.id);
+        all.positions.push_back(static_cast<Position>(i));
+        if (r != rank) continue;
+        if (i + 1 == static_cast<std::int64_t>(sequence.tokens.size())) {
+          result.last_rows.push_back(static_cast<std::int32_t>(result.rows.size()));
+          result.last_sequences.push_back(slice.active_idx);
+        }
+        result.rows.push(sequence.tokens[static_cast<std::size_t>(i)], sequence.id,
+                         static_cast<Position>(i));
       }
-      result.rows.push(sequence.tokens[static_cast<std::size_t>(i)], sequence.id,
-                       static_cast<Position>(i));
     }
   }
+  all.first_row.push_back(all.size());
   return result;
 }
 

@@ -224,7 +224,10 @@ void Engine::share_contexts(std::size_t num_requests) {
 
 void Engine::step(std::span<const Request> requests) {
   const auto start = Clock::now();
-  const std::uint64_t bytes_before = parts_.comm.stats().bytes_sent;
+  const auto bytes_sent = [&] {
+    return parts_.comm.stats().bytes_sent + parts_.decoder.bytes_sent();
+  };
+  const std::uint64_t bytes_before = bytes_sent();
   const std::uint64_t weights_before = parts_.decoder.weight_bytes_read();
   const std::uint64_t not_read_before = parts_.decoder.read_stats().bytes_not_read;
   follow_switches();
@@ -252,7 +255,7 @@ void Engine::step(std::span<const Request> requests) {
     ++stats_.num_decode_steps;
     stats_.num_decode_tokens += plan.num_tokens;
     stats_.decode_seconds += seconds_since(start);
-    stats_.decode_bytes_sent += parts_.comm.stats().bytes_sent - bytes_before;
+    stats_.decode_bytes_sent += bytes_sent() - bytes_before;
     stats_.decode_bytes_read += parts_.decoder.weight_bytes_read() - weights_before +
                                 parts_.cache.page_bytes() -
                                 (parts_.decoder.read_stats().bytes_not_read - not_read_before);

@@ -45,8 +45,9 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
                   .head_dim = parts.config.head_dim,
                   .column_decay = parts.column_decay,
                   .page_reader = parts.page_reader,
-                  .read_budget = parts.read_budget}),
-      experts_(exec, parts.comm, parts.expert_map),
+                  .read_budget = parts.read_budget,
+                  .exchange = parts.exchange}),
+      experts_(exec, parts.comm, parts.expert_map, parts.exchange),
       mlp_(exec),
       inverse_frequencies_(inverse_frequencies(parts.config)),
       hidden_(exec.device()),
@@ -79,7 +80,8 @@ void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
               .inverse_frequencies = {exec_.on_device(inverse_frequencies_), {config.head_dim / 2}},
               .cos = sized<2>(cos_, {num_rows, config.head_dim / 2}),
               .sin = sized<2>(sin_, {num_rows, config.head_dim / 2})});
-  last_expert_.assign(static_cast<std::size_t>(num_rows), -1);
+  const std::int64_t num_routed = parts_.exchange != nullptr ? rows.all.size() : num_rows;
+  last_expert_.assign(static_cast<std::size_t>(num_routed), -1);
   branch_is_open_ = false;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (observer) {
@@ -95,6 +97,7 @@ void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
                             .weight = parts_.weights.final_norm().data(),
                             .eps = config.rms_norm_eps,
                             .y = hidden});
+  if (parts_.exchange != nullptr) parts_.exchange->finish();
   if (observer) observer(config.num_layers, hidden);
 }
 
@@ -207,7 +210,7 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
   const LayerWeights& w = parts_.weights.layer(layer);
   const auto normed = sized<2>(normed_, {rows.size(), parts_.config.hidden_size});
   if (w.moe) {
-    run_experts(layer, w.mlp_norm, *w.moe, rows.size());
+    run_experts(layer, w.mlp_norm, *w.moe, rows);
   } else {
     normalize(w.mlp_norm, {});
     const Mlp::Group all{&*w.mlp, 0, rows.size()};
@@ -218,8 +221,9 @@ void Decoder::mlp_block(LayerId layer, const StepRows& rows) {
 }
 
 void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe,
-                          std::int64_t num_rows) {
+                          const StepRows& rows) {
   const ModelConfig& config = parts_.config;
+  const std::int64_t num_rows = rows.size();
   const View<const float, 2> normed{normed_.data(), {num_rows, config.hidden_size}};
   const auto logits = sized<2>(gate_logits_, {num_rows, config.num_experts});
   const kernels::LinearArgs router{.x = normed, .weight = moe.router, .y = logits};
@@ -230,9 +234,16 @@ void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& mo
   parts_.gate.choose(exec_, {.logits = logits, .renormalize = config.renormalize_gate},
                      {choices_.data(), mix.extents}, mix);
   const View<const std::int32_t, 2> choices{choices_.data(), mix.extents};
-  if (parts_.kv_router.reads_experts() && parts_.kv_map.num_shards() > 1) note_experts(choices);
-  experts_.run(
-      {.layer = layer, .weights = moe, .x = normed, .experts = choices, .mix = mix, .y = branch});
+  experts_.run({.layer = layer,
+                .weights = moe,
+                .x = normed,
+                .experts = choices,
+                .mix = mix,
+                .y = branch,
+                .first_row = rows.all.first_row});
+  if (parts_.kv_router.reads_experts() && parts_.kv_map.num_shards() > 1) {
+    note_experts(parts_.exchange != nullptr ? experts_.experts_of_all() : choices);
+  }
   if (moe.shared) {
     const auto shared = sized<2>(shared_, normed.extents);
     const auto gate = sized<2>(shared_gate_, {num_rows, 1});
@@ -247,6 +258,7 @@ void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& mo
 /// For the routers of the layers that follow.
 void Decoder::note_experts(View<const std::int32_t, 2> choices) {
   if (exec_.device() == Device::kCuda) {
+    if (parts_.exchange != nullptr) parts_.exchange->finish();  // which has a deadline
     choices_on_host_.resize(choices_.size());
     copy_bytes(exec_, choices_on_host_.data(), Device::kCpu, choices.data, exec_.device(),
                choices_.size() * sizeof(std::int32_t));

@@ -11,6 +11,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/comm/row_exchange.hpp"
 #include "core/model/attention_tap.hpp"
 #include "core/model/mlp.hpp"
 #include "core/model/model_config.hpp"
@@ -36,6 +37,7 @@ struct DecoderParts {
   float column_decay = 0;                   // of the cache's decayed attention columns
   const PageReader* page_reader = nullptr;  // or null: everything is read
   KvBudget read_budget = {};                // of the page reader
+  RowExchange* exchange = nullptr;          // between GPUs; or null: messages of comm
   AttentionTap& tap;
 };
 
@@ -48,7 +50,8 @@ class Decoder {
   Decoder(Exec& exec, const DecoderParts& parts);
 
   /// Runs this rank's rows through all layers, appending their keys and values to the cache. A
-  /// collective: every rank calls it once a step, with no rows if it has none.
+  /// collective: every rank calls it once a step, with no rows if it has none. With an exchange,
+  /// `rows.all` is set, and all of it is done on return: no later wait can be for a lost peer.
   void forward(const StepRows& rows, const HiddenObserver& observer = {});
 
   /// Logits [n, V] of some rows of the last forward, by their subscripts, on the host. Valid until
@@ -60,6 +63,12 @@ class Decoder {
     return dense_bytes_read_ + experts_.weight_bytes_read();
   }
 
+  /// What went from this rank's GPU to others; what went from the host, the communicator counts.
+  [[nodiscard]] std::uint64_t bytes_sent() const {
+    const bool counts = parts_.exchange != nullptr && exec_.device() == Device::kCuda;
+    return counts ? parts_.exchange->stats().bytes_sent : 0;
+  }
+
   /// What decode left unread of the cache.
   [[nodiscard]] ReadStats read_stats() const { return attention_.read_stats(); }
 
@@ -67,7 +76,7 @@ class Decoder {
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
   void note_experts(View<const std::int32_t, 2> choices);
-  void run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe, std::int64_t num_rows);
+  void run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe, const StepRows& rows);
   void normalize(WeightVector weight, std::span<const kernels::LinearArgs> products);
   void close_branch();
   void turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
@@ -88,7 +97,7 @@ class Decoder {
   DeviceBuffer<float> cos_, sin_;
   DeviceBuffer<float> gate_logits_, mix_, shared_, shared_gate_;
   DeviceBuffer<std::int32_t> choices_;     // [T, K]
-  std::vector<std::int32_t> last_expert_;  // [T], see KvRouterInput
+  std::vector<std::int32_t> last_expert_;  // [T], with an exchange [N]; see KvRouterInput
   DeviceBuffer<float> selected_, logits_;
   std::vector<std::int32_t> choices_on_host_;  // of a GPU
   std::vector<float> logits_on_host_;          // the same

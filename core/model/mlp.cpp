@@ -66,17 +66,20 @@ void ExpertMlps::run_on_gpu(const Args& args) {
   inner_.resize_discard(static_cast<std::size_t>(num_pairs * gate.rows));
   outputs_.resize_discard(static_cast<std::size_t>(num_pairs * gate.cols));
   pairs_.resize_discard(static_cast<std::size_t>(num_words));
+  const auto num_here = std::ranges::count_if(
+      args.weights.experts, [](const MlpWeights& w) { return w.gate.data != nullptr; });
   kernels::experts(exec_, {.x = args.x,
                            .experts = args.experts,
                            .mix = args.mix,
                            .table = args.weights.table,
+                           .some_elsewhere = num_here < args.weights.table.size(),
                            .dtype = gate.dtype,
                            .inner = {inner_.data(), {num_pairs, gate.rows}},
                            .outputs = {outputs_.data(), {num_pairs, gate.cols}},
                            .pairs = {pairs_.data(), {num_words}},
                            .y = args.y});
   // Which experts rows share is known to the GPU alone: as many as rows named, or all.
-  const auto num_read = static_cast<std::uint64_t>(std::min(num_pairs, args.weights.table.size()));
+  const auto num_read = static_cast<std::uint64_t>(std::min<std::int64_t>(num_pairs, num_here));
   weight_bytes_read_ += num_read * weight_bytes(args.weights.experts.front());
 }
 

@@ -53,7 +53,7 @@ class ExpertMlps {
     View<float, 2> y;                     // [T, hidden], overwritten
   };
   void run(const Args& args);
-  /// The same on a GPU for experts that are all here, named on the GPU.
+  /// The same on a GPU, which names all experts to itself, and knows which are here.
   void run_on_gpu(const Args& args);
 
   /// Bytes of the experts that had a row, summed over all runs.

@@ -38,7 +38,8 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
       totals_(make_messages(comm)),
       received_totals_(make_messages(comm)),
       lse_(exec.device()),
-      queries_in_basis_(exec.device()) {
+      queries_in_basis_(exec.device()),
+      gathered_{exec.device()} {
   if (config.page_reader == nullptr) return;
   page_choice_.emplace(exec, comm, cache, *config.page_reader, config.read_budget,
                        config.num_kv_heads);
@@ -47,6 +48,10 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
 void ShardedAttention::run(const Args& given) {
   Args args = given;
   args.q = queries_in_basis(given);
+  if (config_.exchange != nullptr) {
+    run_gathered(args);
+    return;
+  }
   if (comm_.size() == 1) {
     prepares(args) ? run_prepared(args) : run_alone(args);
   } else {

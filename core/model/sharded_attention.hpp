@@ -9,6 +9,9 @@
 // on the rows of the step and not on the length of the context. A group of one exchanges nothing.
 // Where a sequence has a basis, queries enter it and outputs leave it on the row's rank.
 // With a page reader, lone rows read some of the pages (core/model/page_choice.hpp).
+//
+// With a row exchange, of GPUs, every rank gets all rows instead and chooses what it owns
+// (gathered_attention.cpp).
 #pragma once
 
 #include <cstdint>
@@ -18,6 +21,7 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/comm/communicator.hpp"
+#include "core/comm/row_exchange.hpp"
 #include "core/model/attention_batch.hpp"
 #include "core/model/page_choice.hpp"
 #include "core/model/step_rows.hpp"
@@ -36,6 +40,7 @@ class ShardedAttention {
     float column_decay = 0;                   // of the cache's decayed attention columns
     const PageReader* page_reader = nullptr;  // or null: everything is read
     KvBudget read_budget = {};                // of the page reader
+    RowExchange* exchange = nullptr;          // between GPUs; null: messages of the communicator
   };
 
   /// All references must outlive this object.
@@ -45,7 +50,7 @@ class ShardedAttention {
   struct Args {
     LayerId layer;
     const StepRows& rows;                       // T of this rank; T may be 0
-    std::span<const std::int32_t> last_expert;  // [T], see KvRouterInput
+    std::span<const std::int32_t> last_expert;  // [T], with an exchange [N]; see KvRouterInput
     std::optional<std::int32_t> window;
     View<const float, 3> q;  // [T, H, D], rotated
     View<const float, 3> k;  // [T, Hkv, D], rotated
@@ -109,6 +114,11 @@ class ShardedAttention {
   void answer(const Args& args, const std::vector<int>& holders);
   void merge(const Args& args);
 
+  void run_gathered(const Args& args);
+  void append_owned(LayerId layer, const RowsOfRanks& all, View<const float, 3> k,
+                    View<const float, 3> v);
+  void merge_parts(const Args& args, const std::vector<int>& holders);
+
   Exec& exec_;
   Communicator& comm_;
   KvCache& cache_;
@@ -126,6 +136,20 @@ class ShardedAttention {
   std::optional<PageChoice> page_choice_;
   DeviceBuffer<float> lse_;
   DeviceBuffer<float> queries_in_basis_;
+
+  /// Rows of all ranks, N, and what comes back of this rank's, T.
+  struct Gathered {
+    Device device;
+    DeviceBuffer<float> q{device}, k{device}, v{device};     // [N, ...]
+    DeviceBuffer<float> o{device}, lse{device};              // [N, ...]
+    DeviceBuffer<float> o_parts{device}, lse_parts{device};  // [R, T, ...]
+    DeviceBuffer<float> own_k{device}, own_v{device};        // of the entries below
+    std::vector<std::int32_t> rows{};                        // whose entries this rank owns
+    std::vector<SequenceId> sequences{};                     // of these
+    std::vector<Position> positions{};
+    std::vector<ShardId> shards{};
+  };
+  Gathered gathered_;
 };
 
 }  // namespace pikv

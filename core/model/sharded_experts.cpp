@@ -5,11 +5,13 @@
 #include <algorithm>
 
 #include "core/comm/message_fields.hpp"
+#include "kernels/elementwise.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
 
-ShardedExperts::ShardedExperts(Exec& exec, Communicator& comm, const ShardMap& shard_map)
+ShardedExperts::ShardedExperts(Exec& exec, Communicator& comm, const ShardMap& shard_map,
+                               RowExchange* exchange)
     : exec_(exec),
       comm_(comm),
       shard_map_(shard_map),
@@ -18,9 +20,15 @@ ShardedExperts::ShardedExperts(Exec& exec, Communicator& comm, const ShardMap& s
       received_(make_messages(comm)),
       replies_(make_messages(comm)),
       results_(make_messages(comm)),
-      sent_rows_(static_cast<std::size_t>(comm.size())) {}
+      sent_rows_(static_cast<std::size_t>(comm.size())),
+      exchange_(exchange),
+      gathered_{exec.device()} {}
 
 void ShardedExperts::run(const Args& args) {
+  if (exchange_ != nullptr) {
+    run_gathered(args);
+    return;
+  }
   if (comm_.size() == 1) {
     const ExpertMlps::Args all{.weights = args.weights,
                                .x = args.x,
@@ -35,6 +43,58 @@ void ShardedExperts::run(const Args& args) {
   answer(args);
   comm_.all_to_all_v(replies_, results_, "expert outputs");
   combine(args);
+}
+
+void ShardedExperts::run_gathered(const Args& args) {
+  const auto [num_rows, hidden] = args.x.extents;
+  const std::int64_t k = args.experts.extent(1);
+  const std::int64_t num_all = args.first_row.back();
+  gathered_.shape = {num_all, k};
+  const auto floats = static_cast<std::size_t>(num_all * hidden);
+  const auto num_choices = static_cast<std::size_t>(num_all * k);
+  gathered_.x.resize_discard(floats);
+  gathered_.y.resize_discard(floats);
+  gathered_.mix.resize_discard(num_choices);
+  gathered_.experts.resize_discard(num_choices);
+  gathered_.parts.resize_discard(static_cast<std::size_t>(comm_.size() * num_rows * hidden));
+  if (num_all == 0) return;
+  const std::array inputs = {row_array(hidden, args.x.data, gathered_.x.data()),
+                             row_array(k, args.mix.data, gathered_.mix.data()),
+                             row_array(k, args.experts.data, gathered_.experts.data())};
+  exchange_->gather(args.first_row, inputs);
+  ExpertMlps::Args all{.weights = args.weights,
+                       .x = {gathered_.x.data(), {num_all, hidden}},
+                       .experts = {gathered_.experts.data(), gathered_.shape},
+                       .mix = {gathered_.mix.data(), gathered_.shape},
+                       .y = {gathered_.y.data(), {num_all, hidden}}};
+  if (exec_.device() == Device::kCuda) {
+    mlps_.run_on_gpu(all);
+  } else {
+    own_experts_.assign(all.experts.data, all.experts.data + num_choices);
+    for (std::int32_t& expert : own_experts_) {
+      const bool here = shard_map_.rank_of(args.layer, id_from<ShardId>(expert)) == comm_.rank();
+      if (!here) expert = -1;
+    }
+    all.experts.data = own_experts_.data();
+    mlps_.run(all);
+  }
+  const std::array outputs = {row_array(hidden, gathered_.y.data(), gathered_.parts.data())};
+  exchange_->give_back(args.first_row, outputs);
+  add_parts(args.layer, args.y);
+}
+
+/// What the ranks with experts of the layer gave for this rank's rows, in their order.
+void ShardedExperts::add_parts(LayerId layer, View<float, 2> y) {
+  const std::vector<int> holders = shard_map_.ranks_with_shards(layer);
+  for (const int holder : holders) {
+    const View<const float, 2> part{gathered_.parts.data() + holder * y.size(), y.extents};
+    if (holder == holders.front()) {
+      copy_bytes(exec_, y.data, exec_.device(), part.data, exec_.device(),
+                 static_cast<std::size_t>(y.size()) * sizeof(float));
+    } else {
+      kernels::add(exec_, {.x = part, .y = y});
+    }
+  }
 }
 
 // The message to a rank: the number of rows; for each its K experts, those of other ranks as -1,

@@ -13,10 +13,20 @@
 
 namespace pikv {
 
+/// Rows of all ranks, in the order of ranks: those of rank r are [first_row[r], first_row[r + 1]).
+struct RowsOfRanks {
+  std::vector<SequenceId> sequences;
+  std::vector<Position> positions;
+  std::vector<std::int64_t> first_row;  // [R + 1]
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(positions.size()); }
+};
+
 struct StepRows {
   std::vector<TokenId> tokens;
   std::vector<SequenceId> sequences;
   std::vector<Position> positions;
+  RowsOfRanks all;  // where rows of all ranks are gathered (RowExchange); else it may be empty
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
   void push(TokenId token, SequenceId sequence, Position position) {

@@ -14,6 +14,12 @@ WeightView CheckpointSource::matrix(const std::string& name, std::int64_t rows, 
   return checkpoint_.matrix(name, rows, cols);
 }
 
+WeightView CheckpointSource::absent(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  WeightView view = matrix(name, rows, cols);
+  view.data = nullptr;
+  return view;
+}
+
 WeightVector CheckpointSource::vector(const std::string& name, std::int64_t size) {
   return vectors_.emplace_back(checkpoint_.vector(name, size));
 }
@@ -28,6 +34,12 @@ WeightView RandomSource::matrix(const std::string& /*name*/, std::int64_t rows, 
                                 .seed = mix_bits(seed_++)});
   view.data = data;
   return view;
+}
+
+/// The matrices that follow are the same, whichever are absent.
+WeightView RandomSource::absent(const std::string& /*name*/, std::int64_t rows, std::int64_t cols) {
+  ++seed_;
+  return {.data = nullptr, .dtype = dtype_, .rows = rows, .cols = cols};
 }
 
 WeightVector RandomSource::vector(const std::string& name, std::int64_t size) {

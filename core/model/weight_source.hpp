@@ -20,6 +20,9 @@ class WeightSource {
   virtual ~WeightSource() = default;
   [[nodiscard]] virtual WeightView matrix(const std::string& name, std::int64_t rows,
                                           std::int64_t cols) = 0;
+  /// The same without its data, which another rank has.
+  [[nodiscard]] virtual WeightView absent(const std::string& name, std::int64_t rows,
+                                          std::int64_t cols) = 0;
   [[nodiscard]] virtual WeightVector vector(const std::string& name, std::int64_t size) = 0;
 };
 
@@ -30,6 +33,8 @@ class CheckpointSource final : public WeightSource {
       : checkpoint_(checkpoint), vectors_(vectors) {}
 
   [[nodiscard]] WeightView matrix(const std::string& name, std::int64_t rows,
+                                  std::int64_t cols) override;
+  [[nodiscard]] WeightView absent(const std::string& name, std::int64_t rows,
                                   std::int64_t cols) override;
   [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override;
 
@@ -47,6 +52,8 @@ class RandomSource final : public WeightSource {
       : exec_(exec), dtype_(dtype), seed_(seed), blocks_(blocks) {}
 
   [[nodiscard]] WeightView matrix(const std::string& name, std::int64_t rows,
+                                  std::int64_t cols) override;
+  [[nodiscard]] WeightView absent(const std::string& name, std::int64_t rows,
                                   std::int64_t cols) override;
   [[nodiscard]] WeightVector vector(const std::string& name, std::int64_t size) override;
 

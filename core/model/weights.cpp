@@ -12,12 +12,26 @@
 namespace pikv {
 namespace {
 
+/// Which expert of which layer is read.
+struct ExpertsHere {
+  const ShardMap* map = nullptr;  // null: all of them
+  int rank = 0;
+
+  [[nodiscard]] bool has(std::int64_t layer, std::int64_t expert) const {
+    return map == nullptr ||
+           map->rank_of(id_from<LayerId>(layer), id_from<ShardId>(expert)) == rank;
+  }
+};
+
 /// Reads the tensors of one layer.
 class LayerReader {
  public:
-  LayerReader(WeightSource& source, const ModelConfig& config, std::int64_t layer)
+  LayerReader(WeightSource& source, const ModelConfig& config, std::int64_t layer,
+              const ExpertsHere& here)
       : source_(source),
         config_(config),
+        layer_(layer),
+        here_(here),
         prefix_(fmt::format("model.layers.{}.", layer)),
         is_moe_(config.is_moe[static_cast<std::size_t>(layer)]) {}
 
@@ -35,8 +49,10 @@ class LayerReader {
   }
 
  private:
-  WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t cols) const {
-    return source_.matrix(prefix_ + name, rows, cols);
+  WeightView matrix(const std::string& name, std::int64_t rows, std::int64_t cols,
+                    bool is_here = true) const {
+    return is_here ? source_.matrix(prefix_ + name, rows, cols)
+                   : source_.absent(prefix_ + name, rows, cols);
   }
   WeightVector vector(const std::string& name, std::int64_t size) const {
     return source_.vector(prefix_ + name, size);
@@ -66,16 +82,16 @@ class LayerReader {
     return w;
   }
 
-  MlpWeights mlp(const std::string& name, std::int64_t intermediate) const {
+  MlpWeights mlp(const std::string& name, std::int64_t intermediate, bool is_here = true) const {
     return gated(name + "gate_proj", name + "up_proj", name + "down_proj", intermediate,
-                 config_.mlp_bias);
+                 config_.mlp_bias, is_here);
   }
 
   MlpWeights gated(const std::string& gate, const std::string& up, const std::string& down,
-                   std::int64_t intermediate, bool has_bias) const {
-    return {.gate = matrix(gate + ".weight", intermediate, config_.hidden_size),
-            .up = matrix(up + ".weight", intermediate, config_.hidden_size),
-            .down = matrix(down + ".weight", config_.hidden_size, intermediate),
+                   std::int64_t intermediate, bool has_bias, bool is_here) const {
+    return {.gate = matrix(gate + ".weight", intermediate, config_.hidden_size, is_here),
+            .up = matrix(up + ".weight", intermediate, config_.hidden_size, is_here),
+            .down = matrix(down + ".weight", config_.hidden_size, intermediate, is_here),
             .gate_bias = bias(has_bias, gate + ".bias", intermediate),
             .up_bias = bias(has_bias, up + ".bias", intermediate),
             .down_bias = bias(has_bias, down + ".bias", config_.hidden_size)};
@@ -88,9 +104,11 @@ class LayerReader {
     w.router = matrix(base + "gate.weight", config_.num_experts, config_.hidden_size);
     for (std::int64_t e = 0; e < config_.num_experts; ++e) {
       const std::string expert = fmt::format("{}experts.{}.", base, e);
-      w.experts.push_back(block_sparse ? gated(expert + "w1", expert + "w3", expert + "w2",
-                                               config_.expert_intermediate_size, false)
-                                       : mlp(expert, config_.expert_intermediate_size));
+      const std::int64_t width = config_.expert_intermediate_size;
+      const bool is_here = here_.has(layer_, e);
+      w.experts.push_back(block_sparse ? gated(expert + "w1", expert + "w3", expert + "w2", width,
+                                               /*has_bias=*/false, is_here)
+                                       : mlp(expert, width, is_here));
     }
     if (config_.shared_expert_intermediate_size > 0) {
       w.shared = mlp(base + "shared_expert.", config_.shared_expert_intermediate_size);
@@ -101,6 +119,8 @@ class LayerReader {
 
   WeightSource& source_;
   const ModelConfig& config_;
+  std::int64_t layer_;
+  ExpertsHere here_;
   std::string prefix_;
   bool is_moe_;
 };
@@ -171,7 +191,7 @@ struct Tensors {
   std::vector<LayerWeights> layers;
 };
 
-Tensors read_all(WeightSource& source, const ModelConfig& config) {
+Tensors read_all(WeightSource& source, const ModelConfig& config, const ExpertsHere& here = {}) {
   Tensors to;
   to.embedding = source.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   // A checkpoint that ties the two need not store the head, and the stored one is ignored, as the
@@ -181,7 +201,7 @@ Tensors read_all(WeightSource& source, const ModelConfig& config) {
                    : source.matrix("lm_head.weight", config.vocab_size, config.hidden_size);
   to.final_norm = source.vector("model.norm.weight", config.hidden_size);
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    to.layers.push_back(LayerReader(source, config, layer).read());
+    to.layers.push_back(LayerReader(source, config, layer, here).read());
   }
   return to;
 }
@@ -199,10 +219,11 @@ ModelWeights::ModelWeights(const std::filesystem::path& directory, const ModelCo
 }
 
 ModelWeights ModelWeights::random(Exec& exec, const ModelConfig& config, DType dtype,
-                                  std::uint64_t seed) {
+                                  std::uint64_t seed, const ShardMap& expert_map, int rank) {
   ModelWeights weights;
   RandomSource source(exec, dtype, seed, weights.blocks_);
-  auto [embedding, lm_head, final_norm, layers] = read_all(source, config);
+  auto [embedding, lm_head, final_norm, layers] =
+      read_all(source, config, {.map = &expert_map, .rank = rank});
   weights.embedding_ = embedding;
   weights.lm_head_ = lm_head;
   weights.final_norm_ = final_norm;

@@ -64,9 +64,11 @@ class ModelWeights {
   /// Throws BadFile when a tensor is missing or has another shape or type than `config` implies.
   ModelWeights(const std::filesystem::path& directory, const ModelConfig& config);
 
-  /// Of the config's shape, in the memory of the Exec: bench without a checkpoint.
+  /// Of the config's shape, in the memory of the Exec, of the experts those of this rank: bench
+  /// without a checkpoint.
   [[nodiscard]] static ModelWeights random(Exec& exec, const ModelConfig& config, DType dtype,
-                                           std::uint64_t seed);
+                                           std::uint64_t seed, const ShardMap& expert_map,
+                                           int rank);
 
   /// The same in the memory of a GPU, of the experts those of this rank; the others have no data.
   /// Throws OutOfMemory with the bytes that are missing.

@@ -50,6 +50,11 @@ float* Exec::scratch(int thread_idx, std::size_t count) {
   return scratch.data.get();
 }
 
+std::array<std::byte, 16> Exec::gpu_uuid() const {
+  require(cuda_ != nullptr, "exec", "runs on the CPU, which has no number");
+  return cuda::uuid(*cuda_);
+}
+
 void Exec::synchronize() {
   if (cuda_) cuda::synchronize(*cuda_);
 }

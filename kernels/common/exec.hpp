@@ -6,6 +6,7 @@
 // thread-safe: one Exec serves one caller at a time.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -44,6 +45,8 @@ class Exec {
   [[nodiscard]] int num_threads() const { return num_threads_; }
   [[nodiscard]] CudaContext& cuda_context() const { return *cuda_; }
   [[nodiscard]] kernels::cpu::ThreadPool& thread_pool() const { return *pool_; }
+  /// What no other GPU has, of any machine. Throws NotBuilt without CUDA.
+  [[nodiscard]] std::array<std::byte, 16> gpu_uuid() const;
 
   /// What large products round their factors to: kF32 (not at all, the default) or kBf16, as
   /// implementations that compute in bfloat16 do: attention of many rows, and many rows against a

@@ -5,6 +5,7 @@
 // the same symbols come from kernels/no_cuda and throw NotBuilt.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -18,6 +19,9 @@ namespace pikv::cuda {
 /// A stream and the library handles on one GPU, which becomes the calling thread's current one.
 /// Throws CudaError if there is no such GPU.
 [[nodiscard]] std::shared_ptr<CudaContext> make_context(int device_idx);
+
+/// What no other GPU has.
+[[nodiscard]] std::array<std::byte, 16> uuid(const CudaContext& context);
 
 /// Waits for everything enqueued on the context's stream.
 void synchronize(CudaContext& context);

@@ -100,6 +100,15 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
   return context;
 }
 
+std::array<std::byte, 16> uuid(const CudaContext& context) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, context.device_idx), "cudaGetDeviceProperties");
+  std::array<std::byte, 16> bytes{};
+  static_assert(sizeof(properties.uuid) == sizeof(bytes));
+  std::memcpy(bytes.data(), &properties.uuid, sizeof(bytes));
+  return bytes;
+}
+
 void synchronize(CudaContext& context) {
   context.activate();
   check(cudaStreamSynchronize(context.stream.get()), "synchronize");

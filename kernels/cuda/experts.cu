@@ -41,6 +41,8 @@ Order order_in(const View<std::int32_t, 1>& words, std::int64_t num_pairs) {
 
 struct OrderParams {
   const std::int32_t* __restrict__ experts;  // [num_pairs]
+  const ExpertMatrices* __restrict__ table;  // [num_experts]
+  std::int32_t num_experts;
   std::int32_t num_pairs;
   Order order;
 };
@@ -69,7 +71,13 @@ __device__ std::int32_t block_scan(std::int32_t x, std::int32_t* sums) {
   return result;
 }
 
-/// One block; a thread an expert, which puts its pairs down in their order: deterministic.
+[[nodiscard]] __device__ __forceinline__ bool is_here(const ExpertMatrices* table,
+                                                      std::int32_t expert) {
+  return table[expert].gate != nullptr;
+}
+
+/// One block; a thread an expert, which puts its pairs down in their order: deterministic. Pairs of
+/// experts that are elsewhere are left out.
 __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams params) {
   __shared__ std::int32_t counts[kMaxExperts];
   __shared__ std::int32_t sums[kWarpThreads];
@@ -85,7 +93,8 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
     if (is_staged) staged[i] = params.experts[i];
   }
   __syncthreads();
-  const std::int32_t count = counts[expert];
+  const bool here = expert < params.num_experts && is_here(params.table, expert);
+  const std::int32_t count = here ? counts[expert] : 0;
   const std::int32_t end = block_scan(count, sums);
   const std::int32_t num_groups = (count + kExpertRows - 1) / kExpertRows;
   const std::int32_t last_group = block_scan(num_groups, sums);
@@ -134,7 +143,7 @@ __device__ __forceinline__ bool find_group(const ProductParams& params, Group& g
   const auto i = static_cast<std::int32_t>(blockIdx.y);
   if (params.experts != nullptr) {
     group = {params.experts[i], i, i + 1};
-    return true;
+    return is_here(params.table, group.expert);
   }
   if (i >= *params.order.num_groups) return false;
   group = params.order.groups[i];
@@ -215,14 +224,18 @@ __global__ void __launch_bounds__(kBlockThreads, 2) down_kernel(const ProductPar
 }
 
 struct SumParams {
-  const float* __restrict__ outputs;  // [T, K, hidden]
-  const float* __restrict__ mix;      // [T, K]
-  float* __restrict__ y;              // [T, hidden]
-  std::int64_t num_cols;              // hidden
-  std::int64_t size;                  // T * hidden
-  std::int32_t num_chosen;            // K
+  const float* __restrict__ outputs;         // [T, K, hidden]
+  const float* __restrict__ mix;             // [T, K]
+  float* __restrict__ y;                     // [T, hidden]
+  std::int64_t num_cols;                     // hidden
+  std::int64_t size;                         // T * hidden
+  std::int32_t num_chosen;                   // K
+  const std::int32_t* __restrict__ experts;  // [T, K]
+  const ExpertMatrices* __restrict__ table;
 };
 
+/// kSomeElsewhere: of experts that are elsewhere there is no output.
+template <bool kSomeElsewhere>
 __global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams params) {
   admit_next();
   wait_for_previous();
@@ -234,6 +247,7 @@ __global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams para
     float total = 0.0f;
     for (std::int32_t k = 0; k < params.num_chosen; ++k) {
       const std::int64_t pair = row * params.num_chosen + k;
+      if (kSomeElsewhere && !is_here(params.table, params.experts[pair])) continue;
       total = fmaf(params.mix[pair], params.outputs[pair * params.num_cols + col], total);
     }
     params.y[i] = total;
@@ -251,6 +265,8 @@ void run(Exec& exec, const ExpertsArgs& args) {
   if (!is_single_row) {
     launch_early(context, order_kernel, 1, kOrderThreads, 0,
                  OrderParams{.experts = args.experts.data,
+                             .table = args.table.data,
+                             .num_experts = static_cast<std::int32_t>(args.table.size()),
                              .num_pairs = static_cast<std::int32_t>(num_pairs),
                              .order = order});
   }
@@ -274,13 +290,16 @@ void run(Exec& exec, const ExpertsArgs& args) {
           width, kWarpsPerBlock);
   product(down_kernel<T, true>, down_kernel<T, false>, args.inner.data, args.outputs.data, width,
           hidden, 2 * kWarpsPerBlock);
-  launch_early(context, sum_kernel, num_blocks(args.y.size(), kBlockThreads), kBlockThreads, 0,
+  const auto sum = args.some_elsewhere ? sum_kernel<true> : sum_kernel<false>;
+  launch_early(context, sum, num_blocks(args.y.size(), kBlockThreads), kBlockThreads, 0,
                SumParams{.outputs = args.outputs.data,
                          .mix = args.mix.data,
                          .y = args.y.data,
                          .num_cols = hidden,
                          .size = args.y.size(),
-                         .num_chosen = static_cast<std::int32_t>(args.experts.extent(1))});
+                         .num_chosen = static_cast<std::int32_t>(args.experts.extent(1)),
+                         .experts = args.experts.data,
+                         .table = args.table.data});
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "kernels/linear.hpp"
 #include "kernels/merge_states.hpp"
 #include "kernels/page_bounds.hpp"
+#include "kernels/peer_rows.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rows.hpp"
@@ -35,6 +36,7 @@ namespace {
 namespace cuda {
 
 std::shared_ptr<CudaContext> make_context(int) { not_built("make_context"); }
+std::array<std::byte, 16> uuid(const CudaContext&) { not_built("uuid"); }
 void synchronize(CudaContext&) { not_built("synchronize"); }
 void* allocate(std::size_t, Access) { not_built("allocate"); }
 void release(void*) noexcept {}
@@ -81,4 +83,17 @@ void gather_rows(Exec&, const GatherRowsArgs&) { not_built("gather_rows"); }
 void combine_rows(Exec&, const CombineRowsArgs&) { not_built("combine_rows"); }
 
 }  // namespace kernels::cuda
+
+namespace kernels {
+
+struct PeerWindows::State {};
+PeerWindows::PeerWindows(Exec&, int, int, std::chrono::milliseconds) { not_built("peer_rows"); }
+PeerWindows::~PeerWindows() = default;
+PeerWindows::Handle PeerWindows::handle() const { not_built("peer_rows"); }
+void PeerWindows::open(std::span<const Handle>) { not_built("peer_rows"); }
+void PeerWindows::close() noexcept {}
+void PeerWindows::move(const PeerMove&) { not_built("peer_rows"); }
+std::optional<PeerWindows::Failure> PeerWindows::failure() const { not_built("peer_rows"); }
+
+}  // namespace kernels
 }  // namespace pikv

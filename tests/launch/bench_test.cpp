@@ -53,6 +53,34 @@ TEST(BenchDecode, NeedsAConfigAlone) {
   EXPECT_EQ(shape["rows"].size(), 2u);
 }
 
+TEST(BenchDecode, DividesContextsOverRanks) {
+  if (!has_launcher()) GTEST_SKIP() << "needs MPI";
+  const auto run = [](int num_ranks, const std::string& exchange) {
+    const Result result =
+        run_pikv({"bench-decode", "--steps", "2", "--batch", "3", "--context", "400", "--threads",
+                  "1", "--json", "--model", tiny_model(), "--exchange", exchange},
+                 num_ranks);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json::parse(result.out);
+  };
+  const json alone = run(1, "auto")["rows"][0];
+  for (const char* exchange : {"auto", "host"}) {
+    SCOPED_TRACE(exchange);
+    const json bench = run(2, exchange);
+    EXPECT_EQ(bench["ranks"], 2);
+    EXPECT_EQ(bench["exchange"], std::string(exchange) == "host" ? "host" : "messages");
+    const json row = bench["rows"][0];
+    ASSERT_EQ(row["kv_bytes_by_rank"].size(), 2u);
+    const auto bytes = [&](std::size_t rank) {
+      return row["kv_bytes_by_rank"][rank].get<std::int64_t>();
+    };
+    EXPECT_GT(bytes(1), 0);
+    EXPECT_LT(bytes(0), alone["kv_bytes"].get<std::int64_t>());
+    EXPECT_GT(row["exchange_bytes"].get<std::int64_t>(), 0);
+  }
+  EXPECT_EQ(alone["exchange_bytes"], 0);
+}
+
 TEST(BenchDecode, RefusesNothingToRun) {
   const Result result = run_pikv({"bench-decode"});
   EXPECT_EQ(result.exit_code, 2);

@@ -115,8 +115,21 @@ TEST(BatchPlan, EveryPlannedTokenIsOnExactlyOneRankInAscendingOrder) {
     std::multiset<std::pair<SequenceId, Position>> ran;
     std::multiset<std::size_t> chosen;
     std::vector<Position> newest(active.size(), -1);
+    const RowsOfRanks all = rows_of_rank(plan, active, 0, num_ranks).rows.all;
+    ASSERT_EQ(all.first_row.size(), static_cast<std::size_t>(num_ranks) + 1);
+    ASSERT_EQ(all.first_row.back(), plan.num_tokens);
     for (int rank = 0; rank < num_ranks; ++rank) {
       const RankRows mine = rows_of_rank(plan, active, rank, num_ranks);
+      ASSERT_EQ(mine.rows.all.first_row, all.first_row) << "every rank knows the same";
+      const auto begin = all.first_row[static_cast<std::size_t>(rank)];
+      const auto end = all.first_row[static_cast<std::size_t>(rank) + 1];
+      ASSERT_EQ(end - begin, mine.rows.size());
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const auto row = static_cast<std::size_t>(i - begin);
+        ASSERT_EQ(all.positions[at], mine.rows.positions[row]);
+        ASSERT_EQ(all.sequences[at], mine.rows.sequences[row]);
+      }
       for (std::size_t r = 0; r < mine.rows.positions.size(); ++r) {
         const auto s = index(mine.rows.sequences[r]);
         ran.emplace(mine.rows.sequences[r], mine.rows.positions[r]);

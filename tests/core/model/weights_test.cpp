@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
@@ -131,6 +132,42 @@ TEST(ModelWeights, HalfPrecisionMatricesStayInTheFile) {
   std::size_t total = 0;
   for (const auto& [name, tensor] : tensors) total += tensor.bytes.size();
   EXPECT_EQ(weights.checkpoint_bytes(), total);
+}
+
+TEST(RandomWeights, AreTheSameForAnyNumberOfRanks) {
+  const ModelConfig config = read_model_config(family_folder("qwen3_moe"));
+  const std::int64_t num_experts = config.num_experts;
+  Exec exec = Exec::cpu(1);
+  const auto make = [&](int num_ranks, int rank) {
+    std::vector<std::int32_t> owners;
+    for (std::int64_t i = 0; i < config.num_layers * num_experts; ++i) {
+      owners.push_back(static_cast<std::int32_t>(i % num_experts) % num_ranks);
+    }
+    const ShardMap map(config.num_layers, num_experts, num_ranks, owners);
+    return ModelWeights::random(exec, config, DType::kF32, 5, map, rank);
+  };
+  const auto equal = [](const WeightView& a, const WeightView& b) {
+    return a.bytes() == b.bytes() && std::memcmp(a.data, b.data, a.bytes()) == 0;
+  };
+  const ModelWeights all = make(1, 0);
+  const ModelWeights part = make(2, 1);
+  EXPECT_TRUE(equal(part.lm_head(), all.lm_head()));
+  int num_moe_layers = 0;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const LayerWeights& of_all = all.layer(id_from<LayerId>(layer));
+    const LayerWeights& of_part = part.layer(id_from<LayerId>(layer));
+    EXPECT_TRUE(equal(of_part.attention.q, of_all.attention.q));
+    if (!of_all.moe) continue;
+    ++num_moe_layers;
+    for (std::size_t e = 0; e < of_all.moe->experts.size(); ++e) {
+      const MlpWeights& expert = of_part.moe->experts[e];
+      ASSERT_EQ(expert.up.rows, of_all.moe->experts[e].up.rows);
+      ASSERT_EQ(expert.gate.data != nullptr, e % 2 == 1) << "expert " << e;
+      if (expert.gate.data == nullptr) continue;
+      EXPECT_TRUE(equal(expert.down, of_all.moe->experts[e].down)) << "expert " << e;
+    }
+  }
+  EXPECT_GT(num_moe_layers, 0);
 }
 
 }  // namespace

@@ -30,11 +30,14 @@ class ExpertsCuda : public CudaParity {
     return numbers;
   }
 
-  void expect_sums(const Shape& shape, DType dtype, bool with_bias) {
+  /// `every_other`: those with odd numbers are elsewhere.
+  void expect_sums(const Shape& shape, DType dtype, bool with_bias, bool every_other = false) {
     const auto [rows, num_experts, k, hidden, width] = shape;
     SCOPED_TRACE(::testing::Message() << "T = " << rows << ", E = " << num_experts << ", K = " << k
                                       << ", hidden = " << hidden << ", width = " << width << ", "
-                                      << name(dtype) << (with_bias ? ", biases" : ""));
+                                      << name(dtype) << (with_bias ? ", biases" : "")
+                                      << (every_other ? ", every other elsewhere" : ""));
+    const auto is_here = [&](std::int64_t expert) { return !every_other || expert % 2 == 0; };
     const std::vector<float> x = random_.normals(rows * hidden);
     const std::vector<float> mix = random_.normals(rows * k);
     std::vector<std::int32_t> experts;
@@ -71,6 +74,7 @@ class ExpertsCuda : public CudaParity {
       row.gate_bias = bias(width);
       row.up_bias = bias(width);
       row.down_bias = bias(hidden);
+      if (!is_here(e)) row.gate = row.up = row.down = nullptr;
     }
     const std::int64_t words = kernels::num_expert_words(rows * k, num_experts);
     Array<float> x_on_gpu(gpu(), x);
@@ -85,6 +89,7 @@ class ExpertsCuda : public CudaParity {
                              .experts = experts_on_gpu.view(rows, k),
                              .mix = mix_on_gpu.view(rows, k),
                              .table = table_on_gpu.view(num_experts),
+                             .some_elsewhere = every_other,
                              .dtype = dtype,
                              .inner = inner.view(rows * k, width),
                              .outputs = outputs.view(rows * k, hidden),
@@ -104,6 +109,7 @@ class ExpertsCuda : public CudaParity {
       std::vector<double> sums(static_cast<std::size_t>(hidden));
       for (std::int64_t i = 0; i < k; ++i) {
         const auto e = static_cast<std::size_t>(experts[static_cast<std::size_t>(t * k + i)]);
+        if (!is_here(static_cast<std::int64_t>(e))) continue;
         std::vector<double> between;
         for (std::int64_t n = 0; n < width; ++n) {
           const auto at = static_cast<std::size_t>(n);
@@ -138,6 +144,14 @@ TEST_F(ExpertsCuda, AddUpInEveryTypeAndShape) {
 TEST_F(ExpertsCuda, ServeManyRowsAndManyExperts) {
   expect_sums({1300, 6, 4, 16, 16}, DType::kBf16, false);  // more pairs than shared memory keeps
   expect_sums({2, 1024, 3, 16, 8}, DType::kBf16, false);
+}
+
+TEST_F(ExpertsCuda, LeaveOutThoseThatAreElsewhere) {
+  expect_sums({1, 8, 2, 64, 32}, DType::kBf16, true, true);
+  expect_sums({1, 8, 1, 64, 32}, DType::kBf16, true, true);
+  expect_sums({3, 4, 4, 72, 40}, DType::kF32, true, true);
+  expect_sums({40, 9, 3, 64, 24}, DType::kBf16, true, true);
+  expect_sums({1300, 6, 4, 16, 16}, DType::kBf16, false, true);
 }
 
 }  // namespace
