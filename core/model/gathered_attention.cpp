@@ -10,7 +10,7 @@
 
 #include "core/model/sharded_attention.hpp"
 #include "kernels/common/error.hpp"
-#include "kernels/merge_states.hpp"
+#include "kernels/merge_parts.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
@@ -107,32 +107,18 @@ void ShardedAttention::append_owned(LayerId layer, const RowsOfRanks& all, View<
 /// Gives parts back to the ranks of their rows and merges those of this rank's rows in the order of
 /// ranks. What ranks without shards give is not looked at.
 void ShardedAttention::merge_parts(const Args& args, const std::vector<int>& holders) {
-  const std::int64_t num_rows = args.rows.size();
-  const std::int64_t row_size = args.q.row_size();
-  const std::int64_t heads = config_.num_heads;
-  const std::array lse_shape{num_rows, heads};
-  const auto o_parts = sized<3>(gathered_.o_parts, {comm_.size(), num_rows, row_size});
-  const auto lse_parts = sized<3>(gathered_.lse_parts, {comm_.size(), num_rows, heads});
-  const std::array parts = {row_array(row_size, gathered_.o.data(), o_parts.data),
+  const auto [num_rows, heads, dim] = args.q.extents;
+  const std::int64_t ranks = comm_.size();
+  const auto o_parts = sized<4>(gathered_.o_parts, {ranks, num_rows, heads, dim});
+  const auto lse_parts = sized<3>(gathered_.lse_parts, {ranks, num_rows, heads});
+  const std::array parts = {row_array(heads * dim, gathered_.o.data(), o_parts.data),
                             row_array(heads, gathered_.lse.data(), lse_parts.data)};
   config_.exchange->give_back(args.rows.all.first_row, parts);
-  const auto lse = sized<2>(lse_, lse_shape);
-  if (num_rows == 0) return;
-  for (const int holder : holders) {
-    const float* from_o = o_parts.row(holder);
-    const float* from_lse = lse_parts.row(holder);
-    if (holder == holders.front()) {
-      copy_bytes(exec_, args.o.data, exec_.device(), from_o, exec_.device(),
-                 static_cast<std::size_t>(args.o.size()) * sizeof(float));
-      copy_bytes(exec_, lse.data, exec_.device(), from_lse, exec_.device(),
-                 static_cast<std::size_t>(lse.size()) * sizeof(float));
-      continue;
-    }
-    kernels::merge_states(exec_, {.from_o = {from_o, args.o.extents},
-                                  .from_lse = {from_lse, lse_shape},
-                                  .into_o = args.o,
-                                  .into_lse = lse});
-  }
+  kernels::merge_parts(exec_, {.from_o = o_parts,
+                               .from_lse = lse_parts,
+                               .mask = kernels::mask_of(holders),
+                               .o = args.o,
+                               .lse = sized<2>(lse_, {num_rows, heads})});
 }
 
 }  // namespace pikv

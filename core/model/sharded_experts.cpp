@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "core/comm/message_fields.hpp"
-#include "kernels/elementwise.hpp"
+#include "kernels/merge_parts.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
@@ -80,21 +80,10 @@ void ShardedExperts::run_gathered(const Args& args) {
   }
   const std::array outputs = {row_array(hidden, gathered_.y.data(), gathered_.parts.data())};
   exchange_->give_back(args.first_row, outputs);
-  add_parts(args.layer, args.y);
-}
-
-/// What the ranks with experts of the layer gave for this rank's rows, in their order.
-void ShardedExperts::add_parts(LayerId layer, View<float, 2> y) {
-  const std::vector<int> holders = shard_map_.ranks_with_shards(layer);
-  for (const int holder : holders) {
-    const View<const float, 2> part{gathered_.parts.data() + holder * y.size(), y.extents};
-    if (holder == holders.front()) {
-      copy_bytes(exec_, y.data, exec_.device(), part.data, exec_.device(),
-                 static_cast<std::size_t>(y.size()) * sizeof(float));
-    } else {
-      kernels::add(exec_, {.x = part, .y = y});
-    }
-  }
+  // Of the ranks with experts of the layer, in their order.
+  kernels::sum_parts(exec_, {.from = {gathered_.parts.data(), {comm_.size(), num_rows, hidden}},
+                             .mask = kernels::mask_of(shard_map_.ranks_with_shards(args.layer)),
+                             .y = args.y});
 }
 
 // The message to a rank: the number of rows; for each its K experts, those of other ranks as -1,

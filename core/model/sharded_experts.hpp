@@ -54,7 +54,6 @@ class ShardedExperts {
   void answer(const Args& args);
   void combine(const Args& args);
   void run_gathered(const Args& args);
-  void add_parts(LayerId layer, View<float, 2> y);
 
   Exec& exec_;
   Communicator& comm_;

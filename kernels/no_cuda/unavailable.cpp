@@ -16,6 +16,7 @@
 #include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
 #include "kernels/linear.hpp"
+#include "kernels/merge_parts.hpp"
 #include "kernels/merge_states.hpp"
 #include "kernels/page_bounds.hpp"
 #include "kernels/peer_rows.hpp"
@@ -72,6 +73,8 @@ void linears(Exec&, std::span<const LinearArgs>) { not_built("linear"); }
 void normed_linears(Exec&, const RmsNormArgs&, std::span<const LinearArgs>) {
   not_built("linear");
 }
+void merge_parts(Exec&, const MergePartsArgs&) { not_built("merge_parts"); }
+void sum_parts(Exec&, const SumPartsArgs&) { not_built("sum_parts"); }
 void merge_states(Exec&, const MergeStatesArgs&) { not_built("merge_states"); }
 void summarize_pages(Exec&, const SummarizePagesArgs&) { not_built("summarize_pages"); }
 void page_bounds(Exec&, const PageBoundsArgs&) { not_built("page_bounds"); }
