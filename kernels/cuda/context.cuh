@@ -47,6 +47,15 @@ class UniqueHandle {
 /// Device memory that operations of one context share, in the order of its stream.
 inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
+/// Device memory like the workspace that grows to what products of many rows ask for; see room_for.
+struct ProductRoom {
+  UniqueHandle<void*, &cudaFree> memory;
+  std::size_t bytes = 0;
+};
+
+/// Such products take their rows in parts, so that no more than this is asked for.
+inline constexpr std::int64_t kMaxProductRoomBytes = std::int64_t{256} << 20;
+
 /// Arguments on their way to the GPU: they are laid into pinned memory and copied from there to
 /// the same place of a buffer on the device. Both have two halves; the host enters one again when
 /// the GPU has copied all that was in it.
@@ -95,6 +104,7 @@ struct CudaContext {
   cuda::UniqueHandle<cudaStream_t, &cudaStreamDestroy> stream;
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
   cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
+  cuda::ProductRoom product_room;
   cuda::UploadRing uploads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before
@@ -104,6 +114,10 @@ struct CudaContext {
 };
 
 namespace cuda {
+
+/// At least `bytes` bytes, 256-byte aligned, for one operation in the order of the stream; contents
+/// undefined. To grow, it waits for the stream. Throws OutOfMemory.
+[[nodiscard]] void* room_for(CudaContext& context, std::size_t bytes);
 
 /// Copies what was laid into the ring since the last time: operations do it before they launch, so
 /// that all arguments of one go together.
