@@ -8,6 +8,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
+#include "kernels/cuda/experts_many_rows.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/experts.hpp"
 
@@ -282,6 +283,7 @@ void run(Exec& exec, const ExpertsArgs& args) {
 void experts(Exec& exec, const ExpertsArgs& args) {
   require(args.table.size() <= kMaxExperts, "experts", args.table.size(), " experts exceed ",
           kMaxExperts);
+  if (run_experts_of_many_rows(exec, args)) return;
   dispatch_dtype(args.dtype, [&]<class T>() { run<T>(exec, args); });
 }
 
