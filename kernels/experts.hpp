@@ -14,8 +14,8 @@
 // (Exec::set_product_dtype). Room beside the arguments: 256 MiB at most, or what one row takes.
 //
 // Cost: 6 T K hidden width flops, three times that on tensor cores without rounding; the weights of
-// each expert that a row chose are read once for every kExpertRows or 128 rows. CUDA only: on the CPU the same is groups of products
-// (core/model/mlp.hpp).
+// each expert that a row chose are read once for every kExpertRows or 128 rows. CUDA only: on the
+// CPU the same is groups of products (core/model/mlp.hpp).
 #pragma once
 
 #include <algorithm>
