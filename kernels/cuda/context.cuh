@@ -49,6 +49,14 @@ inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
 /// Counters that are zero between operations: whoever counts with one puts it back.
 inline constexpr std::int64_t kNumCounters = std::int64_t{1} << 18;
+/// Device memory like the workspace that grows to what products of many rows ask for; see room_for.
+struct ProductRoom {
+  UniqueHandle<void*, &cudaFree> memory;
+  std::size_t bytes = 0;
+};
+
+/// Such products take their rows in parts, so that no more than this is asked for.
+inline constexpr std::int64_t kMaxProductRoomBytes = std::int64_t{256} << 20;
 
 /// Arguments on their way to the GPU: they are laid into pinned memory and copied from there to
 /// the same place of a buffer on the device. Both have two halves; the host enters one again when
@@ -99,6 +107,7 @@ struct CudaContext {
   cuda::UniqueHandle<cublasHandle_t, &cublasDestroy> blas;  // bound to `stream`
   cuda::UniqueHandle<void*, &cudaFree> workspace;           // kWorkspaceBytes
   cuda::UniqueHandle<void*, &cudaFree> counters;            // [kNumCounters] unsigned
+  cuda::ProductRoom product_room;
   cuda::UploadRing uploads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before
@@ -108,6 +117,10 @@ struct CudaContext {
 };
 
 namespace cuda {
+
+/// At least `bytes` bytes, 256-byte aligned, for one operation in the order of the stream; contents
+/// undefined. To grow, it waits for the stream. Throws OutOfMemory.
+[[nodiscard]] void* room_for(CudaContext& context, std::size_t bytes);
 
 /// Copies what was laid into the ring since the last time: operations do it before they launch, so
 /// that all arguments of one go together.

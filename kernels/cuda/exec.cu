@@ -132,6 +132,18 @@ void* allocate(std::size_t bytes, Access access) {
   return allocate_managed(bytes);
 }
 
+void* room_for(CudaContext& context, std::size_t bytes) {
+  ProductRoom& room = context.product_room;
+  if (bytes > room.bytes) {
+    synchronize(context);  // the last reader of the old room may still run
+    room.memory.reset();
+    room.bytes = 0;
+    room.memory = decltype(room.memory)(allocate(bytes, Access::kDevice));
+    room.bytes = bytes;
+  }
+  return room.memory.get();
+}
+
 void release(void* data) noexcept { static_cast<void>(cudaFree(data)); }
 
 void copy(CudaContext& context, void* to, Device to_device, const void* from, Device from_device,

@@ -8,6 +8,8 @@
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
+#include "kernels/cuda/expert_table.cuh"
+#include "kernels/cuda/experts_many_rows.cuh"
 #include "kernels/cuda/experts_one_row.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/experts.hpp"
@@ -69,11 +71,6 @@ __device__ std::int32_t block_scan(std::int32_t x, std::int32_t* sums) {
   const std::int32_t result = x + (warp_idx > 0 ? sums[warp_idx - 1] : 0);
   __syncthreads();
   return result;
-}
-
-[[nodiscard]] __device__ __forceinline__ bool is_here(const ExpertMatrices* table,
-                                                      std::int32_t expert) {
-  return table[expert].gate != nullptr;
 }
 
 /// One block; a thread an expert, which puts its pairs down in their order: deterministic. Pairs of
@@ -308,6 +305,7 @@ void experts(Exec& exec, const ExpertsArgs& args) {
   require(args.table.size() <= kMaxExperts, "experts", args.table.size(), " experts exceed ",
           kMaxExperts);
   if (run_experts_of_one_row(exec, args)) return;
+  if (run_experts_of_many_rows(exec, args)) return;
   dispatch_dtype(args.dtype, [&]<class T>() { run<T>(exec, args); });
 }
 

@@ -3,11 +3,13 @@
 //
 // Float32 weights go to cuBLAS, whose default mode computes in float32 without TF32. Its
 // mixed-type products would round x to the weight's 16 bits, which the contract forbids, so 16-bit
-// weights have kernels of our own that widen them in registers.
+// weights have kernels of our own that widen them in registers; many rows against bfloat16 weights
+// go to linear_many_rows.cu.
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_many_rows.cuh"
 #include "kernels/cuda/linear_one_row.cuh"
 #include "kernels/linear.hpp"
 
@@ -161,31 +163,9 @@ __global__ void __launch_bounds__(kBlockThreads) tiled_kernel(const Params<T> pa
   }
 }
 
-struct FillBiasParams {
-  const float* __restrict__ bias;  // [N]
-  float* __restrict__ y;           // [T, N]
-  std::int64_t size;               // T * N
-  std::int64_t num_outputs;        // N
-};
-
-__global__ void __launch_bounds__(kBlockThreads) fill_bias_kernel(const FillBiasParams params) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;
-       i += stride) {
-    params.y[i] = params.bias[i % params.num_outputs];
-  }
-}
-
 void run_cublas(Exec& exec, const LinearArgs& args) {
-  const cudaStream_t stream = stream_of(exec);
-  if (args.bias != nullptr) {
-    const FillBiasParams params{.bias = args.bias,
-                                .y = args.y.data,
-                                .size = args.y.size(),
-                                .num_outputs = args.y.extent(1)};
-    fill_bias_kernel<<<num_blocks(params.size, kBlockThreads), kBlockThreads, 0, stream>>>(params);
-    check_launch("linear");
-  }
+  static_cast<void>(stream_of(exec));
+  if (args.bias != nullptr) fill_bias(exec, args);
   // cuBLAS counts columns first: its y^T [N, T] = W [N, K] x^T [K, T], W given transposed.
   const float one = 1.0f;
   const float keep = args.bias == nullptr ? 0.0f : 1.0f;
@@ -260,7 +240,11 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
     } else if (first.weight.dtype == DType::kF32 && first.weight.cols > 0) {
       run_cublas(exec, first);  // which refuses a leading dimension of zero
     } else if (first.x.extent(0) > kMaxFewRows || first.weight.rows > kMaxFewRowsOutputs) {
-      dispatch_dtype(first.weight.dtype, [&]<class T>() { run_tiled<T>(exec, first); });
+      if (can_split_rows(first)) {
+        multiply_many_rows(exec, first);
+      } else {
+        dispatch_dtype(first.weight.dtype, [&]<class T>() { run_tiled<T>(exec, first); });
+      }
     } else {
       const std::size_t most = std::min(products.size(), std::size_t{kMaxProducts});
       while (count < most && share_rows(first, products[count]) &&

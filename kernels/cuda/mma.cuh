@@ -109,6 +109,12 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
 __device__ __forceinline__ void copy16(std::uint32_t to, const std::byte* from) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from));
 }
+/// 16 bytes like copy16, or zeros: then `from` is not read.
+__device__ __forceinline__ void copy16_or_zeros(std::uint32_t to, const void* from, bool is_there) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(is_there ? 16 : 0)
+               : "memory");
+}
 /// 8 bytes, through that cache: neighbours read the rest of the sector.
 __device__ __forceinline__ void copy8(std::uint32_t to, const std::byte* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from));
@@ -118,6 +124,17 @@ __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// Four 8 x 8 matrices of 16-bit numbers from shared memory: lane 8 i + r gives the address of row
+/// r of matrix i (16 bytes, aligned), and lane (g, t) receives columns 2t, 2t + 1 of row g of each.
+__device__ __forceinline__ uint4 load_matrices(std::uint32_t row) {
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(row)
+               : "memory");
+  return v;
 }
 
 /// The 128 bytes around `from`, to the second-level cache.

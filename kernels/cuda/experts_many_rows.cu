@@ -1,0 +1,243 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Five launches: x is split into bfloat16 parts; the pairs of rows and experts are put in the order
+// of experts and cut into tiles; gate and up with what lies between; down; and the sum over the
+// experts of each row. Rows are taken in runs whose parts fit into the context's room.
+#include <cub/block/block_scan.cuh>
+
+#include "kernels/cuda/bf16_parts.cuh"
+#include "kernels/cuda/expert_table.cuh"
+#include "kernels/cuda/experts_many_rows.cuh"
+#include "kernels/cuda/grouped_product.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace pikv::kernels::cuda {
+namespace {
+
+// Where kernels that read weights once for kExpertRows rows fall behind: below so many rows in all
+// and of an expert on average, most of a tile would be empty.
+constexpr std::int64_t kMinRows = 65;
+constexpr std::int64_t kMinRowsOfExpert = 4;
+
+constexpr int kBlockThreads = 256;
+constexpr int kOrderThreads = 1024;
+constexpr int kOrderWarps = kOrderThreads / kWarpThreads;
+constexpr int kMaxCursors = 8192;         // 32 KiB of shared memory: of all experts, for some warps
+static_assert(kTileRows >= kExpertRows);  // pairs has room for the order and the tiles
+
+struct OrderParams {
+  const std::int32_t* __restrict__ experts;  // [P]
+  const ExpertMatrices* __restrict__ table;  // [E]
+  std::int32_t num_pairs;
+  std::int32_t num_experts;
+  PairOrder order;
+};
+
+/// One block. Each of the first warps takes a run of the pairs, counts them by expert, and puts
+/// them down behind those of the warps before it: the order of pairs is kept, and with it
+/// determinism. Pairs of experts that are elsewhere are left out.
+__global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams params) {
+  using Scan = cub::BlockScan<std::int32_t, kOrderThreads>;
+  __shared__ typename Scan::TempStorage scan_room;
+  __shared__ std::int32_t cursors[kMaxCursors];  // [num_warps, E]: counts, then places
+  const std::int32_t num_experts = params.num_experts;
+  const std::int32_t num_warps = min(kOrderWarps, kMaxCursors / num_experts);
+  for (int i = static_cast<int>(threadIdx.x); i < num_warps * num_experts; i += kOrderThreads) {
+    cursors[i] = 0;
+  }
+  __syncthreads();
+
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
+  // Whole warps of pairs a run.
+  const std::int32_t run =
+      (params.num_pairs + num_warps * kWarpThreads - 1) / (num_warps * kWarpThreads) * kWarpThreads;
+  const std::int32_t begin = warp_idx < num_warps ? min(warp_idx * run, params.num_pairs) : 0;
+  const std::int32_t end = warp_idx < num_warps ? min(begin + run, params.num_pairs) : 0;
+  std::int32_t* const mine = cursors + (warp_idx < num_warps ? warp_idx : 0) * num_experts;
+  for (std::int32_t i = begin + lane; i < end; i += kWarpThreads) {
+    atomicAdd(&mine[params.experts[i]], 1);
+  }
+  __syncthreads();
+
+  const auto expert = static_cast<std::int32_t>(threadIdx.x);
+  std::int32_t count = 0;
+  if (expert < num_experts && is_here(params.table, expert)) {
+    for (int w = 0; w < num_warps; ++w) count += cursors[w * num_experts + expert];
+  }
+  std::int32_t first_pair = 0;
+  Scan(scan_room).ExclusiveSum(count, first_pair);
+  __syncthreads();
+  const std::int32_t num_tiles = (count + kTileRows - 1) / kTileRows;
+  std::int32_t first_tile = 0;
+  std::int32_t tiles_in_all = 0;
+  Scan(scan_room).ExclusiveSum(num_tiles, first_tile, tiles_in_all);
+  if (expert == 0) *params.order.num_tiles = tiles_in_all;
+  if (expert < num_experts) {
+    for (std::int32_t i = 0; i < num_tiles; ++i) {
+      const std::int32_t tile_begin = first_pair + i * kTileRows;
+      params.order.tiles[first_tile + i] = {expert, tile_begin,
+                                            min(tile_begin + kTileRows, first_pair + count)};
+    }
+    std::int32_t place = first_pair;
+    for (int w = 0; w < num_warps; ++w) {
+      const std::int32_t of_warp = cursors[w * num_experts + expert];
+      cursors[w * num_experts + expert] = place;
+      place += of_warp;
+    }
+  }
+  __syncthreads();
+
+  for (std::int32_t first = begin; first < end; first += kWarpThreads) {
+    const std::int32_t i = first + lane;
+    const bool is_pair = i < end && is_here(params.table, params.experts[i]);
+    const std::int32_t key = is_pair ? params.experts[i] : -1;
+    const unsigned same = __match_any_sync(kWholeWarp, key);
+    const std::int32_t before = __popc(same & ((1u << lane) - 1u));
+    const std::int32_t place = is_pair ? mine[key] : 0;
+    __syncwarp();
+    if (is_pair) {
+      params.order.pairs[place + before] = i;
+      if (before == 0) mine[key] = place + __popc(same);
+    }
+    __syncwarp();
+  }
+}
+
+struct SumParams {
+  const float4* __restrict__ outputs;        // [T, K, hidden / 4]
+  const float* __restrict__ mix;             // [T, K]
+  const std::int32_t* __restrict__ experts;  // [T, K]
+  const ExpertMatrices* __restrict__ table;
+  float4* __restrict__ y;   // [T, hidden / 4]
+  std::int64_t num_cols;    // hidden / 4
+  std::int64_t size;        // T * hidden / 4
+  std::int32_t num_chosen;  // K
+};
+
+/// kSomeElsewhere: of experts that are elsewhere there is no output.
+template <bool kSomeElsewhere>
+__global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams params) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;
+       i += stride) {
+    const std::int64_t row = i / params.num_cols;
+    const std::int64_t col = i % params.num_cols;
+    float4 total{0.0f, 0.0f, 0.0f, 0.0f};
+    for (std::int32_t k = 0; k < params.num_chosen; ++k) {
+      const std::int64_t pair = row * params.num_chosen + k;
+      if (kSomeElsewhere && !is_here(params.table, params.experts[pair])) continue;
+      const float weight = params.mix[pair];
+      const float4 output = params.outputs[pair * params.num_cols + col];
+      total.x = fmaf(weight, output.x, total.x);
+      total.y = fmaf(weight, output.y, total.y);
+      total.z = fmaf(weight, output.z, total.z);
+      total.w = fmaf(weight, output.w, total.w);
+    }
+    params.y[i] = total;
+  }
+}
+
+/// Rows [begin, begin + num_rows) of args, as a problem of its own that reuses the room of all.
+ExpertsArgs rows_of(const ExpertsArgs& args, std::int64_t begin, std::int64_t num_rows) {
+  ExpertsArgs some = args;
+  const std::int64_t num_chosen = args.experts.extent(1);
+  some.x = {args.x.data + begin * args.x.extent(1), {num_rows, args.x.extent(1)}};
+  some.y = {args.y.data + begin * args.y.extent(1), {num_rows, args.y.extent(1)}};
+  some.experts = {args.experts.data + begin * num_chosen, {num_rows, num_chosen}};
+  some.mix = {args.mix.data + begin * num_chosen, {num_rows, num_chosen}};
+  return some;
+}
+
+/// `room` holds parts of x, [num_parts, T, hidden], and then the part of what lies between the
+/// products that `inner` has no room for.
+void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
+  const auto [num_rows, hidden] = args.x.extents;
+  const std::int64_t num_chosen = args.experts.extent(1);
+  const std::int64_t num_pairs = num_rows * num_chosen;
+  const std::int64_t num_experts = args.table.size();
+  const std::int64_t width = args.inner.extent(1);
+  const std::int64_t x_size = num_rows * hidden;
+  split_into_bf16(exec, args.x.data, x_size, num_parts, room);
+
+  std::int32_t* const words = args.pairs.data;
+  const PairOrder order{.num_tiles = words,
+                        .pairs = words + 1,
+                        .tiles = reinterpret_cast<RowTile*>(words + 1 + num_pairs)};
+  order_kernel<<<1, kOrderThreads, 0, stream_of(exec)>>>(
+      {.experts = args.experts.data,
+       .table = args.table.data,
+       .num_pairs = static_cast<std::int32_t>(num_pairs),
+       .num_experts = static_cast<std::int32_t>(num_experts),
+       .order = order});
+  check_launch("experts");
+
+  GroupedProduct product{};
+  product.num_parts = num_parts;
+  product.num_chosen = static_cast<std::int32_t>(num_chosen);
+  product.table = args.table.data;
+  product.order = order;
+  product.num_inputs = hidden;
+  product.num_outputs = width;
+  auto* const inner = reinterpret_cast<BFloat16*>(args.inner.data);  // two parts have room there
+  for (int i = 0; i < num_parts; ++i) {
+    product.parts[i] = room + i * x_size;
+    product.inner[i] = i < 2 ? inner + i * num_pairs * width : room + num_parts * x_size;
+  }
+  const std::int64_t max_tiles = max_row_tiles(num_pairs, num_experts);
+  multiply_gate_up(exec, product, max_tiles);
+
+  std::copy_n(product.inner, kMaxBf16Parts, product.parts);
+  product.num_inputs = width;
+  product.num_outputs = hidden;
+  product.out = args.outputs.data;
+  multiply_down(exec, product, max_tiles);
+
+  const SumParams sum{.outputs = reinterpret_cast<const float4*>(args.outputs.data),
+                      .mix = args.mix.data,
+                      .experts = args.experts.data,
+                      .table = args.table.data,
+                      .y = reinterpret_cast<float4*>(args.y.data),
+                      .num_cols = hidden / 4,
+                      .size = num_rows * hidden / 4,
+                      .num_chosen = static_cast<std::int32_t>(num_chosen)};
+  const auto kernel = args.some_elsewhere ? sum_kernel<true> : sum_kernel<false>;
+  kernel<<<num_blocks(sum.size, kBlockThreads), kBlockThreads, 0, stream_of(exec)>>>(sum);
+  check_launch("experts");
+}
+
+bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
+
+}  // namespace
+
+bool run_experts_of_many_rows(Exec& exec, const ExpertsArgs& args) {
+  CudaContext& context = exec.cuda_context();
+  const auto [num_rows, hidden] = args.x.extents;
+  const std::int64_t num_chosen = args.experts.extent(1);
+  const std::int64_t width = args.inner.extent(1);
+  const bool fits = args.dtype == DType::kBf16 && num_rows >= kMinRows &&
+                    num_rows * num_chosen > kMinRowsOfExpert * args.table.size() &&
+                    hidden % 8 == 0 && width % 8 == 0 && width > 0 && is_aligned(args.inner.data) &&
+                    is_aligned(args.outputs.data) && is_aligned(args.y.data);
+  if (!fits || !can_group_products(context)) return false;
+
+  const int num_parts = num_bf16_parts(exec);
+  const std::int64_t elements_a_row =
+      num_parts * hidden + (num_parts > 2 ? num_chosen * width : std::int64_t{0});
+  constexpr std::int64_t kMaxElements =
+      pikv::cuda::kMaxProductRoomBytes / static_cast<std::int64_t>(sizeof(BFloat16));
+  // Runs of one length: a short last one would leave the GPU half empty.
+  const std::int64_t most = std::max(kMaxElements / elements_a_row, std::int64_t{1});
+  const std::int64_t num_runs = (num_rows + most - 1) / most;
+  const std::int64_t step = (num_rows + num_runs - 1) / num_runs;
+  static_cast<void>(stream_of(exec));
+  auto* const room = static_cast<BFloat16*>(pikv::cuda::room_for(
+      context, static_cast<std::size_t>(step * elements_a_row) * sizeof(BFloat16)));
+  for (std::int64_t row = 0; row < num_rows; row += step) {
+    run(exec, rows_of(args, row, std::min(step, num_rows - row)), num_parts, room);
+  }
+  return true;
+}
+
+}  // namespace pikv::kernels::cuda
