@@ -56,13 +56,7 @@ struct PackedSums {
   std::uint32_t weights[kGroups][kRowTiles][2];
 
   __device__ void rescale(float first, float second) {
-#pragma unroll
-    for (int i = 0; i < kDim / 16; ++i) {
-      o[i][0] *= first;
-      o[i][1] *= second;
-      o[i][2] *= first;
-      o[i][3] *= second;
-    }
+    scale_columns(o, first, second);
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
       lows[c][0] *= first;
