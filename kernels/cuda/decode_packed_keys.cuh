@@ -19,7 +19,9 @@ namespace pikv::kernels::cuda {
 __device__ __forceinline__ const std::byte* key_scales(const PageShape& shape,
                                                        const TileSource& source,
                                                        std::int32_t channel) {
-  const std::int64_t row = source.key_slot / shape.keys.group;
+  // Each stage asks: a division only where a page has several groups.
+  std::int64_t row = 0;
+  if (shape.keys.group < shape.num_slots) row = source.key_slot / shape.keys.group;
   return source.key_page + shape.keys.scales_bytes + (row * shape.keys.stride + channel) * 2;
 }
 

@@ -27,9 +27,12 @@ inline constexpr float kWeightFactor = kElement == Element::kE5m2   ? 16384.0f
                                        : kElement == Element::kInt4 ? 4.0f
                                                                     : 1.0f;
 
-/// Which row of scales 64 channels have.
+/// Which row of scales 64 channels have: chunk * 64 / group without a division, because it is done
+/// each tile, and groups are 64 channels at least.
 __device__ __forceinline__ int scale_row(const PageShape& shape, int chunk) {
-  return chunk * 64 / shape.values.group;
+  int row = 0;
+  for (int i = 1; i <= chunk; ++i) row += shape.values.group <= chunk * 64 / i;
+  return row;
 }
 
 /// Copies scales, and lows, of the eight slots that are the lane's rows of scores.
