@@ -12,8 +12,7 @@ namespace {
 template <Element kElement, int kDim>
 [[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
   using Values = IntegerValues<kElement, kDim>;
-  // Groups divide pages, so that tiles are then whole and inside one.
-  if (params.sealed.num_slots % kTileSlots == 0 && params.sealed.keys.group % kTileSlots == 0) {
+  if (tiles_have_one_scale(params.sealed)) {
     return start_decode<IntegerKeys<kElement, kDim, true>, Values, kDim>(params, context);
   }
   return start_decode<IntegerKeys<kElement, kDim, false>, Values, kDim>(params, context);

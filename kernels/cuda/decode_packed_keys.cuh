@@ -15,6 +15,12 @@
 
 namespace pikv::kernels::cuda {
 
+/// Whether all slots of a tile have the same scales. Groups divide pages, so that tiles are then
+/// whole and inside one.
+[[nodiscard]] inline bool tiles_have_one_scale(const PageShape& shape) {
+  return shape.num_slots % kTileSlots == 0 && shape.keys.group % kTileSlots == 0;
+}
+
 /// The scales of the lane's channels from `channel` on.
 __device__ __forceinline__ const std::byte* key_scales(const PageShape& shape,
                                                        const TileSource& source,
@@ -25,8 +31,9 @@ __device__ __forceinline__ const std::byte* key_scales(const PageShape& shape,
   return source.key_page + shape.keys.scales_bytes + (row * shape.keys.stride + channel) * 2;
 }
 
-/// A step is 16 channels: bytes of eight slots of four channels, and four scales.
-template <Element kElement, int kDim>
+/// A step is 16 channels: bytes of eight slots of four channels, and four scales. `kOneScale`: as
+/// of IntegerKeys.
+template <Element kElement, int kDim, bool kOneScale>
 struct Fp8Keys {
   using Number = Half;
   static constexpr bool kIsPacked = true;
@@ -34,6 +41,10 @@ struct Fp8Keys {
   static constexpr int kStages = kDim / 16 / kSteps;
   static constexpr int kUnits = 5;  // of 8 bytes a lane, of a step
   static constexpr int kLaneBytes = kSteps * kUnits * 8;
+
+  /// What scales are multiplied by before queries are, with kOneScale: small ones would have few
+  /// digits otherwise. The largest power of two with which they stay float16.
+  static constexpr float kLift = !kOneScale ? 1.0f : kElement == Element::kE5m2 ? 16384.0f : 128.0f;
 
   static __device__ int channel(int step, int t, int i) { return 16 * step + 4 * t + i; }
 
@@ -66,23 +77,32 @@ struct Fp8Keys {
         k[i] = load_shared8(from + (step * kUnits + i) * (kUnitBytes / 2));
       }
       const uint2 scales = load_shared8(from + (step * kUnits + 4) * (kUnitBytes / 2));
-      const __half2 unit = __float2half2_rn(fp8_unit<kElement>());
+      const __half2 unit = __float2half2_rn(kOneScale ? kLift : fp8_unit<kElement>());
       const __half2 s01 = __hmul2(as_halves(scales.x), unit);
       const __half2 s23 = __hmul2(as_halves(scales.y), unit);
+      const std::uint32_t b0 = kOneScale ? as_bits(__hmul2(as_halves(b.x), s01)) : b.x;
+      const std::uint32_t b1 = kOneScale ? as_bits(__hmul2(as_halves(b.y), s23)) : b.y;
       const auto product = [&]<int kByte>(int r, std::uint32_t k0, std::uint32_t k1,
                                           std::uint32_t k2, std::uint32_t k3) {
         const auto scaled = [](std::uint32_t codes, __half2 scale) {
-          return as_bits(__hmul2(as_halves(codes), scale));
+          return kOneScale ? codes : as_bits(__hmul2(as_halves(codes), scale));
         };
         cuda::multiply<Half>(scores[r], scaled(fp8_pair<kElement, kByte>(k0, k1), s01),
                              scaled(fp8_pair<kElement, kByte + 1>(k0, k1), s01),
                              scaled(fp8_pair<kElement, kByte>(k2, k3), s23),
-                             scaled(fp8_pair<kElement, kByte + 1>(k2, k3), s23), b.x, b.y);
+                             scaled(fp8_pair<kElement, kByte + 1>(k2, k3), s23), b0, b1);
       };
       product.template operator()<0>(0, k[0].x, k[1].x, k[2].x, k[3].x);
       product.template operator()<2>(1, k[0].x, k[1].x, k[2].x, k[3].x);
       product.template operator()<0>(2, k[0].y, k[1].y, k[2].y, k[3].y);
       product.template operator()<2>(3, k[0].y, k[1].y, k[2].y, k[3].y);
+    }
+    if (kOneScale && stage == kStages - 1) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) scores[r][i] *= fp8_unit<kElement>() / kLift;
+      }
     }
   }
 };
