@@ -7,16 +7,27 @@
 
 namespace pikv::kernels::cuda {
 
+namespace {
+
+template <Element kElement, int kDim>
+[[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
+  using Values = Fp8Values<kElement, kDim>;
+  if (tiles_have_one_scale(params.sealed)) {
+    return start_decode<Fp8Keys<kElement, kDim, true>, Values, kDim>(params, context);
+  }
+  return start_decode<Fp8Keys<kElement, kDim, false>, Values, kDim>(params, context);
+}
+
+}  // namespace
+
 bool decode_fp8(DecodeParams& params, CudaContext& context) {
   if (!has_default_scales(params)) return false;
   return with_head_dim(params.open.head_dim, [&]<int kDim>() {
     switch (params.sealed.keys.element) {
       case Element::kE4m3:
-        return start_decode<Fp8Keys<Element::kE4m3, kDim>, Fp8Values<Element::kE4m3, kDim>, kDim>(
-            params, context);
+        return decode<Element::kE4m3, kDim>(params, context);
       case Element::kE5m2:
-        return start_decode<Fp8Keys<Element::kE5m2, kDim>, Fp8Values<Element::kE5m2, kDim>, kDim>(
-            params, context);
+        return decode<Element::kE5m2, kDim>(params, context);
       default:
         return false;
     }

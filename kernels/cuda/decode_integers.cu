@@ -7,19 +7,29 @@
 
 namespace pikv::kernels::cuda {
 
+namespace {
+
+template <Element kElement, int kDim>
+[[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
+  using Values = IntegerValues<kElement, kDim>;
+  if (tiles_have_one_scale(params.sealed)) {
+    return start_decode<IntegerKeys<kElement, kDim, true>, Values, kDim>(params, context);
+  }
+  return start_decode<IntegerKeys<kElement, kDim, false>, Values, kDim>(params, context);
+}
+
+}  // namespace
+
 bool decode_integers(DecodeParams& params, CudaContext& context) {
   if (!has_default_scales(params)) return false;
   return with_head_dim(params.open.head_dim, [&]<int kDim>() {
     switch (params.sealed.keys.element) {
       case Element::kInt8:
-        return start_decode<IntegerKeys<Element::kInt8, kDim>, IntegerValues<Element::kInt8, kDim>,
-                            kDim>(params, context);
+        return decode<Element::kInt8, kDim>(params, context);
       case Element::kInt4:
-        return start_decode<IntegerKeys<Element::kInt4, kDim>, IntegerValues<Element::kInt4, kDim>,
-                            kDim>(params, context);
+        return decode<Element::kInt4, kDim>(params, context);
       case Element::kInt2:
-        return start_decode<IntegerKeys<Element::kInt2, kDim>, IntegerValues<Element::kInt2, kDim>,
-                            kDim>(params, context);
+        return decode<Element::kInt2, kDim>(params, context);
       default:
         return false;
     }

@@ -58,6 +58,19 @@ struct TileSource {
   std::int32_t value_slot;  // the first of the block
 };
 
+/// Multiplies columns 2t and 2t + 1 of accumulators.
+template <int kProducts>
+__device__ __forceinline__ void scale_columns(float (&sums)[kProducts][4], float first,
+                                              float second) {
+#pragma unroll
+  for (int i = 0; i < kProducts; ++i) {
+    sums[i][0] *= first;
+    sums[i][1] *= second;
+    sums[i][2] *= first;
+    sums[i][3] *= second;
+  }
+}
+
 template <class T, int kDim>
 struct PlainKeys {
   using Number = T;
@@ -142,15 +155,7 @@ struct PlainValues {
     float o[kDim / 16][4] = {};
     std::uint32_t weights[kRowTiles][4];
 
-    __device__ void rescale(float first, float second) {
-#pragma unroll
-      for (int i = 0; i < kDim / 16; ++i) {
-        o[i][0] *= first;
-        o[i][1] *= second;
-        o[i][2] *= first;
-        o[i][3] *= second;
-      }
-    }
+    __device__ void rescale(float first, float second) { scale_columns(o, first, second); }
     __device__ void prepare(std::uint32_t /*base*/, const Place& /*lane*/,
                             const float (&p)[kRowTiles][4]) {
 #pragma unroll

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Packed keys with scales along channels, as decode attention reads them: unpacked to float16 in
-// registers, each to the rounding of one multiply-add. Codes are copied as plain keys are
-// (decode_operands.cuh); scales by the lane that needs them, because eight lanes need the same
-// bytes at once.
+// registers, each to the rounding of one multiply-add. Where a tile has one scale a channel,
+// integers are factors as they are, and scales are multiplied into the queries. Codes are copied as
+// plain keys are (decode_operands.cuh); scales by the lane that needs them, because eight lanes
+// need the same bytes at once.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +15,25 @@
 
 namespace pikv::kernels::cuda {
 
+/// Whether all slots of a tile have the same scales. Groups divide pages, so that tiles are then
+/// whole and inside one.
+[[nodiscard]] inline bool tiles_have_one_scale(const PageShape& shape) {
+  return shape.num_slots % kTileSlots == 0 && shape.keys.group % kTileSlots == 0;
+}
+
 /// The scales of the lane's channels from `channel` on.
 __device__ __forceinline__ const std::byte* key_scales(const PageShape& shape,
                                                        const TileSource& source,
                                                        std::int32_t channel) {
-  const std::int64_t row = source.key_slot / shape.keys.group;
+  // Each stage asks: a division only where a page has several groups.
+  std::int64_t row = 0;
+  if (shape.keys.group < shape.num_slots) row = source.key_slot / shape.keys.group;
   return source.key_page + shape.keys.scales_bytes + (row * shape.keys.stride + channel) * 2;
 }
 
-/// A step is 16 channels: bytes of eight slots of four channels, and four scales.
-template <Element kElement, int kDim>
+/// A step is 16 channels: bytes of eight slots of four channels, and four scales. `kOneScale`: as
+/// of IntegerKeys.
+template <Element kElement, int kDim, bool kOneScale>
 struct Fp8Keys {
   using Number = Half;
   static constexpr bool kIsPacked = true;
@@ -31,6 +41,10 @@ struct Fp8Keys {
   static constexpr int kStages = kDim / 16 / kSteps;
   static constexpr int kUnits = 5;  // of 8 bytes a lane, of a step
   static constexpr int kLaneBytes = kSteps * kUnits * 8;
+
+  /// What scales are multiplied by before queries are, with kOneScale: small ones would have few
+  /// digits otherwise. The largest power of two with which they stay float16.
+  static constexpr float kLift = !kOneScale ? 1.0f : kElement == Element::kE5m2 ? 16384.0f : 128.0f;
 
   static __device__ int channel(int step, int t, int i) { return 16 * step + 4 * t + i; }
 
@@ -63,30 +77,40 @@ struct Fp8Keys {
         k[i] = load_shared8(from + (step * kUnits + i) * (kUnitBytes / 2));
       }
       const uint2 scales = load_shared8(from + (step * kUnits + 4) * (kUnitBytes / 2));
-      const __half2 unit = __float2half2_rn(fp8_unit<kElement>());
+      const __half2 unit = __float2half2_rn(kOneScale ? kLift : fp8_unit<kElement>());
       const __half2 s01 = __hmul2(as_halves(scales.x), unit);
       const __half2 s23 = __hmul2(as_halves(scales.y), unit);
+      const std::uint32_t b0 = kOneScale ? as_bits(__hmul2(as_halves(b.x), s01)) : b.x;
+      const std::uint32_t b1 = kOneScale ? as_bits(__hmul2(as_halves(b.y), s23)) : b.y;
       const auto product = [&]<int kByte>(int r, std::uint32_t k0, std::uint32_t k1,
                                           std::uint32_t k2, std::uint32_t k3) {
         const auto scaled = [](std::uint32_t codes, __half2 scale) {
-          return as_bits(__hmul2(as_halves(codes), scale));
+          return kOneScale ? codes : as_bits(__hmul2(as_halves(codes), scale));
         };
         cuda::multiply<Half>(scores[r], scaled(fp8_pair<kElement, kByte>(k0, k1), s01),
                              scaled(fp8_pair<kElement, kByte + 1>(k0, k1), s01),
                              scaled(fp8_pair<kElement, kByte>(k2, k3), s23),
-                             scaled(fp8_pair<kElement, kByte + 1>(k2, k3), s23), b.x, b.y);
+                             scaled(fp8_pair<kElement, kByte + 1>(k2, k3), s23), b0, b1);
       };
       product.template operator()<0>(0, k[0].x, k[1].x, k[2].x, k[3].x);
       product.template operator()<2>(1, k[0].x, k[1].x, k[2].x, k[3].x);
       product.template operator()<0>(2, k[0].y, k[1].y, k[2].y, k[3].y);
       product.template operator()<2>(3, k[0].y, k[1].y, k[2].y, k[3].y);
     }
+    if (kOneScale && stage == kStages - 1) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) scores[r][i] *= fp8_unit<kElement>() / kLift;
+      }
+    }
   }
 };
 
 /// A step is four words of channels of a slot: a word a lane, and their scales and lows. Pairs of
-/// codes that lie half a word apart are k-indices side by side.
-template <Element kElement, int kDim>
+/// codes that lie half a word apart are k-indices side by side. `kOneScale`: groups are whole
+/// tiles, so that all lanes of a channel hold the same scale.
+template <Element kElement, int kDim, bool kOneScale>
 struct IntegerKeys {
   using Number = Half;
   static constexpr bool kIsPacked = true;
@@ -171,8 +195,80 @@ struct IntegerKeys {
     }
   }
 
+  /// What scaled queries are multiplied by: those of small scales would have few digits otherwise.
+  static constexpr float kLift = kElement == Element::kInt8 ? 1.0f : 16.0f;
+
+  /// Queries of pair kPair of codes that come with their factor: q scale kLift, less the factor.
+  template <int kPair>
+  static __device__ std::uint32_t scaled(std::uint32_t q,
+                                         const std::uint32_t (&scales)[kPerWord / 2]) {
+    constexpr float kFactor = kLift / kIntegerFactor<kElement, kPair>;
+    __half2 b = as_halves(q);
+    if constexpr (kFactor != 1.0f) b = __hmul2(b, __float2half2_rn(kFactor));
+    return as_bits(__hmul2(b, grid_pair<kPair>(scales)));
+  }
+
   static __device__ void multiply(std::uint32_t base, const Place& lane, std::uint32_t q, int stage,
                                   float (&scores)[kRowTiles][4]) {
+    if constexpr (kOneScale) {
+      multiply_codes(base, lane, q, stage, scores);
+    } else {
+      multiply_keys(base, lane, q, stage, scores);
+    }
+  }
+
+  /// scores += (q scale) codes + q lows: lows are keys of all rows alike, one more product. Up to
+  /// the last stage scores are in units of what subnormals make of them.
+  static __device__ void multiply_codes(std::uint32_t base, const Place& lane, std::uint32_t q,
+                                        int stage, float (&scores)[kRowTiles][4]) {
+    const std::uint32_t from = base + lane.offset();
+    float low[4] = {};
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const std::uint32_t unit = from + step * kUnits * kUnitBytes;
+      const uint4 front = load_shared16(unit);
+      const uint4 back = load_shared16(unit + kUnitBytes);
+      std::uint32_t scales[kPerWord / 2];
+      std::uint32_t lows[kPerWord / 2];
+      load_grids(unit + 2 * kUnitBytes, scales, lows);
+      const auto product = [&]<int kProduct>() {
+        constexpr int kPair = 2 * kProduct;
+        const uint4 b =
+            load_shared16(q + ((stage * kSteps + step) * kProducts + kProduct) * kUnitBytes);
+        const std::uint32_t low0 = as_bits(grid_pair<kPair>(lows));
+        const std::uint32_t low1 = as_bits(grid_pair<kPair + 1>(lows));
+        cuda::multiply<Half>(low, low0, low0, low1, low1, b.x, b.y);
+        const std::uint32_t b0 = scaled<kPair>(b.x, scales);
+        const std::uint32_t b1 = scaled<kPair + 1>(b.y, scales);
+        const auto rows = [&](int r, std::uint32_t even, std::uint32_t odd) {
+          cuda::multiply<Half>(scores[r], integer_pair<kElement, kPair>(even),
+                               integer_pair<kElement, kPair>(odd),
+                               integer_pair<kElement, kPair + 1>(even),
+                               integer_pair<kElement, kPair + 1>(odd), b0, b1);
+        };
+        rows(0, front.x, front.y);
+        rows(1, front.z, front.w);
+        rows(2, back.x, back.y);
+        rows(3, back.z, back.w);
+      };
+      product.template operator()<0>();
+      if constexpr (kProducts > 1) product.template operator()<1>();
+      if constexpr (kProducts > 2) product.template operator()<2>();
+      if constexpr (kProducts > 3) product.template operator()<3>();
+    }
+    constexpr float kUnit = kSubnormal * kLift;
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        scores[r][i] += low[i] * kUnit;
+        if (stage == kStages - 1) scores[r][i] *= 1.0f / kUnit;
+      }
+    }
+  }
+
+  static __device__ void multiply_keys(std::uint32_t base, const Place& lane, std::uint32_t q,
+                                       int stage, float (&scores)[kRowTiles][4]) {
     const std::uint32_t from = base + lane.offset();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {

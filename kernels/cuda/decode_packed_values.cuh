@@ -27,9 +27,12 @@ inline constexpr float kWeightFactor = kElement == Element::kE5m2   ? 16384.0f
                                        : kElement == Element::kInt4 ? 4.0f
                                                                     : 1.0f;
 
-/// Which row of scales 64 channels have.
+/// Which row of scales 64 channels have: chunk * 64 / group without a division, because it is done
+/// each tile, and groups are 64 channels at least.
 __device__ __forceinline__ int scale_row(const PageShape& shape, int chunk) {
-  return chunk * 64 / shape.values.group;
+  int row = 0;
+  for (int i = 1; i <= chunk; ++i) row += shape.values.group <= chunk * 64 / i;
+  return row;
 }
 
 /// Copies scales, and lows, of the eight slots that are the lane's rows of scores.
@@ -56,13 +59,7 @@ struct PackedSums {
   std::uint32_t weights[kGroups][kRowTiles][2];
 
   __device__ void rescale(float first, float second) {
-#pragma unroll
-    for (int i = 0; i < kDim / 16; ++i) {
-      o[i][0] *= first;
-      o[i][1] *= second;
-      o[i][2] *= first;
-      o[i][3] *= second;
-    }
+    scale_columns(o, first, second);
 #pragma unroll
     for (int c = 0; c < kGroups; ++c) {
       lows[c][0] *= first;

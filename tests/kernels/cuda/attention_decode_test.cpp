@@ -4,6 +4,7 @@
 // Attention of single rows, which has kernels of its own for the head sizes and pages of models.
 // Tolerance: queries and weights are sums of two 16-bit numbers, 2^-17 of them is lost.
 #include <cmath>
+#include <set>
 
 #include "kernels/attention.hpp"
 #include "tests/kernels/cuda/attention_case.hpp"
@@ -52,7 +53,8 @@ TEST_F(AttentionDecodeCuda, PackedPagesAgreeAtEveryLengthAroundATile) {
        {Element::kE4m3, Element::kE5m2, Element::kInt8, Element::kInt4, Element::kInt2}) {
     for (const std::int32_t head_dim : kHeadDims) {
       for (const std::int32_t num_slots : {16, 32, 48, 64, 128}) {
-        for (const std::int32_t group : {16, num_slots}) {
+        // Groups of whole tiles have kernels of their own: of one tile, or of two.
+        for (const std::int32_t group : std::set<std::int32_t>{16, 64, num_slots}) {
           if (num_slots % group != 0) continue;
           const std::int32_t channels = random_.below(2) == 0 ? 64 : head_dim;
           SCOPED_TRACE(::testing::Message()
