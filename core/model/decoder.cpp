@@ -259,9 +259,9 @@ void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& mo
 void Decoder::note_experts(View<const std::int32_t, 2> choices) {
   if (exec_.device() == Device::kCuda) {
     if (parts_.exchange != nullptr) parts_.exchange->finish();  // which has a deadline
-    choices_on_host_.resize(choices_.size());
+    choices_on_host_.resize(static_cast<std::size_t>(choices.size()));
     copy_bytes(exec_, choices_on_host_.data(), Device::kCpu, choices.data, exec_.device(),
-               choices_.size() * sizeof(std::int32_t));
+               choices_on_host_.size() * sizeof(std::int32_t));
     choices.data = choices_on_host_.data();
   }
   for (std::int64_t t = 0; t < choices.extent(0); ++t) {
