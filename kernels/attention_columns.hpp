@@ -32,8 +32,8 @@ struct AttentionColumnsArgs {
   float decay = 0;           // of the decayed columns, in [0, 1)
 };
 
-/// Rows of one segment count in their order. Throws NotBuilt on a GPU without CUDA,
-/// InvalidArgument where the layouts have no columns.
+/// Rows of one segment count in their order; segments do not share streams. Throws NotBuilt on a
+/// GPU without CUDA, InvalidArgument where the layouts have no columns.
 void attention_columns(Exec& exec, const AttentionColumnsArgs& args);
 
 namespace cpu {

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/attention_batch.hpp"
 
+#include <unordered_set>
+
 #include "kernels/common/device_view.hpp"
 
 namespace pikv {
@@ -31,6 +33,24 @@ std::vector<kernels::StreamView> with_tables_on_device(
 }
 
 }  // namespace
+
+std::vector<std::span<const kernels::AttentionSegment>> runs_of_own_sequences(
+    const AttentionBatch& batch) {
+  std::vector<std::span<const kernels::AttentionSegment>> runs;
+  const std::span segments(batch.segments);
+  std::unordered_set<SequenceId> seen;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const auto first_row = static_cast<std::size_t>(segments[i].row_begin);
+    const SequenceId sequence = batch.queries.sequences[first_row];
+    if (seen.insert(sequence).second) continue;
+    runs.push_back(segments.subspan(begin, i - begin));
+    begin = i;
+    seen = {sequence};
+  }
+  if (begin < segments.size()) runs.push_back(segments.subspan(begin));
+  return runs;
+}
 
 AttentionBatchView on_device(Exec& exec, const AttentionBatch& batch,
                              std::span<const kernels::AttentionSegment> segments) {

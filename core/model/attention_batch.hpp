@@ -36,6 +36,12 @@ struct AttentionBatch {
   std::vector<float> scores;                       // of single rows, where slots keep account
 };
 
+/// The segments of a batch, in their order, cut wherever a sequence would come a second time: rows
+/// of several ranks may be of one sequence with those of others in between. What writes to the
+/// slots of a sequence takes one run after another.
+[[nodiscard]] std::vector<std::span<const kernels::AttentionSegment>> runs_of_own_sequences(
+    const AttentionBatch& batch);
+
 /// What a batch reads and where its rows are, as operations of `exec` take it: see Exec::on_device.
 struct AttentionBatchView {
   View<const std::int32_t, 1> positions;

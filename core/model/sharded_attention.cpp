@@ -368,21 +368,22 @@ void ShardedAttention::drop_single_rows(Batch& batch) {
 
 void ShardedAttention::account(std::optional<std::int32_t> window, const Batch& batch,
                                View<const float, 2> lse) {
-  if (batch.segments.empty()) return;
-  const AttentionBatchView rows = on_device(exec_, batch, batch.segments);
-  kernels::attention_columns(exec_,
-                             {.q = batch.queries.q,
-                              .positions = rows.positions,
-                              .segments = rows.segments,
-                              .streams = rows.streams,
-                              .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
-                              .sealed_layouts = cache_.sealed_layouts(),
-                              .open_layout = cache_.open_layout(),
-                              .inverse_frequencies = cache_.inverse_frequencies(),
-                              .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-                              .window = window,
-                              .lse = lse,
-                              .decay = config_.column_decay});
+  for (const auto segments : runs_of_own_sequences(batch)) {
+    const AttentionBatchView rows = on_device(exec_, batch, segments);
+    kernels::attention_columns(exec_,
+                               {.q = batch.queries.q,
+                                .positions = rows.positions,
+                                .segments = rows.segments,
+                                .streams = rows.streams,
+                                .num_kv_heads = static_cast<std::int32_t>(config_.num_kv_heads),
+                                .sealed_layouts = cache_.sealed_layouts(),
+                                .open_layout = cache_.open_layout(),
+                                .inverse_frequencies = cache_.inverse_frequencies(),
+                                .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                                .window = window,
+                                .lse = lse,
+                                .decay = config_.column_decay});
+  }
 }
 
 void ShardedAttention::attend(LayerId layer, std::optional<std::int32_t> window,
