@@ -33,17 +33,36 @@ __device__ __forceinline__ constexpr float fp8_unit() {
 #endif
 }
 
-/// Byte kByte of two words, as numbers in units of fp8_unit().
+/// Byte kByte of two words, as numbers in units of fp8_unit(). Bytes 2i and 2i + 1 of the same
+/// words share one permutation.
 template <Element kElement, int kByte>
 __device__ __forceinline__ std::uint32_t fp8_pair(std::uint32_t first, std::uint32_t second) {
 #if __CUDA_ARCH__ >= 890
-  constexpr std::uint32_t kSelect = (4 + kByte) << 4 | kByte;
-  const auto codes = static_cast<std::uint16_t>(__byte_perm(first, second, kSelect));
+  constexpr std::uint32_t kEven = kByte / 2 * 2;
+  constexpr std::uint32_t kSelect = (5 + kEven) << 12 | (1 + kEven) << 8 | (4 + kEven) << 4 | kEven;
+  const std::uint32_t both = __byte_perm(first, second, kSelect);
+  // The conversion reads either half of a register, but only if it is not shifted down before.
   std::uint32_t pair;
   if constexpr (kElement == Element::kE5m2) {
-    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(pair) : "h"(codes));
+    if constexpr (kByte % 2 == 0) {
+      asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e5m2x2 %0, l;}"
+          : "=r"(pair)
+          : "r"(both));
+    } else {
+      asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e5m2x2 %0, h;}"
+          : "=r"(pair)
+          : "r"(both));
+    }
   } else {
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"(codes));
+    if constexpr (kByte % 2 == 0) {
+      asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, l;}"
+          : "=r"(pair)
+          : "r"(both));
+    } else {
+      asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; cvt.rn.f16x2.e4m3x2 %0, h;}"
+          : "=r"(pair)
+          : "r"(both));
+    }
   }
   return pair;
 #else
@@ -62,6 +81,7 @@ __device__ __forceinline__ std::uint32_t fp8_pair(std::uint32_t first, std::uint
 template <Element kElement, int kPair>
 __device__ __forceinline__ std::uint32_t integer_pair(std::uint32_t word) {
   constexpr int kBits = ElementTraits<kElement>::kBits;
+  if constexpr (kBits == 8) return __byte_perm(word, 0, kPair == 0 ? 0x4240 : 0x4341);
   constexpr int kShift = kPair * kBits / 8 * 8;  // the lower byte of each half, or the upper one
   constexpr std::uint32_t kMask = ElementTraits<kElement>::kMask << (kPair * kBits % 8);
   return (word >> kShift) & (kMask | kMask << 16);
