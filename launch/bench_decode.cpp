@@ -118,12 +118,8 @@ class BenchDecode final : public Program {
       const auto start = Clock::now();
       runtime.decoder().forward(rows);
       const Milliseconds host_time = Clock::now() - start;
-      const View<const float, 2> logits = runtime.decoder().logits(all);
-      for (std::size_t s = 0; s < tokens.size(); ++s) {
-        const float* first = logits.row(static_cast<std::int64_t>(s));
-        tokens[s] =
-            static_cast<TokenId>(std::max_element(first, first + logits.row_size()) - first);
-      }
+      const std::span<const TokenId> chosen = runtime.decoder().greedy_tokens(all);
+      tokens.assign(chosen.begin(), chosen.end());
       const Milliseconds time = Clock::now() - start;
       if (step < kWarmUp) continue;
       row.milliseconds.push_back(time.count());

@@ -4,6 +4,7 @@
 // The symbols of kernels/cuda in a build without CUDA.
 #include <string_view>
 
+#include "kernels/argmax.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/attention_columns.hpp"
 #include "kernels/block_attention.hpp"
@@ -48,6 +49,7 @@ bool is_built() { return false; }
 
 namespace kernels::cuda {
 
+void argmax(Exec&, const ArgmaxArgs&) { not_built("argmax"); }
 void attention(Exec&, const AttentionArgs&) { not_built("attention"); }
 void attention_columns(Exec&, const AttentionColumnsArgs&) { not_built("attention_columns"); }
 void block_attention(Exec&, const BlockAttentionArgs&) { not_built("block_attention"); }

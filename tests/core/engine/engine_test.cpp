@@ -181,6 +181,28 @@ TEST_F(EngineTest, ASeedNamesAText) {
   EXPECT_NE(run_alone(sampled).tokens, first.tokens);
 }
 
+TEST_F(EngineTest, GreedyTextsAreThoseOfTheSamplerWhateverElseIsInTheBatch) {
+  Request drawn = request(11, 12);
+  drawn.sampling = {.temperature = 1.0f, .top_k = 20, .seed = 5};
+  Request penalized = request(7, 12);
+  penalized.sampling.repetition_penalty = 1.5f;
+  Request forced = request(5, 12);
+  forced.forced_tokens = {8, 5, 3};
+  const std::vector<Request> requests = {request(9, 12), drawn, request(20, 12), penalized, forced};
+  const auto parts = runtime();
+  const auto completions = parts->engine().run(requests);
+  // With an observer all rows go through the sampler on the host.
+  std::int64_t num_observed = 0;
+  parts->engine().observe_logits(
+      [&](std::size_t, std::int64_t, std::span<const float>) { ++num_observed; });
+  const auto observed = parts->engine().run(requests);
+  EXPECT_EQ(num_observed, 60);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(completions[i].tokens, observed[i].tokens) << "request " << i;
+    EXPECT_EQ(completions[i].tokens, run_alone(requests[i]).tokens) << "request " << i;
+  }
+}
+
 TEST_F(EngineTest, AStopTokenEndsTheTextAndIsNotPartOfIt) {
   Request stopped = request(20, 40);
   const std::vector<TokenId> free = run_alone(stopped).tokens;

@@ -87,6 +87,28 @@ TEST_F(OnGpu, PagesOfOtherSizes) {
   expect_as_on_cpu("int4", "full", kNibbles);
 }
 
+/// The largest logit found on the GPU, and on the host from the logits that an observer asks for.
+TEST_F(OnGpu, GreedyTokensAreTheLargestOfTheLogits) {
+  options_.device = "cuda";
+  launch::Runtime runtime(*comm_, options_);
+  std::vector<Request> requests;
+  for (const std::int64_t length : {3, 17, 40}) {
+    requests.push_back({.prompt = {}, .max_tokens = 16});
+    for (std::int64_t i = 0; i < length; ++i) {
+      requests.back().prompt.push_back(static_cast<TokenId>(3 + (i * 37 + length) % 300));
+    }
+  }
+  requests.push_back(requests[0]);
+  requests.back().sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = 3};
+  const auto found = runtime.engine().run(requests);
+  runtime.engine().observe_logits([](std::size_t, std::int64_t, std::span<const float>) {});
+  const auto expected = runtime.engine().run(requests);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
+    EXPECT_EQ(found[i].tokens.size(), 16u) << "request " << i;
+  }
+}
+
 class FamilyOnGpu : public testing::TestWithParam<std::string> {};
 
 TEST_P(FamilyOnGpu, GreedyTokensAreThoseOfTheHub) {
