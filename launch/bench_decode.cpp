@@ -5,6 +5,7 @@
 // So long contexts of large models are measured without their prefill, and with --shape without
 // their weights.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include "launch/options.hpp"
 #include "launch/program.hpp"
 #include "launch/progress.hpp"
+#include "launch/shapes.hpp"
 #include "launch/version.hpp"
 
 namespace pikv::launch {
@@ -58,9 +60,11 @@ class BenchDecode final : public Program {
   void add_options(CLI::App& app) override {
     add_runtime_options(app, options_);
     app.get_option("--model")->required(false);
-    app.add_option("--shape", options_.shape,
-                   "Instead of --model: a folder with a config.json, as models/shapes has them; "
-                   "weights are random")
+    app.add_option(
+           "--shape", options_.shape,
+           fmt::format("Instead of --model: a folder with a config.json, that file, or one of {}; "
+                       "weights are random",
+                       fmt::join(shape_names(), ", ")))
         ->excludes("--model");
     app.add_option("--batch", batches_, "Sequences that decode together; a list")
         ->delimiter(',')
@@ -85,7 +89,7 @@ class BenchDecode final : public Program {
     options_.max_batch = *std::ranges::max_element(batches_);
     Runtime runtime(comm, options_);
     const double gb_per_s = measure_copy_bandwidth(runtime.exec());
-    if (!json_) print_conditions(gb_per_s);
+    if (!json_) print_conditions(runtime, gb_per_s);
     ProgressBar bar("bench-decode", true);
     std::vector<Row> rows;
     for (const std::int64_t batch : batches_) {
@@ -96,7 +100,8 @@ class BenchDecode final : public Program {
       }
     }
     bar.clear();
-    json_ ? fmt::print("{}\n", to_json(rows, gb_per_s).dump()) : print_rows(rows, gb_per_s);
+    json_ ? fmt::print("{}\n", to_json(runtime, rows, gb_per_s).dump())
+          : print_rows(rows, gb_per_s);
   }
 
  private:
@@ -174,10 +179,13 @@ class BenchDecode final : public Program {
     }
   }
 
-  void print_conditions(double gb_per_s) const {
+  void print_conditions(const Runtime& runtime, double gb_per_s) const {
     fmt::print("pikv {} bench-decode {}{}\n", version(), describe(options_, 1),
                options_.shape.empty() ? "" : fmt::format(" --shape {}", options_.shape.string()));
     for (const std::string& device : describe_cuda_devices()) fmt::print("{}\n", device);
+    if (const auto limit = runtime.kv_limit_bytes()) {
+      fmt::print("KV pages may take {:.2f} GB\n", static_cast<double>(*limit) * 1e-9);
+    }
     fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
   }
 
@@ -199,13 +207,15 @@ class BenchDecode final : public Program {
     }
   }
 
-  [[nodiscard]] Json to_json(const std::vector<Row>& rows, double gb_per_s) const {
+  [[nodiscard]] Json to_json(const Runtime& runtime, const std::vector<Row>& rows,
+                             double gb_per_s) const {
     Json json{{"version", version()},
               {"options", describe(options_, 1)},
               {"shape", options_.shape.string()},
               {"devices", describe_cuda_devices()},
               {"copy_gb_per_s", gb_per_s},
               {"steps", num_steps_}};
+    if (const auto limit = runtime.kv_limit_bytes()) json["kv_limit_bytes"] = *limit;
     for (const Row& row : rows) {
       json["rows"].push_back({{"batch", row.batch},
                               {"context", row.context},
