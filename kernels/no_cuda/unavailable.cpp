@@ -37,6 +37,7 @@ namespace cuda {
 
 std::shared_ptr<CudaContext> make_context(int) { not_built("make_context"); }
 void synchronize(CudaContext&) { not_built("synchronize"); }
+GpuMemory memory(const CudaContext&) { not_built("memory"); }
 void* allocate(std::size_t, Access) { not_built("allocate"); }
 void release(void*) noexcept {}
 void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
