@@ -10,6 +10,7 @@ foreach(folder kernels core routing compression scheduling distillation launch)
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pikv
           FILES_MATCHING PATTERN "*.hpp")
 endforeach()
+install(DIRECTORY models/shapes DESTINATION ${CMAKE_INSTALL_DATADIR}/pikv)
 configure_package_config_file(
   cmake/pikv-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/pikv-config.cmake
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/pikv)

@@ -13,6 +13,10 @@ if(PIKV_WITH_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90a)
   endif()
   enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.0)  # cudaMemAdvise takes a cudaMemLocation
+    message(FATAL_ERROR "The CUDA backend needs CUDA 13.0 or later; ${CMAKE_CUDA_COMPILER} is of "
+                        "${CMAKE_CUDA_COMPILER_VERSION}. Without it: -DPIKV_WITH_CUDA=OFF")
+  endif()
   # CMake 3.25 does not know how to ask nvcc for C++20; nvcc has no GNU dialect of it.
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")

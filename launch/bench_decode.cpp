@@ -5,6 +5,7 @@
 // So long contexts of large models are measured without their prefill, and with --shape without
 // their weights.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include "launch/options.hpp"
 #include "launch/program.hpp"
 #include "launch/progress.hpp"
+#include "launch/shapes.hpp"
 #include "launch/version.hpp"
 
 namespace pikv::launch {
@@ -61,9 +63,11 @@ class BenchDecode final : public Program {
   void add_options(CLI::App& app) override {
     add_runtime_options(app, options_);
     app.get_option("--model")->required(false);
-    app.add_option("--shape", options_.shape,
-                   "Instead of --model: a folder with a config.json, as models/shapes has them; "
-                   "weights are random")
+    app.add_option(
+           "--shape", options_.shape,
+           fmt::format("Instead of --model: a folder with a config.json, that file, or one of {}; "
+                       "weights are random",
+                       fmt::join(shape_names(), ", ")))
         ->excludes("--model");
     app.add_option("--batch", batches_, "Sequences that decode together; a list")
         ->delimiter(',')
@@ -129,13 +133,9 @@ class BenchDecode final : public Program {
       const auto start = Clock::now();
       runtime.decoder().forward(rows);
       const Milliseconds host_time = Clock::now() - start;
-      const View<const float, 2> logits = runtime.decoder().logits(all);
+      const std::span<const TokenId> chosen = runtime.decoder().greedy_tokens(all);
       tokens.assign(tokens.size(), -1);
-      for (std::size_t i = 0; i < all.size(); ++i) {
-        const float* first = logits.row(static_cast<std::int64_t>(i));
-        tokens[index(rows.sequences[i])] =
-            std::max_element(first, first + logits.row_size()) - first;
-      }
+      for (std::size_t i = 0; i < all.size(); ++i) tokens[index(rows.sequences[i])] = chosen[i];
       comm.all_reduce(std::span(tokens), ReduceOp::kMax);
       const Milliseconds time = Clock::now() - start;
       if (step < kWarmUp) continue;
@@ -226,6 +226,9 @@ class BenchDecode final : public Program {
       fmt::print("{}\n", text);
     }
     for (const std::string& device : describe_cuda_devices()) fmt::print("{}\n", device);
+    if (const auto limit = runtime.kv_limit_bytes()) {
+      fmt::print("KV pages may take {:.2f} GB\n", static_cast<double>(*limit) * 1e-9);
+    }
     fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
   }
 
@@ -260,6 +263,7 @@ class BenchDecode final : public Program {
               {"devices", describe_cuda_devices()},
               {"copy_gb_per_s", gb_per_s},
               {"steps", num_steps_}};
+    if (const auto limit = runtime.kv_limit_bytes()) json["kv_limit_bytes"] = *limit;
     for (const Row& row : rows) {
       json["rows"].push_back({{"batch", row.batch},
                               {"context", row.context},

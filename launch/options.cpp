@@ -9,6 +9,7 @@
 
 #include "compression/tables.hpp"
 #include "core/policy/table.hpp"
+#include "kernels/common/error.hpp"
 #include "routing/tables.hpp"
 #include "scheduling/tables.hpp"
 
@@ -69,9 +70,19 @@ void add_runtime_options(CLI::App& app, RuntimeOptions& options) {
   app.add_option("--page-slots", options.page_slots, "Slots a page, a multiple of 16")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  app.add_option("--kv-memory", options.kv_memory_bytes,
-                 "Bytes of KV pages a rank may hold, with K, M or G [no limit]")
-      ->transform(CLI::AsSizeValue(false));
+  app.add_option_function<std::string>(
+         "--kv-memory",
+         [&options](const std::string& text) { options.kv_memory = parse_kv_memory(text); },
+         "Bytes of KV pages a rank may hold, with K, M or G; on a GPU also a share of what is free "
+         "after the weights (80%) [no limit; on a GPU: what is free, less 5 % and at least 1 GiB]")
+      ->check([](const std::string& text) -> std::string {
+        try {
+          static_cast<void>(parse_kv_memory(text));
+        } catch (const InvalidArgument& error) {
+          return error.what();
+        }
+        return {};
+      });
   app.add_option("--threads", options.num_threads, "Threads a rank [its share of the machine]")
       ->check(CLI::Range(1, 4096));
   app.add_option("--chunk-tokens", options.chunk_tokens, "Prefill tokens a step")
@@ -107,7 +118,9 @@ std::string describe(const RuntimeOptions& options, int num_ranks) {
       options.compute_dtype, options.page_slots, options.chunk_tokens, options.max_batch,
       options.num_threads.value_or(default_num_threads()));
   if (options.kv_shards) text += fmt::format(" --kv-shards {}", *options.kv_shards);
-  if (options.kv_memory_bytes) text += fmt::format(" --kv-memory {}", *options.kv_memory_bytes);
+  if (const std::string memory = describe(options.kv_memory); !memory.empty()) {
+    text += fmt::format(" --kv-memory {}", memory);
+  }
   if (options.codec_k) text += fmt::format(" --codec-k {}", *options.codec_k);
   if (options.codec_v) text += fmt::format(" --codec-v {}", *options.codec_v);
   if (options.stream) text += " --stream";

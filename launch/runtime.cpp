@@ -7,11 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <charconv>
 #include <cstdlib>
-#include <limits>
 #include <thread>
 
 #include "compression/compose.hpp"
@@ -19,6 +16,7 @@
 #include "core/model/fingerprint.hpp"
 #include "kernels/common/error.hpp"
 #include "launch/agreement.hpp"
+#include "launch/shapes.hpp"
 #include "routing/tables.hpp"
 #include "scheduling/head_table.hpp"
 #include "scheduling/tables.hpp"
@@ -57,25 +55,6 @@ std::optional<Number> parse_whole(std::string_view text) {
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (status != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
-}
-
-/// A whole number of bytes, with a unit of 1,024 to some power.
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-  constexpr std::array<std::string_view, 4> kUnits = {"b", "k", "m", "g"};
-  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const auto number = parse_whole<std::uint64_t>(text.substr(0, digits));
-  std::string unit(text.substr(digits));
-  std::ranges::transform(unit, unit.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  for (std::size_t i = 0; i < kUnits.size(); ++i) {
-    const std::string short_form(kUnits[i]);
-    if (unit != short_form && (i == 0 || (unit != short_form + "b" && unit != short_form + "ib"))) {
-      continue;
-    }
-    if (!number || *number > (std::numeric_limits<std::uint64_t>::max() >> (10 * i))) return {};
-    return *number << (10 * i);
-  }
-  return {};
 }
 
 /// Lets a scheduler see the model's layers and heads, without a slot, so that one with a table for
@@ -161,7 +140,7 @@ void Runtime::load(const RuntimeOptions& options) {
 
   const bool has_weights = options.shape.empty();
   config_ = std::make_unique<const ModelConfig>(
-      read_model_config(has_weights ? options.model : options.shape));
+      read_model_config(has_weights ? options.model : find_shape(options.shape)));
   const std::int64_t num_experts = std::max<std::int64_t>(config_->num_experts, 1);
   const std::int64_t num_shards =
       options.kv_shards.value_or(config_->is_mixture() ? num_experts : comm_.size());
@@ -186,6 +165,7 @@ void Runtime::load(const RuntimeOptions& options) {
                                                       .fingerprint = "random"};
   basis_ = codec_->make_basis(model);
   encoder_ = codec_->make_encoder(model);
+  kv_limit_bytes_ = kv_memory_bytes(options.kv_memory, exec_.gpu_memory());
   cache_ =
       std::make_unique<KvCache>(exec_,
                                 KvCacheConfig{.num_kv_heads = config_->num_kv_heads,
@@ -196,7 +176,7 @@ void Runtime::load(const RuntimeOptions& options) {
                                               .basis = basis_.get(),
                                               .encoder = encoder_.get(),
                                               .inverse_frequencies = inverse_frequencies(*config_),
-                                              .budget_bytes = options.kv_memory_bytes},
+                                              .budget_bytes = kv_limit_bytes_},
                                 *kv_map_, comm_.rank(), *codec_);
   const KvBudget budget = parse_budget(options.budget_text);
   select_from_nothing(*scheduler_, *config_);

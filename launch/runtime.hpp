@@ -18,12 +18,13 @@
 #include "core/engine/engine.hpp"
 #include "core/model/decoder.hpp"
 #include "launch/exchange.hpp"
+#include "launch/sizes.hpp"
 
 namespace pikv::launch {
 
 struct RuntimeOptions {
   std::filesystem::path model;
-  std::filesystem::path shape;  // instead: the folder of a config.json; weights are random, in bf16
+  std::filesystem::path shape;  // instead, see find_shape; weights are random, in bf16
   std::string device = "cpu";   // or cuda, or cuda:N
   std::string exchange = "auto";  // of rows between ranks, see make_exchange
   std::string gate = "topk";
@@ -42,8 +43,8 @@ struct RuntimeOptions {
   std::string compute_dtype = "f32";  // of products of many rows: f32 or bf16
   std::optional<std::int64_t> kv_shards;  // default: experts, or ranks in a dense model
   std::int32_t page_slots = 16;
-  std::optional<std::uint64_t> kv_memory_bytes;  // a rank
-  std::optional<int> num_threads;                // a rank; default: its share of the machine
+  KvMemory kv_memory;              // a rank
+  std::optional<int> num_threads;  // a rank; default: its share of the machine
   std::int64_t chunk_tokens = 512;
   std::int64_t max_batch = 32;
 };
@@ -74,6 +75,8 @@ class Runtime {
   [[nodiscard]] Exec& host() { return exec_.host(); }
   /// Between ranks, if rows are not sent as messages.
   [[nodiscard]] const ChosenExchange& exchange() const { return exchange_; }
+  /// What the pages of this rank may take, if there is a limit: see kv_memory_bytes().
+  [[nodiscard]] std::optional<std::uint64_t> kv_limit_bytes() const { return kv_limit_bytes_; }
   [[nodiscard]] KvCache& cache() { return *cache_; }
   [[nodiscard]] Decoder& decoder() { return *decoder_; }
   [[nodiscard]] AttentionTap& tap() { return *tap_; }
@@ -108,6 +111,7 @@ class Runtime {
   std::unique_ptr<const Scheduler> scheduler_;
   std::unique_ptr<const ShardMap> expert_map_;
   std::unique_ptr<const ShardMap> kv_map_;
+  std::optional<std::uint64_t> kv_limit_bytes_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<AttentionTap> tap_;
   std::unique_ptr<Decoder> decoder_;

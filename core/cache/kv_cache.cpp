@@ -173,14 +173,25 @@ void KvCache::check_entries(const Entries& entries) const {
 }
 
 bool KvCache::make_room_for(const Entries& entries) {
-  if (!config_.budget_bytes) return true;
+  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  // While the pool is far from full nothing is counted: each slot opens a page at most, and seals
+  // another one, and one open page more stays free.
+  std::size_t largest_sealed = 0;
+  for (const PageLayout& layout : sealed_layouts_) {
+    largest_sealed = std::max(largest_sealed, layout.page_bytes());
+  }
+  const std::size_t open_bytes = open_layout_.page_bytes();
+  if (pool_.has_plenty(
+          entries.sequences.size() * num_heads * (open_bytes + largest_sealed) + open_bytes,
+          sealed_layouts_.size() + 1)) {
+    return true;
+  }
   // How many slots each stream gains, then how many pages that opens and seals.
   struct Gain {
     std::int32_t slots = 0;
     std::uint8_t form = 0;
   };
   std::unordered_map<const Stream*, Gain> gains;
-  const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
     const Sequence& sequence = sequence_of(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {

@@ -78,6 +78,14 @@ bool PagePool::can_allocate(const std::vector<Request>& requests) const {
   return true;
 }
 
+// A slab is used up before the next one of its size is made, so what is taken beyond the pages
+// themselves is the rest of one slab a size.
+bool PagePool::has_plenty(std::size_t bytes, std::size_t num_sizes) const {
+  if (!budget_bytes_) return true;
+  const std::size_t left = bytes_left();
+  return num_sizes <= left / kLargestSlabBytes && bytes <= left - num_sizes * kLargestSlabBytes;
+}
+
 bool PagePool::reserve(const std::vector<Request>& requests) {
   if (!budget_bytes_) return true;
   if (!can_allocate(requests)) drop_idle_slabs();

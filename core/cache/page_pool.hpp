@@ -38,6 +38,10 @@ class PagePool {
   /// Whether so many pages of these sizes can be handed out at once.
   [[nodiscard]] bool can_allocate(const std::vector<Request>& requests) const;
 
+  /// Whether any pages of `num_sizes` sizes, `bytes` together, can be handed out for sure without
+  /// reserve(): a bound from the budget alone, for those who would have to count pages first.
+  [[nodiscard]] bool has_plenty(std::size_t bytes, std::size_t num_sizes) const;
+
   /// Sets so many pages aside: the next allocations of them succeed, in any order. False, with
   /// none set aside, when the budget does not allow it. Where it does not at first, slabs without a
   /// page in use go back to the system, so that pages of other sizes have their bytes.

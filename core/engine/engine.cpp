@@ -236,14 +236,7 @@ void Engine::step(std::span<const Request> requests) {
   parts_.decoder.forward(mine.rows);
 
   sampled_.assign(active_.size(), -1);
-  const View<const float, 2> logits = parts_.decoder.logits(mine.last_rows);
-  for (std::size_t i = 0; i < mine.last_rows.size(); ++i) {
-    const std::size_t active_idx = mine.last_sequences[i];
-    const ActiveSequence& sequence = active_[active_idx];
-    sampled_[active_idx] = choose(
-        {logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.row_size())},
-        sequence, requests[index(sequence.id)]);
-  }
+  sample(requests, mine);
   parts_.comm.all_reduce(std::span<std::int64_t>(sampled_), ReduceOp::kMax);
   for (const SequenceSlice& slice : plan.slices) {
     active_[slice.active_idx].num_computed = slice.end;
@@ -263,6 +256,38 @@ void Engine::step(std::span<const Request> requests) {
     stats_.num_prefill_tokens += plan.num_tokens;
     stats_.prefill_seconds += seconds_since(start);
   }
+}
+
+/// Rows that nobody asks for more than their largest logit are decided where the logits are.
+void Engine::sample(std::span<const Request> requests, const RankRows& mine) {
+  struct Chosen {
+    std::vector<std::int32_t> rows;
+    std::vector<std::size_t> sequences;
+  } greedy, others;
+  for (std::size_t i = 0; i < mine.last_rows.size(); ++i) {
+    const ActiveSequence& sequence = active_[mine.last_sequences[i]];
+    Chosen& chosen = is_greedy(sequence, requests[index(sequence.id)]) ? greedy : others;
+    chosen.rows.push_back(mine.last_rows[i]);
+    chosen.sequences.push_back(mine.last_sequences[i]);
+  }
+  if (!greedy.rows.empty()) {
+    const std::span<const TokenId> tokens = parts_.decoder.greedy_tokens(greedy.rows);
+    for (std::size_t i = 0; i < tokens.size(); ++i) sampled_[greedy.sequences[i]] = tokens[i];
+  }
+  if (others.rows.empty()) return;
+  const View<const float, 2> logits = parts_.decoder.logits(others.rows);
+  for (std::size_t i = 0; i < others.rows.size(); ++i) {
+    const ActiveSequence& sequence = active_[others.sequences[i]];
+    sampled_[others.sequences[i]] = choose(
+        {logits.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(logits.row_size())},
+        sequence, requests[index(sequence.id)]);
+  }
+}
+
+bool Engine::is_greedy(const ActiveSequence& sequence, const Request& request) const {
+  const std::size_t num_generated = completions_[index(sequence.id)].tokens.size();
+  return !logits_observer_ && num_generated >= request.forced_tokens.size() &&
+         request.sampling.temperature == 0.0f && request.sampling.repetition_penalty == 1.0f;
 }
 
 TokenId Engine::choose(std::span<const float> logits, const ActiveSequence& sequence,

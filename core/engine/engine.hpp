@@ -105,6 +105,8 @@ class Engine {
   void finish(ActiveSequence& sequence, FinishReason reason);
   void share_contexts(std::size_t num_requests);
   void step(std::span<const Request> requests);
+  void sample(std::span<const Request> requests, const RankRows& mine);
+  [[nodiscard]] bool is_greedy(const ActiveSequence& sequence, const Request& request) const;
   [[nodiscard]] TokenId choose(std::span<const float> logits, const ActiveSequence& sequence,
                                const Request& request);
   void advance(std::span<const Request> requests, const std::vector<std::int64_t>& sampled,

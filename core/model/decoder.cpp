@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "kernels/argmax.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/linear.hpp"
@@ -66,7 +67,8 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
       shared_gate_(exec.device()),
       choices_(exec.device()),
       selected_(exec.device()),
-      logits_(exec.device()) {}
+      logits_(exec.device()),
+      greedy_(exec.device()) {}
 
 void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   const EndOfStep end(attention_);
@@ -269,7 +271,8 @@ void Decoder::note_experts(View<const std::int32_t, 2> choices) {
   }
 }
 
-View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
+/// Logits [n, V], where the Exec has them.
+View<const float, 2> Decoder::project(const std::vector<std::int32_t>& rows) {
   const ModelConfig& config = parts_.config;
   const auto count = static_cast<std::int64_t>(rows.size());
   const auto hidden_rows = static_cast<std::int64_t>(hidden_.size()) / config.hidden_size;
@@ -281,11 +284,26 @@ View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
   if (count > 0) dense_bytes_read_ += parts_.weights.lm_head().bytes();
   const auto logits = sized<2>(logits_, {count, config.vocab_size});
   kernels::linear(exec_, {.x = selected, .weight = parts_.weights.lm_head(), .y = logits});
+  return logits;
+}
+
+View<const float, 2> Decoder::logits(const std::vector<std::int32_t>& rows) {
+  const View<const float, 2> logits = project(rows);
   if (exec_.device() == Device::kCpu) return logits;
   logits_on_host_.resize(logits_.size());
   copy_bytes(exec_, logits_on_host_.data(), Device::kCpu, logits_.data(), exec_.device(),
              logits_.size() * sizeof(float));
   return {logits_on_host_.data(), logits.extents};
+}
+
+std::span<const TokenId> Decoder::greedy_tokens(const std::vector<std::int32_t>& rows) {
+  const View<const float, 2> logits = project(rows);
+  greedy_.resize_discard(rows.size());
+  kernels::argmax(exec_, {.x = logits, .largest = {greedy_.data(), {logits.extent(0)}}});
+  greedy_on_host_.resize(rows.size());
+  copy_bytes(exec_, greedy_on_host_.data(), Device::kCpu, greedy_.data(), exec_.device(),
+             rows.size() * sizeof(TokenId));
+  return greedy_on_host_;
 }
 
 }  // namespace pikv

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "core/cache/kv_cache.hpp"
@@ -58,7 +59,12 @@ class Decoder {
   /// the next call.
   [[nodiscard]] View<const float, 2> logits(const std::vector<std::int32_t>& rows);
 
-  /// Bytes of the weights that this rank's steps touched, each matrix once a step.
+  /// The most probable token of each such row, [n], on the host: what the largest of its logits()
+  /// is, of equals the first (kernels/argmax.hpp). Valid until the next call.
+  [[nodiscard]] std::span<const TokenId> greedy_tokens(const std::vector<std::int32_t>& rows);
+
+  /// Bytes of the weights that this rank's steps touched, each matrix once a step, the head once
+  /// a call of logits() or greedy_tokens().
   [[nodiscard]] std::uint64_t weight_bytes_read() const {
     return dense_bytes_read_ + experts_.weight_bytes_read();
   }
@@ -79,6 +85,7 @@ class Decoder {
   void run_experts(LayerId layer, WeightVector norm, const MoeWeights& moe, const StepRows& rows);
   void normalize(WeightVector weight, std::span<const kernels::LinearArgs> products);
   void close_branch();
+  [[nodiscard]] View<const float, 2> project(const std::vector<std::int32_t>& rows);
   void turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
                   bool normalizes);
   void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
@@ -101,6 +108,8 @@ class Decoder {
   DeviceBuffer<float> selected_, logits_;
   std::vector<std::int32_t> choices_on_host_;  // of a GPU
   std::vector<float> logits_on_host_;          // the same
+  DeviceBuffer<TokenId> greedy_;
+  std::vector<TokenId> greedy_on_host_;
   std::uint64_t dense_bytes_read_ = 0;
 };
 

@@ -59,6 +59,11 @@ void Exec::synchronize() {
   if (cuda_) cuda::synchronize(*cuda_);
 }
 
+std::optional<GpuMemory> Exec::gpu_memory() const {
+  if (!cuda_) return std::nullopt;
+  return cuda::memory(*cuda_);
+}
+
 Exec& Exec::host() {
   if (!cuda_) return *this;
   synchronize();

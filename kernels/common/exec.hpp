@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,12 @@ struct CudaContext;
 namespace kernels::cpu {
 class ThreadPool;
 }
+
+/// Of one GPU, whoever uses it.
+struct GpuMemory {
+  std::size_t free_bytes;
+  std::size_t total_bytes;
+};
 
 class Exec {
  public:
@@ -62,6 +69,9 @@ class Exec {
 
   /// Waits for everything enqueued so far. On the CPU there is nothing to wait for.
   void synchronize();
+
+  /// What is free on the GPU now; nothing on the CPU.
+  [[nodiscard]] std::optional<GpuMemory> gpu_memory() const;
 
   /// The processor beside the GPU, for work on memory that both reach (Access::kBoth). Waits for
   /// everything enqueued so far, so that the host sees it. On the CPU: this Exec.

@@ -26,6 +26,9 @@ namespace pikv::cuda {
 /// Waits for everything enqueued on the context's stream.
 void synchronize(CudaContext& context);
 
+/// Of the context's GPU.
+[[nodiscard]] GpuMemory memory(const CudaContext& context);
+
 /// At least `bytes` bytes on the calling thread's current GPU, aligned to 256; with Access::kBoth
 /// in managed memory that begins, and prefers to be, there. Throws OutOfMemory.
 [[nodiscard]] void* allocate(std::size_t bytes, Access access);

@@ -47,11 +47,29 @@ std::size_t next_place(CudaContext& context, std::size_t bytes) {
   return place;
 }
 
+/// Of the calling thread's current GPU.
+GpuMemory current_memory() {
+  GpuMemory memory{};
+  check(cudaMemGetInfo(&memory.free_bytes, &memory.total_bytes), "cudaMemGetInfo");
+  return memory;
+}
+
+/// Throws for `status`, that of an allocation, unless it is success: OutOfMemory with the numbers.
+void check_allocation(cudaError_t status, std::size_t bytes, const char* what) {
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
+    const GpuMemory memory = current_memory();
+    throw OutOfMemory(concat("allocate: ", bytes, " bytes of GPU memory, ", memory.free_bytes,
+                             " of ", memory.total_bytes, " are free"));
+  }
+  check(status, what);
+}
+
 void* allocate_managed(std::size_t bytes) {
   void* data = nullptr;
   int device_idx = 0;
   check(cudaGetDevice(&device_idx), "cudaGetDevice");
-  check(cudaMallocManaged(&data, bytes), "cudaMallocManaged");
+  check_allocation(cudaMallocManaged(&data, bytes), bytes, "cudaMallocManaged");
   const cudaMemLocation here{cudaMemLocationTypeDevice, device_idx};
   check(cudaMemAdvise(data, bytes, cudaMemAdviseSetPreferredLocation, here), "cudaMemAdvise");
   check(cudaMemPrefetchAsync(data, bytes, here, 0, nullptr), "cudaMemPrefetchAsync");
@@ -114,19 +132,15 @@ void synchronize(CudaContext& context) {
   check(cudaStreamSynchronize(context.stream.get()), "synchronize");
 }
 
+GpuMemory memory(const CudaContext& context) {
+  context.activate();
+  return current_memory();
+}
+
 // Managed memory would be moved out of the GPU where it does not fit, which nobody asks for.
 void* allocate(std::size_t bytes, Access access) {
   void* data = nullptr;
-  const cudaError_t status = cudaMalloc(&data, bytes);
-  if (status == cudaErrorMemoryAllocation) {
-    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
-    std::size_t free_bytes = 0;
-    std::size_t total_bytes = 0;
-    check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
-    throw OutOfMemory(concat("allocate: ", bytes, " bytes of GPU memory, ", free_bytes, " of ",
-                             total_bytes, " are free"));
-  }
-  check(status, "cudaMalloc");
+  check_allocation(cudaMalloc(&data, bytes), bytes, "cudaMalloc");
   if (access == Access::kDevice) return data;
   check(cudaFree(data), "cudaFree");
   return allocate_managed(bytes);

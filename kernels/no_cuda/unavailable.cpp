@@ -4,6 +4,7 @@
 // The symbols of kernels/cuda in a build without CUDA.
 #include <string_view>
 
+#include "kernels/argmax.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/attention_columns.hpp"
 #include "kernels/block_attention.hpp"
@@ -39,6 +40,7 @@ namespace cuda {
 std::shared_ptr<CudaContext> make_context(int) { not_built("make_context"); }
 std::array<std::byte, 16> uuid(const CudaContext&) { not_built("uuid"); }
 void synchronize(CudaContext&) { not_built("synchronize"); }
+GpuMemory memory(const CudaContext&) { not_built("memory"); }
 void* allocate(std::size_t, Access) { not_built("allocate"); }
 void release(void*) noexcept {}
 void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
@@ -51,6 +53,7 @@ bool is_built() { return false; }
 
 namespace kernels::cuda {
 
+void argmax(Exec&, const ArgmaxArgs&) { not_built("argmax"); }
 void attention(Exec&, const AttentionArgs&) { not_built("attention"); }
 void attention_columns(Exec&, const AttentionColumnsArgs&) { not_built("attention_columns"); }
 void block_attention(Exec&, const BlockAttentionArgs&) { not_built("block_attention"); }

@@ -33,3 +33,12 @@ if(NOT EXISTS ${WORK_DIR}/prefix/include/pikv/core/model/model_config.hpp)
   message(FATAL_ERROR "The headers are not under include/pikv")
 endif()
 run("Running the installed program" ${WORK_DIR}/prefix/bin/pikv --version)
+
+# Its shapes are its own, not those of the source tree.
+execute_process(COMMAND ${WORK_DIR}/prefix/bin/pikv bench-decode --shape none-such
+                RESULT_VARIABLE status ERROR_VARIABLE text OUTPUT_VARIABLE text)
+string(FIND "${text}" "${WORK_DIR}/prefix" at)
+string(FIND "${text}" "qwen3-30b-a3b" known)
+if(NOT status EQUAL 2 OR at EQUAL -1 OR known EQUAL -1)
+  message(FATAL_ERROR "The installed program does not know its shapes (${status}):\n${text}")
+endif()

@@ -51,6 +51,17 @@ TEST(BenchDecode, NeedsAConfigAlone) {
       "attention_bias": false, "use_sliding_window": false, "eos_token_id": 0})");
   const json shape = bench_decode({"--shape", folder.path().string()});
   EXPECT_EQ(shape["rows"].size(), 2u);
+  const json named = bench_decode({"--shape", (folder.path() / "config.json").string()});
+  EXPECT_EQ(named["rows"].size(), 2u);
+}
+
+TEST(BenchDecode, AnswersAnUnknownShapeWithTheKnownOnes) {
+  const Result result = run_pikv({"bench-decode", "--shape", "qwen3-30b"});
+  EXPECT_EQ(result.exit_code, 2);
+  ASSERT_EQ(result.complaints().size(), 1u) << result.err;
+  EXPECT_NE(result.complaints()[0].find("shape: 'qwen3-30b' is neither"), std::string::npos)
+      << result.err;
+  EXPECT_NE(result.complaints()[0].find("qwen3-30b-a3b"), std::string::npos) << result.err;
 }
 
 TEST(BenchDecode, DividesContextsOverRanks) {

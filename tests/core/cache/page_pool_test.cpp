@@ -39,6 +39,29 @@ TEST(PagePool, StartsWithNothing) {
   pool.check_integrity();
 }
 
+TEST(PagePool, WhereItHasPlentyEveryPageIsThere) {
+  constexpr std::size_t kMiB = 1024 * 1024;
+  const std::vector<std::size_t> sizes = {192, 40 * 1024, 3 * kMiB};
+  PagePool pool(Device::kCpu, 400 * kMiB);
+  EXPECT_FALSE(pool.has_plenty(400 * kMiB, 1));
+  EXPECT_FALSE(pool.has_plenty(0, 13)) << "a slab of each size may be larger than its pages";
+  EXPECT_TRUE(pool.has_plenty(0, 12));
+  int num_rounds = 0;
+  for (; pool.has_plenty(9 * kMiB, 3); ++num_rounds) {
+    std::size_t left = 9 * kMiB;
+    // The large ones in other rounds than the small ones, so that each size opens slabs.
+    const std::size_t first = sizes[static_cast<std::size_t>(num_rounds) % sizes.size()];
+    for (const std::size_t size : {first, sizes[1], sizes[0]}) {
+      for (; left >= size && left > size * 2; left -= size) {
+        ASSERT_NE(pool.allocate(size), nullptr) << size << " bytes in round " << num_rounds;
+      }
+    }
+    pool.check_integrity();
+  }
+  EXPECT_GE(num_rounds, 10);
+  EXPECT_TRUE(PagePool(Device::kCpu, std::nullopt).has_plenty(std::size_t{1} << 60, 9));
+}
+
 TEST(PagePool, ReusesAFreedPageBeforeGrowing) {
   PagePool pool(Device::kCpu, std::nullopt);
   std::vector<std::byte*> pages = take(pool, kPage, 1);

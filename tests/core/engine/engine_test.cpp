@@ -138,7 +138,7 @@ TEST_F(EngineTest, EvictionKeepsTheCacheWithinItsBudgetAndGenerationGoesOn) {
   const auto full = runtime();
   (void)full->engine().run({&long_request, 1});
   const std::size_t whole = full->cache().stats().peak_page_bytes;
-  options_.kv_memory_bytes = whole / 2;
+  options_.kv_memory.bytes = whole / 2;
   EXPECT_THROW((void)run_alone(long_request), OutOfMemory);
 
   const auto parts = runtime();
@@ -179,6 +179,30 @@ TEST_F(EngineTest, ASeedNamesAText) {
   EXPECT_EQ(run_alone(sampled).tokens, first.tokens) << "however the prompt was cut";
   sampled.sampling.seed = 10;
   EXPECT_NE(run_alone(sampled).tokens, first.tokens);
+}
+
+TEST_F(EngineTest, GreedyTextsAreThoseOfTheSamplerWhateverElseIsInTheBatch) {
+  Request drawn = request(11, 12);
+  drawn.sampling = {.temperature = 1.0f, .top_k = 20, .seed = 5};
+  Request penalized = request(7, 12);
+  penalized.sampling.repetition_penalty = 1.5f;
+  Request forced = request(5, 12);
+  forced.forced_tokens = {8, 5, 3};
+  const std::vector<Request> requests = {request(9, 12), drawn, request(20, 12), penalized, forced};
+  const auto parts = runtime();
+  const auto completions = parts->engine().run(requests);
+  // With an observer all rows go through the sampler on the host.
+  std::int64_t num_observed = 0;
+  parts->engine().observe_logits(
+      [&](std::size_t, std::int64_t, std::span<const float>) { ++num_observed; });
+  const auto observed = parts->engine().run(requests);
+  EXPECT_EQ(num_observed, 60);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(completions[i].tokens, observed[i].tokens) << "request " << i;
+    // A draw depends on the place of its request.
+    if (i == 1) continue;
+    EXPECT_EQ(completions[i].tokens, run_alone(requests[i]).tokens) << "request " << i;
+  }
 }
 
 TEST_F(EngineTest, AStopTokenEndsTheTextAndIsNotPartOfIt) {
@@ -423,7 +447,7 @@ TEST_F(SharedContexts, AFullPoolLeavesNothingBehind) {
   (void)large->engine().run(requests);
   const std::size_t peak = large->cache().stats().peak_page_bytes;
   for (const std::size_t percent : {30u, 60u, 90u}) {
-    options_.kv_memory_bytes = peak * percent / 100;
+    options_.kv_memory.bytes = peak * percent / 100;
     const auto parts = runtime();
     EXPECT_THROW((void)parts->engine().run(requests), OutOfMemory) << percent;
     EXPECT_EQ(parts->cache().page_bytes(), 0u);
@@ -468,7 +492,7 @@ TEST_F(EngineTest, ASecondReadingNeedsRoomForACopy) {
   (void)full->engine().run({&asked, 1});
   options_.scheduler = "kvzip";
   options_.budget_text = "0.5";
-  options_.kv_memory_bytes = full->cache().stats().peak_page_bytes * 3 / 2;
+  options_.kv_memory.bytes = full->cache().stats().peak_page_bytes * 3 / 2;
   const auto parts = runtime();
   EXPECT_THROW((void)parts->engine().run({&asked, 1}), OutOfMemory);
   EXPECT_EQ(parts->cache().page_bytes(), 0u);
@@ -497,12 +521,12 @@ TEST_F(EngineTest, ImpossibleRequestsAreRefusedBeforeAnythingRuns) {
 TEST_F(EngineTest, AnEngineWorksAgainAfterItsPoolWasFull) {
   // Pages are of 4160 bytes. The small request opens at most one in each of 3 layers, 8 shards and
   // 2 heads, 48 in all; the large one fills at least 75.
-  options_.kv_memory_bytes = 60 * 4160;
+  options_.kv_memory.bytes = 60 * 4160;
   const auto parts = runtime();
   const Request large = request(200, 4);
   const Request small = request(5, 4);
   ASSERT_THROW((void)parts->engine().run({&large, 1}), OutOfMemory);
-  options_.kv_memory_bytes.reset();
+  options_.kv_memory = {};
   EXPECT_EQ(parts->engine().run({&small, 1})[0].tokens, run_alone(small).tokens);
 }
 

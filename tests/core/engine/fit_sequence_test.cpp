@@ -164,7 +164,7 @@ TEST_F(FitSequence, APoolWithoutRoomGoesOnWithWholePages) {
   const Request asked = request(200, 50);
   const auto run = [&](const char* codec, std::size_t budget_bytes) -> std::optional<Completion> {
     options_.codec = codec;
-    options_.kv_memory_bytes = budget_bytes;
+    options_.kv_memory.bytes = budget_bytes;
     const auto parts = runtime();
     try {
       return parts->engine().run({&asked, 1})[0];

@@ -47,6 +47,33 @@ TEST_F(ExecCuda, ReportsExhaustedMemoryAndGoesOn) {
       kExact);
 }
 
+TEST_F(ExecCuda, SaysWhatIsFree) {
+  EXPECT_FALSE(cpu().gpu_memory().has_value());
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  const auto before = gpu().gpu_memory();
+  ASSERT_TRUE(before.has_value());
+  const DeviceBuffer<std::byte> buffer(Device::kCuda, kBytes);
+  const auto after = gpu().gpu_memory();
+  EXPECT_LE(after->free_bytes + kBytes, before->free_bytes);
+  EXPECT_EQ(after->total_bytes, before->total_bytes);
+  EXPECT_LT(before->free_bytes, before->total_bytes);
+}
+
+TEST_F(ExecCuda, NamesTheNumbersWhenMemoryIsExhausted) {
+  for (const Access access : {Access::kDevice, Access::kBoth}) {
+    try {
+      static_cast<void>(allocate_bytes(Device::kCuda, std::size_t{1} << 50, access));
+      ADD_FAILURE() << "a PiB was there";
+    } catch (const OutOfMemory& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find("1125899906842624 bytes of GPU memory"), std::string::npos) << text;
+      EXPECT_NE(text.find(concat(" of ", gpu().gpu_memory()->total_bytes, " are free")),
+                std::string::npos)
+          << text;
+    }
+  }
+}
+
 TEST_F(ExecCuda, TwoContextsWorkSideBySide) {
   Exec other = Exec::cuda(0);
   const auto x = random_.normals(1009);

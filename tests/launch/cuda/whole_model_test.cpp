@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,66 @@ TEST_F(OnGpu, PagesOfOtherSizes) {
   options_.kv_shards = 1;
   expect_as_on_cpu("none:dtype=bf16", "full", kHalfPrecision);
   expect_as_on_cpu("int4", "full", kNibbles);
+}
+
+TEST_F(OnGpu, PagesMayTakeWhatIsFreeAndAFullPoolIsNoFaultOfTheGpu) {
+  options_.device = "cuda";
+  std::vector<std::vector<TokenId>> expected;
+  {
+    launch::Runtime runtime(*comm_, options_);
+    ASSERT_TRUE(runtime.kv_limit_bytes().has_value());
+    const auto gpu = runtime.exec().gpu_memory();
+    ASSERT_TRUE(gpu.has_value());
+    EXPECT_GT(*runtime.kv_limit_bytes(), 0u);
+    EXPECT_LT(*runtime.kv_limit_bytes(), gpu->total_bytes - (std::size_t{1} << 30));
+    EXPECT_LE(gpu->free_bytes, gpu->total_bytes);
+    for (const Completion& completion : runtime.engine().run(requests_)) {
+      expected.push_back(completion.tokens);
+    }
+  }
+  options_.kv_memory.fraction = 0.5;
+  {
+    launch::Runtime runtime(*comm_, options_);
+    const auto gpu = runtime.exec().gpu_memory();
+    EXPECT_LT(*runtime.kv_limit_bytes(), gpu->total_bytes / 2 + 1);
+    EXPECT_GT(*runtime.kv_limit_bytes(), gpu->free_bytes / 4);
+  }
+  options_.kv_memory = {.bytes = std::uint64_t{64} << 10};
+  launch::Runtime tiny(*comm_, options_);
+  EXPECT_EQ(tiny.kv_limit_bytes(), std::uint64_t{64} << 10);
+  try {
+    static_cast<void>(tiny.engine().run(requests_));
+    ADD_FAILURE() << "64 KiB were enough";
+  } catch (const OutOfMemory& error) {
+    EXPECT_NE(std::string(error.what()).find("the pool is full"), std::string::npos)
+        << error.what();
+  }
+  options_.kv_memory = {};
+  launch::Runtime again(*comm_, options_);  // the GPU has no fault pending
+  const auto completions = again.engine().run(requests_);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(completions[i].tokens, expected[i]);
+}
+
+/// The largest logit found on the GPU, and on the host from the logits that an observer asks for.
+TEST_F(OnGpu, GreedyTokensAreTheLargestOfTheLogits) {
+  options_.device = "cuda";
+  launch::Runtime runtime(*comm_, options_);
+  std::vector<Request> requests;
+  for (const std::int64_t length : {3, 17, 40}) {
+    requests.push_back({.prompt = {}, .max_tokens = 16});
+    for (std::int64_t i = 0; i < length; ++i) {
+      requests.back().prompt.push_back(static_cast<TokenId>(3 + (i * 37 + length) % 300));
+    }
+  }
+  requests.push_back(requests[0]);
+  requests.back().sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = 3};
+  const auto found = runtime.engine().run(requests);
+  runtime.engine().observe_logits([](std::size_t, std::int64_t, std::span<const float>) {});
+  const auto expected = runtime.engine().run(requests);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(found[i].tokens, expected[i].tokens) << "request " << i;
+    EXPECT_EQ(found[i].tokens.size(), 16u) << "request " << i;
+  }
 }
 
 class FamilyOnGpu : public testing::TestWithParam<std::string> {};
