@@ -24,8 +24,8 @@ namespace pikv::launch {
 
 struct RuntimeOptions {
   std::filesystem::path model;
-  std::filesystem::path shape;  // instead, see find_shape; weights are random, in bf16
-  std::string device = "cpu";   // or cuda, or cuda:N
+  std::filesystem::path shape;    // instead, see find_shape; weights are random, in bf16
+  std::string device = "cpu";     // or cuda, or cuda:N
   std::string exchange = "auto";  // of rows between ranks, see make_exchange
   std::string gate = "topk";
   std::string kv_owner = "expert";

@@ -220,12 +220,20 @@ bool KvCache::make_room_for(const Entries& entries) {
 }
 
 void KvCache::check_shapes(const Entries& entries) const {
+  const bool picks = !entries.rows.empty();
   const auto count = static_cast<std::int64_t>(entries.sequences.size());
-  const std::array shape{count, config_.num_kv_heads, config_.head_dim};
+  const std::int64_t num_rows = picks ? entries.keys.extent(0) : count;
+  const std::array shape{num_rows, config_.num_kv_heads, config_.head_dim};
   require(entries.positions.size() == entries.sequences.size() &&
               entries.shards.size() == entries.sequences.size() && entries.keys.extents == shape &&
-              entries.values.extents == shape,
+              entries.values.extents == shape &&
+              (!picks || entries.rows.size() == entries.sequences.size()),
           "kv_cache", "sequences, positions, shards, keys and values do not fit together");
+  for (const std::int32_t row : entries.rows) {
+    require(row >= 0 && row < num_rows, "kv_cache", "row ", row, " of ", num_rows);
+  }
+  require(!picks || can_prepare(entries.sequences), "kv_cache",
+          "rows of sequences with a basis are picked");
 }
 
 AppendResult KvCache::append(const Entries& entries) {
@@ -265,6 +273,8 @@ void KvCache::drop_prepared() {
 void KvCache::take_slots(const Entries& entries, PendingWork& work) {
   const auto num_heads = static_cast<std::size_t>(config_.num_kv_heads);
   for (std::size_t i = 0; i < entries.sequences.size(); ++i) {
+    const auto row =
+        entries.rows.empty() ? static_cast<std::int64_t>(i) : std::int64_t{entries.rows[i]};
     Sequence& sequence = sequences_.at(entries.sequences[i]);
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
@@ -272,8 +282,8 @@ void KvCache::take_slots(const Entries& entries, PendingWork& work) {
       const kernels::SlotRef slot =
           take_slot(stream, {sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
                     form_of(sequence, entries.layer, head), work);
-      work.writes.push_back({.key = entries.keys.row(static_cast<std::int64_t>(i)) + offset,
-                             .value = entries.values.row(static_cast<std::int64_t>(i)) + offset,
+      work.writes.push_back({.key = entries.keys.row(row) + offset,
+                             .value = entries.values.row(row) + offset,
                              .page = slot.page,
                              .slot = slot.slot,
                              .position = entries.positions[i]});

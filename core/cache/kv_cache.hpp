@@ -98,6 +98,9 @@ class KvCache {
     std::span<const ShardId> shards;        // [n]
     View<const float, 3> keys;              // [n, Hkv, D]
     View<const float, 3> values;            // [n, Hkv, D]
+    /// [n], which rows of keys and values the entries have, of sequences without a basis; then
+    /// there may be more of these. Empty: one after the other.
+    std::span<const std::int32_t> rows = {};
   };
   /// All of them or, when the pool is full, none. Throws InvalidArgument, with nothing changed, for
   /// an unknown sequence, a foreign shard or a position that does not ascend.

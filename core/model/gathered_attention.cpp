@@ -35,10 +35,9 @@ void ShardedAttention::run_gathered(const Args& args) {
   if (all.size() == 0) return;
   RowExchange& exchange = *config_.exchange;
   const std::int64_t num_all = all.size();
-  const std::int64_t heads = config_.num_heads;
   const std::int64_t kv_heads = config_.num_kv_heads;
   const std::int64_t dim = config_.head_dim;
-  const auto q = sized<3>(gathered_.q, {num_all, heads, dim});
+  const auto q = sized<3>(gathered_.q, {num_all, config_.num_heads, dim});
   const auto k = sized<3>(gathered_.k, {num_all, kv_heads, dim});
   const auto v = sized<3>(gathered_.v, k.extents);
   const std::array new_rows = {row_array(q.row_size(), args.q.data, q.data),
@@ -46,62 +45,56 @@ void ShardedAttention::run_gathered(const Args& args) {
                                row_array(v.row_size(), args.v.data, v.data)};
   exchange.gather(all.first_row, new_rows);
 
-  owners_.resize(all.positions.size());
-  router_.choose_owners({.layer = args.layer,
-                         .sequences = all.sequences,
-                         .positions = all.positions,
-                         .last_expert = args.last_expert,
-                         .num_shards = shard_map_.num_shards()},
-                        owners_);
-  append_owned(args.layer, all, k, v);
-
-  const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
-  const bool holds = std::ranges::binary_search(holders, comm_.rank());
-  const auto o = sized<3>(gathered_.o, q.extents);
-  const auto lse = sized<2>(gathered_.lse, {num_all, heads});
-  batches_.resize(1);
-  batches_[0].queries = {
-      .sequences = all.sequences, .positions = all.positions, .q = q, .o = o, .lse = lse};
-  // Page readers exchange what they chose, so ranks without shards take part, with nothing.
-  attend(args.layer, args.window, holders, std::span(batches_).first(holds ? 1 : 0));
-  merge_parts(args, holders);
-  if (keeps_account()) {
-    const std::array totals = {row_array(heads, lse_.data(), gathered_.lse.data())};
-    exchange.gather(all.first_row, totals);
-    if (holds) account(args.window, batches_[0], lse);
-  }
+  attend_gathered(args, {all.sequences, all.positions, args.last_expert, k, v});
   cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
 }
 
-/// The entries of rows whose owner is a shard of this rank.
-void ShardedAttention::append_owned(LayerId layer, const RowsOfRanks& all, View<const float, 3> k,
-                                    View<const float, 3> v) {
-  gathered_.rows.clear();
-  gathered_.sequences.clear();
-  gathered_.positions.clear();
-  gathered_.shards.clear();
-  for (std::size_t row = 0; row < owners_.size(); ++row) {
-    if (shard_map_.rank_of(layer, owners_[row]) != comm_.rank()) continue;
-    gathered_.rows.push_back(static_cast<std::int32_t>(row));
-    gathered_.sequences.push_back(all.sequences[row]);
-    gathered_.positions.push_back(all.positions[row]);
-    gathered_.shards.push_back(owners_[row]);
+void ShardedAttention::attend_gathered(const Args& args, const ServedRows& rows) {
+  const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
+  const bool holds = std::ranges::binary_search(holders, comm_.rank());
+  const auto num_all = static_cast<std::int64_t>(rows.sequences.size());
+  const std::array shape{num_all, config_.num_heads, config_.head_dim};
+  const View<const float, 3> q{gathered_.q.data(), shape};
+  const auto o = sized<3>(gathered_.o, shape);
+  const auto lse = sized<2>(gathered_.lse, {num_all, config_.num_heads});
+  batches_.resize(1);
+  if (prepares(rows)) {
+    PreparedLayer prepared = take_prepared(args.layer, rows);
+    batches_[0] = std::move(prepared.batch);
+    batches_[0].queries.q = q;
+    if (holds) attend(args.window, batches_[0], prepared.on_device, {.o = o, .lse = lse});
+  } else {
+    append_here(args.layer, rows);
+    batches_[0].queries = {
+        .sequences = rows.sequences, .positions = rows.positions, .q = q, .o = o, .lse = lse};
+    // Page readers exchange what they chose, so ranks without shards take part, with nothing.
+    attend(args.layer, args.window, holders, std::span(batches_).first(holds ? 1 : 0));
   }
-  const auto count = std::ssize(gathered_.rows);
-  const auto of_these = [&](View<const float, 3> rows, DeviceBuffer<float>& buffer) {
-    if (count == rows.extent(0)) return rows;
-    const auto to = sized<3>(buffer, {count, rows.extent(1), rows.extent(2)});
-    kernels::gather_rows(exec_, {.table = {rows.data, DType::kF32, rows.extent(0), rows.row_size()},
-                                 .indices = {exec_.on_device(gathered_.rows), {count}},
-                                 .out = {to.data, {count, rows.row_size()}}});
-    return View<const float, 3>(to);
-  };
-  append({.layer = layer,
-          .sequences = gathered_.sequences,
-          .positions = gathered_.positions,
-          .shards = gathered_.shards,
-          .keys = of_these(k, gathered_.own_k),
-          .values = of_these(v, gathered_.own_v)});
+  merge_parts(args, holders);
+  if (!keeps_account()) return;
+  const std::array totals = {row_array(config_.num_heads, lse_.data(), gathered_.lse.data())};
+  config_.exchange->gather(args.rows.all.first_row, totals);
+  if (holds) account(args.window, batches_[0], lse);
+}
+
+/// The entries that this rank owns; a basis maps them one after the other.
+void ShardedAttention::append_here(LayerId layer, const ServedRows& rows) {
+  KvCache::Entries entries = entries_here(layer, rows);
+  if (!entries.rows.empty() && cache_.have_basis(entries.sequences)) {
+    const auto count = std::ssize(entries.rows);
+    const auto picked = [&](View<const float, 3> from, DeviceBuffer<float>& buffer) {
+      const auto to = sized<3>(buffer, {count, from.extent(1), from.extent(2)});
+      kernels::gather_rows(exec_,
+                           {.table = {from.data, DType::kF32, from.extent(0), from.row_size()},
+                            .indices = {exec_.on_device(entries.rows), {count}},
+                            .out = {to.data, {count, from.row_size()}}});
+      return View<const float, 3>(to);
+    };
+    entries.keys = picked(entries.keys, gathered_.own_k);
+    entries.values = picked(entries.values, gathered_.own_v);
+    entries.rows = {};
+  }
+  append(entries);
 }
 
 /// Gives parts back to the ranks of their rows and merges those of this rank's rows in the order of

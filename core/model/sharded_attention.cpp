@@ -53,9 +53,9 @@ void ShardedAttention::run(const Args& given) {
     return;
   }
   if (comm_.size() == 1) {
-    prepares(args) ? run_prepared(args) : run_alone(args);
+    prepares(own_rows(args)) ? run_prepared(args) : run_alone(args);
   } else {
-    choose_owners(args.layer, args);
+    choose_owners(args.layer, own_rows(args));
     const std::vector<int> holders = shard_map_.ranks_with_shards(args.layer);
     for (int rank = 0; rank < comm_.size(); ++rank) {
       pack(args, rank, std::ranges::binary_search(holders, rank));
@@ -69,28 +69,45 @@ void ShardedAttention::run(const Args& given) {
   cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
 }
 
-void ShardedAttention::choose_owners(LayerId layer, const Args& args) {
-  owners_.resize(static_cast<std::size_t>(args.rows.size()));
+void ShardedAttention::choose_owners(LayerId layer, const ServedRows& rows) {
+  owners_.resize(rows.sequences.size());
   router_.choose_owners({.layer = layer,
-                         .sequences = args.rows.sequences,
-                         .positions = args.rows.positions,
-                         .last_expert = args.last_expert,
+                         .sequences = rows.sequences,
+                         .positions = rows.positions,
+                         .last_expert = rows.last_expert,
                          .num_shards = shard_map_.num_shards()},
                         owners_);
 }
 
-KvCache::Entries ShardedAttention::entries_of(LayerId layer, const Args& args) const {
-  return {.layer = layer,
-          .sequences = args.rows.sequences,
-          .positions = args.rows.positions,
-          .shards = owners_,
-          .keys = args.k,
-          .values = args.v};
+/// Those of all rows whose owner is a shard of this rank. Valid until the next call.
+KvCache::Entries ShardedAttention::entries_here(LayerId layer, const ServedRows& rows) {
+  choose_owners(layer, rows);
+  KvCache::Entries entries{.layer = layer,
+                           .sequences = rows.sequences,
+                           .positions = rows.positions,
+                           .shards = owners_,
+                           .keys = rows.k,
+                           .values = rows.v};
+  if (comm_.size() == 1) return entries;
+  owned_ = {};
+  for (std::size_t row = 0; row < owners_.size(); ++row) {
+    if (shard_map_.rank_of(layer, owners_[row]) != comm_.rank()) continue;
+    owned_.rows.push_back(static_cast<std::int32_t>(row));
+    owned_.sequences.push_back(rows.sequences[row]);
+    owned_.positions.push_back(rows.positions[row]);
+    owned_.shards.push_back(owners_[row]);
+  }
+  if (owned_.rows.size() == owners_.size()) return entries;
+  entries.sequences = owned_.sequences;
+  entries.positions = owned_.positions;
+  entries.shards = owned_.shards;
+  entries.rows = owned_.rows;
+  if (owned_.rows.empty()) entries.keys.extents[0] = entries.values.extents[0] = 0;
+  return entries;
 }
 
 void ShardedAttention::run_alone(const Args& args) {
-  choose_owners(args.layer, args);
-  append(entries_of(args.layer, args));
+  append(entries_here(args.layer, own_rows(args)));
   lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
   batches_.resize(1);
   batches_[0].queries = {.sequences = args.rows.sequences,
@@ -106,28 +123,27 @@ void ShardedAttention::run_alone(const Args& args) {
 /// Arguments of many layers go to a GPU in one copy: a copy between two launches makes the second
 /// wait for all of the first, and takes longer than most of them. Where owners follow from what the
 /// layer before chose, or pages are chosen by the queries, it is a copy a layer.
-bool ShardedAttention::prepares(const Args& args) const {
-  return exec_.device() == Device::kCuda && !page_choice_ && args.rows.size() > 0 &&
+bool ShardedAttention::prepares(const ServedRows& rows) const {
+  return exec_.device() == Device::kCuda && !page_choice_ && !rows.sequences.empty() &&
          (!router_.reads_experts() || shard_map_.num_shards() == 1) &&
-         cache_.can_prepare(args.rows.sequences);
+         cache_.can_prepare(rows.sequences);
 }
 
-void ShardedAttention::prepare_layers(const Args& args) {
+void ShardedAttention::prepare_layers(LayerId first, const ServedRows& rows) {
   constexpr std::size_t kMaxBytes = std::size_t{512} << 10;  // more is copied while layers run
   std::size_t num_bytes = 0;
-  for (auto layer = static_cast<std::int64_t>(index(args.layer));
+  for (auto layer = static_cast<std::int64_t>(index(first));
        layer < shard_map_.num_layers() && num_bytes < kMaxBytes; ++layer) {
     const auto id = id_from<LayerId>(layer);
-    choose_owners(id, args);
-    const KvCache::Entries entries = entries_of(id, args);
+    const KvCache::Entries entries = entries_here(id, rows);
     if (cache_.prepare(entries) == AppendResult::kPoolFull) {
       if (prepared_.empty()) refuse(entries);
       return;  // others may free pages before it is this layer's turn
     }
     PreparedLayer& prepared = prepared_.emplace_back();
     prepared.layer = id;
-    prepared.batch.queries.sequences = args.rows.sequences;
-    prepared.batch.queries.positions = args.rows.positions;
+    prepared.batch.queries.sequences = rows.sequences;
+    prepared.batch.queries.positions = rows.positions;
     collect(id, prepared.batch);
     prepared.on_device = on_device(exec_, prepared.batch, prepared.batch.segments);
     num_bytes += entries.sequences.size() * sizeof(kernels::KvWrite) *
@@ -139,12 +155,19 @@ void ShardedAttention::prepare_layers(const Args& args) {
   }
 }
 
-void ShardedAttention::run_prepared(const Args& args) {
-  if (prepared_.empty()) prepare_layers(args);
+/// A layer whose entries have been enqueued for their pages.
+ShardedAttention::PreparedLayer ShardedAttention::take_prepared(LayerId layer,
+                                                                const ServedRows& rows) {
+  if (prepared_.empty()) prepare_layers(layer, rows);
   PreparedLayer prepared = std::move(prepared_.front());
   prepared_.pop_front();
-  ensure(prepared.layer == args.layer, "layers run in the order in which they were prepared");
+  ensure(prepared.layer == layer, "layers run in the order in which they were prepared");
   cache_.write_prepared();
+  return prepared;
+}
+
+void ShardedAttention::run_prepared(const Args& args) {
+  PreparedLayer prepared = take_prepared(args.layer, own_rows(args));
   lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
   const View<float, 2> lse{lse_.data(), {args.rows.size(), config_.num_heads}};
   prepared.batch.queries.q = args.q;

@@ -72,7 +72,17 @@ class ShardedAttention {
   using Batch = AttentionBatch;
 
   [[nodiscard]] View<const float, 3> queries_in_basis(const Args& args);
-  void choose_owners(LayerId layer, const Args& args);
+  /// Rows whose entries and queries this rank serves: its own, or those of all ranks.
+  struct ServedRows {
+    std::span<const SequenceId> sequences;
+    std::span<const Position> positions;
+    std::span<const std::int32_t> last_expert;
+    View<const float, 3> k, v;
+  };
+  [[nodiscard]] static ServedRows own_rows(const Args& args) {
+    return {args.rows.sequences, args.rows.positions, args.last_expert, args.k, args.v};
+  }
+  void choose_owners(LayerId layer, const ServedRows& rows);
   void run_alone(const Args& args);
   /// A layer of which the GPU knows already what its rows read and where they go.
   struct PreparedLayer {
@@ -80,10 +90,11 @@ class ShardedAttention {
     Batch batch{};
     AttentionBatchView on_device{};
   };
-  [[nodiscard]] bool prepares(const Args& args) const;
-  void prepare_layers(const Args& args);
+  [[nodiscard]] bool prepares(const ServedRows& rows) const;
+  void prepare_layers(LayerId first, const ServedRows& rows);
+  [[nodiscard]] PreparedLayer take_prepared(LayerId layer, const ServedRows& rows);
   void run_prepared(const Args& args);
-  [[nodiscard]] KvCache::Entries entries_of(LayerId layer, const Args& args) const;
+  [[nodiscard]] KvCache::Entries entries_here(LayerId layer, const ServedRows& rows);
   void append(const KvCache::Entries& entries);
   [[noreturn]] void refuse(const KvCache::Entries& entries) const;
   void attend(LayerId layer, std::optional<std::int32_t> window, const std::vector<int>& holders,
@@ -115,8 +126,8 @@ class ShardedAttention {
   void merge(const Args& args);
 
   void run_gathered(const Args& args);
-  void append_owned(LayerId layer, const RowsOfRanks& all, View<const float, 3> k,
-                    View<const float, 3> v);
+  void append_here(LayerId layer, const ServedRows& rows);
+  void attend_gathered(const Args& args, const ServedRows& rows);
   void merge_parts(const Args& args, const std::vector<int>& holders);
 
   Exec& exec_;
@@ -144,12 +155,16 @@ class ShardedAttention {
     DeviceBuffer<float> o{device}, lse{device};              // [N, ...]
     DeviceBuffer<float> o_parts{device}, lse_parts{device};  // [R, T, ...]
     DeviceBuffer<float> own_k{device}, own_v{device};        // of the entries below
-    std::vector<std::int32_t> rows{};                        // whose entries this rank owns
-    std::vector<SequenceId> sequences{};                     // of these
-    std::vector<Position> positions{};
-    std::vector<ShardId> shards{};
   };
   Gathered gathered_;
+  /// Entries that this rank owns, of those of all ranks.
+  struct Owned {
+    std::vector<std::int32_t> rows;
+    std::vector<SequenceId> sequences;
+    std::vector<Position> positions;
+    std::vector<ShardId> shards;
+  };
+  Owned owned_;
 };
 
 }  // namespace pikv
