@@ -200,6 +200,8 @@ def compare_shape(arguments):
             try:
                 figures.setdefault(name, {})[batch, context] = model.measure(
                     kind, batch, context, arguments.steps)
+                print(f"{name}, batch {batch}, context {context}: "
+                      f"{figures[name][batch, context][0]:.2f} ms", file=sys.stderr, flush=True)
             except (ValueError, RuntimeError, TypeError) as error:
                 print(f"{name} does not run at batch {batch}, context {context}: {error}",
                       file=sys.stderr)
