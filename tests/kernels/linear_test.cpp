@@ -162,6 +162,63 @@ TEST_P(Linear, ShapesThatDoNotFitAreRefused) {
                InvalidArgument);
 }
 
+TEST_P(Linear, OfNormedRowsIsTheNormAndThenTheProducts) {
+  Random random(15);
+  const std::int64_t k = 48;
+  const auto norm_weight = random.normals(k);
+  const auto raw = random.normals(31 * k);
+  const reference::Encoded weight = reference::encode(raw, DType::kBf16);
+  for (const std::int64_t rows : {0, 1, 5}) {
+    for (const bool adds : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "T = " << rows << ", added " << adds);
+      const auto x = random.normals(rows * k);
+      const auto added = random.normals(rows * k);
+      auto sum = poisoned(rows * k);
+      auto normed = poisoned(rows * k);
+      auto y = poisoned(rows * 31);
+      const kernels::RmsNormArgs norm{.x = {x.data(), {rows, k}},
+                                      .weight = norm_weight.data(),
+                                      .eps = 1e-5f,
+                                      .y = {normed.data(), {rows, k}},
+                                      .added = adds && rows > 0 ? added.data() : nullptr,
+                                      .sum = adds && rows > 0 ? sum.data() : nullptr};
+      const kernels::LinearArgs product{
+          .x = norm.y, .weight = weight.weight(31, k), .y = {y.data(), {rows, 31}}};
+      kernels::normed_linears(exec_, norm, {&product, 1});
+
+      auto expected_sum = poisoned(rows * k);
+      auto expected_normed = poisoned(rows * k);
+      auto expected = poisoned(rows * 31);
+      kernels::RmsNormArgs alone = norm;
+      alone.y.data = expected_normed.data();
+      if (alone.sum != nullptr) alone.sum = expected_sum.data();
+      kernels::rms_norm(exec_, alone);
+      kernels::linear(
+          exec_,
+          {.x = alone.y, .weight = weight.weight(31, k), .y = {expected.data(), {rows, 31}}});
+      EXPECT_EQ(normed, expected_normed);
+      EXPECT_EQ(y, expected);
+      EXPECT_EQ(norm.sum != nullptr ? sum : poisoned(0),
+                norm.sum != nullptr ? expected_sum : poisoned(0));
+    }
+  }
+}
+
+TEST_P(Linear, OfNormedRowsRefusesOtherRowsAndASumInPlace) {
+  std::vector<float> x(8), normed(8), y(4), weight(16);
+  const kernels::RmsNormArgs norm{
+      .x = {x.data(), {2, 4}}, .weight = weight.data(), .eps = 1e-5f, .y = {normed.data(), {2, 4}}};
+  kernels::LinearArgs product{.x = {x.data(), {2, 4}},
+                              .weight = {weight.data(), DType::kF32, 2, 4},
+                              .y = {y.data(), {2, 2}}};
+  EXPECT_THROW(kernels::normed_linears(exec_, norm, {&product, 1}), InvalidArgument);
+  product.x = norm.y;
+  kernels::RmsNormArgs in_place = norm;
+  in_place.added = y.data();
+  in_place.sum = x.data();
+  EXPECT_THROW(kernels::normed_linears(exec_, in_place, {&product, 1}), InvalidArgument);
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, Linear, testing::Values(1, 3));
 
 }  // namespace

@@ -110,12 +110,14 @@ AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
                            shape_.head_dim};
   const auto keys = random_.normals(extents[0] * extents[1] * extents[2]);
   const auto values = random_.normals(extents[0] * extents[1] * extents[2]);
-  const AppendResult result = cache_->append({.layer = layer,
-                                              .sequences = sequences,
-                                              .positions = positions,
-                                              .shards = shards,
-                                              .keys = {keys.data(), extents},
-                                              .values = {values.data(), extents}});
+  const KvCache::Entries entries{.layer = layer,
+                                 .sequences = sequences,
+                                 .positions = positions,
+                                 .shards = shards,
+                                 .keys = {keys.data(), extents},
+                                 .values = {values.data(), extents}};
+  const bool picks = cache_->can_prepare(sequences) && random_.integer(0, 1) == 1;
+  const AppendResult result = picks ? append_in_halves(entries) : cache_->append(entries);
   if (result == AppendResult::kAppended) {
     auto key = keys.begin();
     auto value = values.begin();
@@ -132,6 +134,33 @@ AppendResult CacheModel::append(LayerId layer, const std::vector<Row>& rows) {
     }
   }
   expect_equal();
+  return result;
+}
+
+/// The rows lie in the opposite order, among others, and are there when they are written.
+AppendResult CacheModel::append_in_halves(const KvCache::Entries& given) {
+  const std::int64_t count = given.keys.extent(0);
+  const std::int64_t row_size = shape_.num_kv_heads * shape_.head_dim;
+  const std::array extents{count + 3, shape_.num_kv_heads, shape_.head_dim};
+  std::vector<float> keys = poisoned(extents[0] * row_size);
+  std::vector<float> values = keys;
+  std::vector<std::int32_t> picked;
+  for (std::int64_t i = 0; i < count; ++i) {
+    picked.push_back(static_cast<std::int32_t>(count + 1 - i));
+  }
+  KvCache::Entries entries = given;
+  entries.keys = {keys.data(), extents};
+  entries.values = {values.data(), extents};
+  entries.rows = picked;
+  if (count == 0) entries.keys.extents[0] = entries.values.extents[0] = 0;
+  const AppendResult result = cache_->prepare(entries);
+  if (result == AppendResult::kPoolFull) return result;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::ptrdiff_t to = picked[static_cast<std::size_t>(i)] * row_size;
+    std::copy_n(given.keys.row(i), row_size, keys.begin() + to);
+    std::copy_n(given.values.row(i), row_size, values.begin() + to);
+  }
+  cache_->write_prepared();
   return result;
 }
 

@@ -41,7 +41,8 @@ class CacheModel {
     Position position;
     ShardId shard;
   };
-  /// Appends rows with random keys and values; the model follows if the cache took them.
+  /// Appends rows with random keys and values, at once or in two halves (KvCache::prepare); the
+  /// model follows if the cache took them.
   AppendResult append(LayerId layer, const std::vector<Row>& rows);
   void add_sequence(SequenceId sequence);
   void remove_sequence(SequenceId sequence);
@@ -77,6 +78,7 @@ class CacheModel {
     std::int64_t num_pages = 0;
   };
 
+  [[nodiscard]] AppendResult append_in_halves(const KvCache::Entries& given);
   [[nodiscard]] bool is_sealed(const PageLayout& layout, const std::vector<float>& read,
                                const std::vector<float>& written) const;
   [[nodiscard]] bool is_held(const std::vector<float>& read,

@@ -57,6 +57,36 @@ TEST_P(KvCacheCodecs, HoldsWhatWasAppendedAtEveryLength) {
   EXPECT_EQ(model.append(kLayer, rows(97, 50)), AppendResult::kAppended) << "several pages at once";
 }
 
+TEST_P(KvCacheCodecs, WhatIsPreparedAndNotWrittenGoesWithItsSequence) {
+  Random random(110);
+  const CacheShape shape = KvCacheCodecs::shape();
+  CacheModel model(random, shape);
+  KvCache& cache = model.cache();
+  model.add_sequence(kSequence);
+  ASSERT_EQ(model.append(kLayer, rows(13)), AppendResult::kAppended);
+  const std::vector<SequenceId> sequences(40, kSequence);
+  if (!cache.can_prepare(sequences)) GTEST_SKIP() << "rows of a basis are appended at once";
+  std::vector<Position> positions(sequences.size());
+  std::iota(positions.begin(), positions.end(), 13);
+  const std::vector<ShardId> shards(sequences.size(), kShard);
+  const std::array extents{std::ssize(sequences), shape.num_kv_heads, shape.head_dim};
+  const auto numbers = random.normals(extents[0] * extents[1] * extents[2]);
+  KvCache::Entries entries{.layer = kLayer,
+                           .sequences = sequences,
+                           .positions = positions,
+                           .shards = shards,
+                           .keys = {numbers.data(), extents},
+                           .values = {numbers.data(), extents}};
+  ASSERT_EQ(cache.prepare(entries), AppendResult::kAppended);
+  EXPECT_THROW((void)cache.prepare(entries), InvalidArgument) << "positions do not ascend";
+  const std::vector<std::int32_t> outside(sequences.size(), 40);
+  entries.rows = outside;
+  EXPECT_THROW((void)cache.prepare(entries), InvalidArgument) << "no such row";
+  cache.drop_prepared();
+  model.remove_sequence(kSequence);
+  EXPECT_EQ(cache.page_bytes(), 0u);
+}
+
 TEST_P(KvCacheCodecs, KeepsExactlyTheSlotsItIsToldTo) {
   Random random(112);
   for (const std::int32_t page_slots : {16, 32}) {
