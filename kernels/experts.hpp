@@ -7,7 +7,8 @@
 //
 // Experts without matrices are elsewhere: they add nothing here. Rows that chose the same expert
 // share one reading of its weights, a few at a time. Products and sums are in float32; the sum over
-// k is in its order. Deterministic.
+// k is in its order, but for a single row with 16-bit weights, whose products and sum are one.
+// Deterministic.
 //
 // Many rows (65, and more than 4 an expert) with bfloat16 weights and a hidden and a width that are
 // multiples of 8 go to the tensor cores: rows of x, and what lies between the products, are sums of
