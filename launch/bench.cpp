@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/random.hpp"
+#include "core/comm/agreement.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/backend.hpp"
-#include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
 #include "launch/memory_bandwidth.hpp"
 #include "launch/options.hpp"

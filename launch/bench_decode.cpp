@@ -14,9 +14,9 @@
 #include <numeric>
 
 #include "core/base/random.hpp"
+#include "core/comm/agreement.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/fill.hpp"
-#include "launch/agreement.hpp"
 #include "launch/memory_bandwidth.hpp"
 #include "launch/options.hpp"
 #include "launch/program.hpp"

@@ -12,9 +12,9 @@
 #include <thread>
 #include <vector>
 
+#include "core/comm/agreement.hpp"
 #include "core/io/one_line.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/program.hpp"
 #include "launch/version.hpp"
 

@@ -9,9 +9,9 @@
 #include <chrono>
 #include <vector>
 
+#include "core/comm/agreement.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 
 namespace pikv::launch {
 namespace {

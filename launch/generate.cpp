@@ -9,12 +9,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/comm/agreement.hpp"
 #include "core/engine/stop_strings.hpp"
 #include "core/io/tokenizer/stream_decoder.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "core/io/tokenizer/utf8.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
 #include "launch/options.hpp"
 #include "launch/program.hpp"

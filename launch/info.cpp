@@ -10,12 +10,12 @@
 #include <optional>
 
 #include "compression/tables.hpp"
+#include "core/comm/agreement.hpp"
 #include "core/model/model_config.hpp"
 #include "core/model/weights.hpp"
 #include "distillation/tables.hpp"
 #include "kernels/common/exec.hpp"
 #include "kernels/cpu/backend.hpp"
-#include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
 #include "launch/program.hpp"
 #include "launch/runtime.hpp"

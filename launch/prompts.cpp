@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/comm/agreement.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 
 namespace pikv::launch {
 namespace {

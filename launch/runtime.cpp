@@ -12,10 +12,10 @@
 #include <thread>
 
 #include "compression/compose.hpp"
+#include "core/comm/agreement.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "core/model/fingerprint.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/shapes.hpp"
 #include "routing/tables.hpp"
 #include "scheduling/head_table.hpp"

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/comm/agreement.hpp"
 #include "core/comm/row_exchange.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/peer_rows.hpp"
@@ -30,25 +31,14 @@ struct Card {
   PeerWindows::Handle window;
 };
 
-/// Throws on all ranks what fails on any.
+/// Throws CommError on all ranks for what fails on any.
 template <class F>
 void all_or_none(Communicator& host, const F& f) {
-  struct Report {
-    bool failed;
-    std::array<char, 255> text;
-  };
-  Report mine{};
   try {
-    f();
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    mine.failed = true;
-    std::copy_n(text.begin(), std::min(text.size(), mine.text.size() - 1), mine.text.begin());
+    agree(host, f);
+  } catch (const AgreedError& error) {
+    throw CommError(error.what());
   }
-  std::vector<Report> all(static_cast<std::size_t>(host.size()));
-  host.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-  const auto failed = std::ranges::find(all, true, &Report::failed);
-  if (failed != all.end()) throw CommError(failed->text.data());
 }
 
 class PeerRowExchange final : public RowExchange {
@@ -60,7 +50,7 @@ class PeerRowExchange final : public RowExchange {
       windows_.emplace(exec, host.rank(), host.size(), deadline);
       mine.window = windows_->handle();
       if (gethostname(mine.machine.data(), mine.machine.size() - 1) != 0) {
-        throw CommError("peer: this machine has no name");
+        throw Error("peer: this machine has no name");
       }
     });
     std::vector<Card> all(static_cast<std::size_t>(host.size()));

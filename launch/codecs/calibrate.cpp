@@ -11,11 +11,11 @@
 
 #include "compression/basis_file.hpp"
 #include "compression/fit_basis.hpp"
+#include "core/comm/agreement.hpp"
 #include "core/model/fingerprint.hpp"
 #include "core/policy/row_moments.hpp"
 #include "kernels/common/dispatch.hpp"
 #include "kernels/common/page_layout.hpp"
-#include "launch/agreement.hpp"
 #include "launch/codecs/read_heads.hpp"
 #include "launch/program.hpp"
 

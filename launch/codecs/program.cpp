@@ -13,8 +13,8 @@
 #include <random>
 
 #include "compression/compose.hpp"
+#include "core/comm/agreement.hpp"
 #include "core/model/fingerprint.hpp"
-#include "launch/agreement.hpp"
 #include "launch/codecs/choose.hpp"
 #include "launch/codecs/codec_error.hpp"
 #include "launch/codecs/read_heads.hpp"

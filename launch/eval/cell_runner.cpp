@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/comm/agreement.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/cache_report.hpp"
 #include "launch/eval/context_watch.hpp"
 #include "launch/eval/hit_rate.hpp"

@@ -8,9 +8,9 @@
 #include <CLI/CLI.hpp>
 
 #include "compression/compose.hpp"
+#include "core/comm/agreement.hpp"
 #include "core/io/tokenizer/tokenizer.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/eval/cell_runner.hpp"
 #include "launch/eval/plots/plots.hpp"
 #include "launch/eval/report.hpp"

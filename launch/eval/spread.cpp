@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "launch/agreement.hpp"
+#include "core/comm/agreement.hpp"
 #include "launch/eval/results.hpp"
 
 namespace pikv::launch {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "launch/agreement.hpp"
+#include "core/comm/agreement.hpp"
 #include "launch/eval/spread.hpp"
 #include "tests/support/mpi_main.hpp"
 

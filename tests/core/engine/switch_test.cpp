@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/comm/agreement.hpp"
 #include "kernels/common/error.hpp"
-#include "launch/agreement.hpp"
 #include "launch/runtime.hpp"
 
 namespace pikv {
@@ -120,13 +120,13 @@ TEST_F(SwitchScheduler, RefusesWhatIsNotRecordedAndGoesOn) {
           try {
             runtime.switch_scheduler(scheduler, "24");
             ADD_FAILURE() << scheduler << " was taken";
-          } catch (const launch::AgreedError& error) {
+          } catch (const AgreedError& error) {
             EXPECT_STREQ(error.what(),
                          "scheduler: it needs queries or attention that this run does not record");
           }
         }
-        EXPECT_THROW(runtime.switch_scheduler("recency", "0"), launch::AgreedError);
-        EXPECT_THROW(runtime.switch_scheduler("newest", "24"), launch::AgreedError);
+        EXPECT_THROW(runtime.switch_scheduler("recency", "0"), AgreedError);
+        EXPECT_THROW(runtime.switch_scheduler("newest", "24"), AgreedError);
       });
   EXPECT_EQ(completions[0].tokens, tokens);
 }

@@ -15,7 +15,7 @@
 #include "core/comm/communicator.hpp"
 #include "kernels/common/error.hpp"
 
-namespace pikv::launch {
+namespace pikv {
 
 /// The first failing rank's message. Bad input: exit code 2.
 class AgreedError : public Error {
@@ -53,4 +53,4 @@ auto agree(Communicator& comm, F&& f) {
   throw Error("unreachable: sharing a failure throws");
 }
 
-}  // namespace pikv::launch
+}  // namespace pikv

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "launch/agreement.hpp"
+#include "core/comm/agreement.hpp"
 
 #include <cstring>
 #include <vector>
 
-namespace pikv::launch::detail {
+namespace pikv::detail {
 
 void share_failure(Communicator& comm, const std::string* failure) {
   struct Report {
@@ -27,4 +27,4 @@ void share_failure(Communicator& comm, const std::string* failure) {
   }
 }
 
-}  // namespace pikv::launch::detail
+}  // namespace pikv::detail
