@@ -41,11 +41,6 @@ class HostRowExchange final : public RowExchange {
 
   void do_finish() override {}
 
-  static std::int64_t num_rows(std::span<const std::int64_t> first_row, int rank) {
-    const auto i = static_cast<std::size_t>(rank);
-    return first_row[i + 1] - first_row[i];
-  }
-
   /// Rows [first, first + count) of each array, one array after another.
   static void pack(Message& message, std::int64_t first, std::int64_t count,
                    std::span<const RowArray> arrays) {

@@ -139,11 +139,6 @@ class PeerRowExchange final : public RowExchange {
     }
   }
 
-  static std::int64_t num_rows(FirstRow first_row, int rank) {
-    const auto i = static_cast<std::size_t>(rank);
-    return first_row[i + 1] - first_row[i];
-  }
-
   /// Kernels end by themselves, so waiting for the stream needs no deadline of its own.
   void do_finish() override {
     exec_.synchronize();

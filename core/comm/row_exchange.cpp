@@ -28,9 +28,8 @@ void RowExchange::gather(std::span<const std::int64_t> first_row,
                          std::span<const RowArray> arrays) {
   check("gather", first_row, arrays);
   do_gather(first_row, arrays);
-  const auto rank = static_cast<std::size_t>(rank_);
   const auto num_all = static_cast<std::uint64_t>(first_row.back());
-  const auto num_mine = static_cast<std::uint64_t>(first_row[rank + 1] - first_row[rank]);
+  const auto num_mine = static_cast<std::uint64_t>(num_rows(first_row, rank_));
   const auto num_peers = static_cast<std::uint64_t>(size_ - 1);
   ++stats_.num_operations;
   stats_.num_messages_sent += num_mine > 0 ? num_peers : 0;
@@ -44,12 +43,11 @@ void RowExchange::give_back(std::span<const std::int64_t> first_row,
                             std::span<const RowArray> arrays) {
   check("give_back", first_row, arrays);
   do_give_back(first_row, arrays);
-  const auto rank = static_cast<std::size_t>(rank_);
   const auto num_all = static_cast<std::uint64_t>(first_row.back());
-  const auto num_mine = static_cast<std::uint64_t>(first_row[rank + 1] - first_row[rank]);
+  const auto num_mine = static_cast<std::uint64_t>(num_rows(first_row, rank_));
   ++stats_.num_operations;
-  for (std::size_t peer = 0; peer + 1 < first_row.size(); ++peer) {
-    if (peer != rank && first_row[peer + 1] > first_row[peer]) ++stats_.num_messages_sent;
+  for (int peer = 0; peer < size_; ++peer) {
+    if (peer != rank_ && num_rows(first_row, peer) > 0) ++stats_.num_messages_sent;
   }
   for (const RowArray& array : arrays) {
     stats_.bytes_sent += (num_all - num_mine) * array.row_bytes;

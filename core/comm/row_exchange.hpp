@@ -62,6 +62,13 @@ class RowExchange {
   /// What this rank moved, counted when it is enqueued; seconds are those of finish().
   [[nodiscard]] const CommStats& stats() const { return stats_; }
 
+ protected:
+  /// Rows of a rank.
+  [[nodiscard]] static std::int64_t num_rows(std::span<const std::int64_t> first_row, int rank) {
+    const auto i = static_cast<std::size_t>(rank);
+    return first_row[i + 1] - first_row[i];
+  }
+
  private:
   virtual void do_gather(std::span<const std::int64_t> first_row,
                          std::span<const RowArray> arrays) = 0;

@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "core/model/sized_view.hpp"
 #include "kernels/argmax.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/elementwise.hpp"
@@ -15,13 +16,6 @@
 
 namespace pikv {
 namespace {
-
-template <std::size_t Rank>
-View<float, Rank> sized(DeviceBuffer<float>& buffer, std::array<std::int64_t, Rank> extents) {
-  const View<float, Rank> view{nullptr, extents};
-  buffer.resize_discard(static_cast<std::size_t>(view.size()));
-  return {buffer.data(), extents};
-}
 
 /// However the step ends.
 class EndOfStep {

@@ -9,21 +9,12 @@
 #include <array>
 
 #include "core/model/sharded_attention.hpp"
+#include "core/model/sized_view.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/merge_parts.hpp"
 #include "kernels/rows.hpp"
 
 namespace pikv {
-namespace {
-
-template <std::size_t Rank>
-View<float, Rank> sized(DeviceBuffer<float>& buffer, std::array<std::int64_t, Rank> extents) {
-  const View<float, Rank> view{nullptr, extents};
-  buffer.resize_discard(static_cast<std::size_t>(view.size()));
-  return {buffer.data(), extents};
-}
-
-}  // namespace
 
 void ShardedAttention::run_gathered(const Args& args) {
   const RowsOfRanks& all = args.rows.all;

@@ -113,10 +113,6 @@ class NcclRowExchange final : public RowExchange {
     }
   }
 
-  static std::int64_t num_rows(std::span<const std::int64_t> first_row, int rank) {
-    const auto i = static_cast<std::size_t>(rank);
-    return first_row[i + 1] - first_row[i];
-  }
   static std::size_t bytes(const RowArray& array, std::int64_t rows) {
     return static_cast<std::size_t>(rows) * array.row_bytes;
   }
