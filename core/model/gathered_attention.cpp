@@ -37,7 +37,6 @@ void ShardedAttention::run_gathered(const Args& args) {
   exchange.gather(all.first_row, new_rows);
 
   attend_gathered(args, {all.sequences, all.positions, args.last_expert, k, v});
-  cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
 }
 
 void ShardedAttention::attend_gathered(const Args& args, const ServedRows& rows) {

@@ -10,8 +10,8 @@
 // Where a sequence has a basis, queries enter it and outputs leave it on the row's rank.
 // With a page reader, lone rows read some of the pages (core/model/page_choice.hpp).
 //
-// With a row exchange, of GPUs, every rank gets all rows instead and chooses what it owns
-// (gathered_attention.cpp).
+// Ranks on CPUs send each other messages (messaged_attention.cpp). With a row exchange, of GPUs,
+// every rank gets all rows instead and chooses what it owns (gathered_attention.cpp).
 #pragma once
 
 #include <cstdint>
@@ -121,6 +121,7 @@ class ShardedAttention {
   [[nodiscard]] bool adds_as_it_attends() const {
     return keeps_account() && keeps_scores() && comm_.size() == 1;
   }
+  void run_messaged(const Args& args);
   void pack(const Args& args, int rank, bool has_shards);
   void answer(const Args& args, const std::vector<int>& holders);
   void merge(const Args& args);
