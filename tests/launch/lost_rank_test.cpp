@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A rank that dies or stops answering ends the job; it never hangs it.
+#include "tests/launch/lost_rank.hpp"
+
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -36,14 +38,6 @@ class LostRank : public testing::Test {
                     {"-x", std::string("PIKV_COMM_DEADLINE_MS=") + kDeadlineMs});
   }
 
-  static std::vector<pid_t> ranks_once_generating(const Process& job) {
-    const auto end = std::chrono::steady_clock::now() + 30s;
-    while (job.out().empty() && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(10ms);
-    }
-    return job.ranks();
-  }
-
   /// The launcher may return while a rank that it ended is still putting its memory in order.
   static bool is_gone_soon(pid_t rank) {
     const auto end = std::chrono::steady_clock::now() + 10s;
@@ -57,13 +51,8 @@ class LostRank : public testing::Test {
 TEST_F(LostRank, ARankThatIsKilledEndsTheJob) {
   for (const std::size_t victim : {0u, 2u}) {
     SCOPED_TRACE(testing::Message() << "rank " << victim);
-    Process job(endless_job());
-    const std::vector<pid_t> ranks = ranks_once_generating(job);
-    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
-    ASSERT_EQ(kill(ranks[victim], SIGKILL), 0);
-    const Result result = job.wait(kPatience);
-    EXPECT_FALSE(result.timed_out) << result.err;
-    EXPECT_NE(result.exit_code, 0);
+    std::vector<pid_t> ranks;
+    (void)lose_rank(endless_job(), kNumRanks, {victim, SIGKILL, 30s, kPatience}, ranks);
     for (const pid_t rank : ranks) EXPECT_TRUE(is_gone_soon(rank)) << "a rank outlives the job";
   }
 }
@@ -71,26 +60,10 @@ TEST_F(LostRank, ARankThatIsKilledEndsTheJob) {
 TEST_F(LostRank, ARankThatStopsAnsweringIsNamed) {
   for (const std::size_t victim : {0u, 1u, 2u}) {
     SCOPED_TRACE(testing::Message() << "rank " << victim);
-    Process job(endless_job());
-    const std::vector<pid_t> ranks = ranks_once_generating(job);
-    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
-    ASSERT_EQ(kill(ranks[victim], SIGSTOP), 0);
-    const Result result = job.wait(kPatience);
-    EXPECT_FALSE(result.timed_out) << result.err;
-    EXPECT_NE(result.exit_code, 0);
-    const std::vector<std::string> complaints = result.complaints();
-    ASSERT_EQ(complaints.size(), 1u) << result.err;
-    // The operation, the rank that waited and the peer it waited for. A reduction cannot tell which
-    // of its peers is late.
-    const std::string& complaint = complaints[0];
-    const auto says = [&](const std::string& text) {
-      return complaint.find(text) != std::string::npos;
-    };
-    EXPECT_TRUE(complaint.starts_with("pikv: ")) << complaint;
-    EXPECT_TRUE(says(" waits for its peers ") || says("rank " + std::to_string(victim)))
-        << complaint;
-    EXPECT_TRUE(says(" waits for ") && says(std::string(" after ") + kDeadlineMs + " ms"))
-        << complaint;
+    std::vector<pid_t> ranks;
+    expect_timeout_of(
+        victim, kDeadlineMs,
+        lose_rank(endless_job(), kNumRanks, {victim, SIGSTOP, 30s, kPatience}, ranks));
   }
 }
 

@@ -37,17 +37,8 @@ class GatheredRows : public WholeModel, public testing::WithParamInterface<std::
     options_.device = on_gpus() ? "cuda" : "cpu";
     options_.exchange = GetParam();
     const Outcome found = run(world(), codec, scheduler);
-    EXPECT_LT(difference(found, expected), tolerance);
-    EXPECT_EQ(found.num_fitted, expected.num_fitted);
-    if (tolerance > kRounding) return;  // near ties may go either way
-    EXPECT_EQ(found.tokens, expected.tokens);
-    EXPECT_EQ(found.page_bytes, expected.page_bytes);
+    expect_alike(found, expected, tolerance);
   }
-
-  // See tests/launch/cuda/whole_model_test.cpp.
-  static constexpr double kRounding = 2e-4;
-  static constexpr double kHalfPrecision = 5e-3;
-  static constexpr double kBytes = 2e-2;
 };
 
 TEST_P(GatheredRows, OwnersByEveryRouter) {

@@ -95,6 +95,22 @@ class WholeModel : public testing::Test {
     return static_cast<double>(worst / largest);
   }
 
+  /// The same greedy tokens, in float32, and logits as near as `tolerance` says.
+  static void expect_alike(const Outcome& found, const Outcome& expected, double tolerance) {
+    EXPECT_LT(difference(found, expected), tolerance);
+    EXPECT_EQ(found.num_fitted, expected.num_fitted);
+    if (tolerance > kRounding) return;  // near ties may go either way
+    EXPECT_EQ(found.tokens, expected.tokens);
+    EXPECT_EQ(found.page_bytes, expected.page_bytes);
+  }
+
+  // Tolerances of difference(). Sums are float32 sums in another order.
+  static constexpr double kRounding = 2e-4;
+  // A number between two elements goes to the other one.
+  static constexpr double kHalfPrecision = 5e-3;
+  // The same; and factors of decode attention are rounded to float16.
+  static constexpr double kBytes = 2e-2;
+
   launch::RuntimeOptions options_;
   std::vector<Request> requests_;
 };

@@ -8,9 +8,10 @@
 
 #include <chrono>
 #include <string>
-#include <thread>
+#include <vector>
 
 #include "kernels/common/exec.hpp"
+#include "tests/launch/lost_rank.hpp"
 #include "tests/launch/process.hpp"
 
 namespace pikv::launch_test {
@@ -40,51 +41,23 @@ class LostGpuRank : public testing::TestWithParam<std::string> {
          "--prompt", "The cache", "--max-tokens", "3000", "--ignore-eos", "--threads", "1"},
         {"-x", std::string("PIKV_COMM_DEADLINE_MS=") + kDeadlineMs});
   }
-
-  static std::vector<pid_t> ranks_once_generating(const Process& job) {
-    const auto end = std::chrono::steady_clock::now() + 90s;
-    while (job.out().empty() && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(5ms);
-    }
-    return job.ranks();
-  }
 };
 
 TEST_P(LostGpuRank, ARankThatIsKilledEndsTheJob) {
   for (const std::size_t victim : {0u, 1u}) {
     SCOPED_TRACE(testing::Message() << "rank " << victim);
-    Process job(endless_job());
-    const std::vector<pid_t> ranks = ranks_once_generating(job);
-    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
-    ASSERT_EQ(kill(ranks[victim], SIGKILL), 0);
-    const Result result = job.wait(kPatience);
-    EXPECT_FALSE(result.timed_out) << result.err;
-    EXPECT_NE(result.exit_code, 0);
+    std::vector<pid_t> ranks;
+    (void)lose_rank(endless_job(), kNumRanks, {victim, SIGKILL, 90s, kPatience}, ranks);
   }
 }
 
 TEST_P(LostGpuRank, ARankThatStopsAnsweringIsATimeout) {
   for (const std::size_t victim : {0u, 1u}) {
     SCOPED_TRACE(testing::Message() << "rank " << victim);
-    Process job(endless_job());
-    const std::vector<pid_t> ranks = ranks_once_generating(job);
-    ASSERT_EQ(ranks.size(), static_cast<std::size_t>(kNumRanks));
-    ASSERT_EQ(kill(ranks[victim], SIGSTOP), 0);
-    const Result result = job.wait(kPatience);
-    EXPECT_FALSE(result.timed_out) << result.err;
-    EXPECT_NE(result.exit_code, 0);
-    const std::vector<std::string> complaints = result.complaints();
-    ASSERT_EQ(complaints.size(), 1u) << result.err;
-    // NCCL cannot tell which of its peers is late.
-    const std::string& complaint = complaints[0];
-    const auto says = [&](const std::string& text) {
-      return complaint.find(text) != std::string::npos;
-    };
-    EXPECT_TRUE(complaint.starts_with("pikv: ")) << complaint;
-    EXPECT_TRUE(says(" waits for ") && says(std::string(" after ") + kDeadlineMs + " ms"))
-        << complaint;
-    EXPECT_TRUE(says(" waits for its peers ") || says("rank " + std::to_string(victim)))
-        << complaint;
+    std::vector<pid_t> ranks;
+    expect_timeout_of(
+        victim, kDeadlineMs,
+        lose_rank(endless_job(), kNumRanks, {victim, SIGSTOP, 90s, kPatience}, ranks));
   }
 }
 

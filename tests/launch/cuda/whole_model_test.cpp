@@ -34,19 +34,9 @@ class OnGpu : public WholeModel {
     const Outcome expected = run(*comm_, codec, scheduler);
     options_.device = "cuda";
     const Outcome found = run(*comm_, codec, scheduler);
-    EXPECT_LT(difference(found, expected), tolerance);
-    EXPECT_EQ(found.num_fitted, expected.num_fitted);
-    if (tolerance > kRounding) return;  // near ties may go either way
-    EXPECT_EQ(found.tokens, expected.tokens);
-    EXPECT_EQ(found.page_bytes, expected.page_bytes);
+    expect_alike(found, expected, tolerance);
   }
 
-  // Sums are float32 sums in another order.
-  static constexpr double kRounding = 2e-4;
-  // A number between two elements goes to the other one.
-  static constexpr double kHalfPrecision = 5e-3;
-  // The same; and factors of decode attention are rounded to float16.
-  static constexpr double kBytes = 2e-2;
   static constexpr double kFewDigits = 5e-2;  // of e4m3: the next one is an eighth away
   static constexpr double kNibbles = 0.1;
   // And slots between two tiers, one of them in two bits, or between kept and evicted.
