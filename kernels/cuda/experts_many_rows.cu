@@ -207,8 +207,6 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
   check_launch("experts");
 }
 
-bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
-
 }  // namespace
 
 bool run_experts_of_many_rows(Exec& exec, const ExpertsArgs& args) {
@@ -218,8 +216,9 @@ bool run_experts_of_many_rows(Exec& exec, const ExpertsArgs& args) {
   const std::int64_t width = args.inner.extent(1);
   const bool fits = args.dtype == DType::kBf16 && num_rows >= kMinRows &&
                     num_rows * num_chosen > kMinRowsOfExpert * args.table.size() &&
-                    hidden % 8 == 0 && width % 8 == 0 && width > 0 && is_aligned(args.inner.data) &&
-                    is_aligned(args.outputs.data) && is_aligned(args.y.data);
+                    hidden % 8 == 0 && width % 8 == 0 && width > 0 &&
+                    lies_at_16_bytes(args.inner.data) && lies_at_16_bytes(args.outputs.data) &&
+                    lies_at_16_bytes(args.y.data);
   if (!fits || !can_group_products(context)) return false;
 
   const int num_parts = num_bf16_parts(exec);

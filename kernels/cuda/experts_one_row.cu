@@ -184,8 +184,7 @@ bool run_experts_of_one_row(Exec& exec, const ExpertsArgs& args) {
   if (args.x.extent(0) != 1 || args.dtype == DType::kF32 || num_chosen > kWarpThreads ||
       args.x.size() > kMaxStaged || args.inner.size() > kMaxStaged ||
       args.x.extent(1) % kWide != 0 || args.inner.extent(1) % kWide != 0 ||
-      reinterpret_cast<std::uintptr_t>(args.x.data) % 16 != 0 ||
-      reinterpret_cast<std::uintptr_t>(args.inner.data) % 16 != 0) {
+      !lies_at_16_bytes(args.x.data) || !lies_at_16_bytes(args.inner.data)) {
     return false;
   }
   if (args.dtype == DType::kBf16) {

@@ -30,6 +30,11 @@ using pikv::cuda::check_launch;
       std::min((num_items + items_per_block - 1) / items_per_block, kMaxBlocks));
 }
 
+/// Whether reads of 16 bytes may begin there.
+[[nodiscard]] inline bool lies_at_16_bytes(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
 /// Launches a kernel whose blocks may take their places while the one before it on the stream still
 /// runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
 template <class Params>

@@ -149,8 +149,6 @@ void launch(Exec& exec, const Row& row, std::span<const LinearArgs> products) {
                static_cast<std::size_t>(params.num_inputs) * sizeof(float), params);
 }
 
-bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
-
 }  // namespace
 
 bool have_one_row(std::span<const LinearArgs> products) {
@@ -158,17 +156,19 @@ bool have_one_row(std::span<const LinearArgs> products) {
   const std::int64_t num_inputs = first.weight.cols;
   const auto fits = [&](const LinearArgs& args) {
     return args.x.data == first.x.data && args.weight.dtype == first.weight.dtype &&
-           args.weight.rows > 0 && args.weight.rows <= kMaxOutputs && is_aligned(args.weight.data);
+           args.weight.rows > 0 && args.weight.rows <= kMaxOutputs &&
+           lies_at_16_bytes(args.weight.data);
   };
   return products.size() <= std::size_t{kMaxProducts} && first.x.extent(0) == 1 &&
          first.weight.dtype != DType::kF32 && num_inputs > 0 && num_inputs <= kMaxInputs &&
-         num_inputs % kWideRead<BFloat16> == 0 && is_aligned(first.x.data) &&
+         num_inputs % kWideRead<BFloat16> == 0 && lies_at_16_bytes(first.x.data) &&
          std::ranges::all_of(products, fits);
 }
 
 bool can_norm_in_blocks(const RmsNormArgs& norm) {
-  return is_aligned(norm.x.data) && is_aligned(norm.weight) && is_aligned(norm.y.data) &&
-         is_aligned(norm.added) && is_aligned(norm.sum);
+  return lies_at_16_bytes(norm.x.data) && lies_at_16_bytes(norm.weight) &&
+         lies_at_16_bytes(norm.y.data) && lies_at_16_bytes(norm.added) &&
+         lies_at_16_bytes(norm.sum);
 }
 
 void multiply_one_row(Exec& exec, const RmsNormArgs* norm, std::span<const LinearArgs> products) {

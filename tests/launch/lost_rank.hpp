@@ -35,7 +35,9 @@ inline Result lose_rank(const Arguments& job, int num_ranks, const Loss& loss,
   }
   ranks = process.ranks();
   EXPECT_EQ(ranks.size(), static_cast<std::size_t>(num_ranks));
-  if (loss.victim < ranks.size()) EXPECT_EQ(kill(ranks[loss.victim], loss.signal), 0);
+  if (loss.victim < ranks.size()) {
+    EXPECT_EQ(kill(ranks[loss.victim], loss.signal), 0);
+  }
   Result result = process.wait(loss.until_end);
   EXPECT_FALSE(result.timed_out) << result.err;
   EXPECT_NE(result.exit_code, 0);
