@@ -8,7 +8,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
-#include "kernels/cuda/expert_table.cuh"
+#include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/experts_many_rows.cuh"
 #include "kernels/cuda/experts_one_row.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -146,8 +146,6 @@ __device__ __forceinline__ bool find_group(const ProductParams& params, Group& g
   group = params.order.groups[i];
   return true;
 }
-
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 template <class T, bool kIsWide>
 __global__ void __launch_bounds__(kBlockThreads, 2) gate_up_kernel(const ProductParams params) {

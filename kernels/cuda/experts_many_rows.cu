@@ -7,7 +7,7 @@
 #include <cub/block/block_scan.cuh>
 
 #include "kernels/cuda/bf16_parts.cuh"
-#include "kernels/cuda/expert_table.cuh"
+#include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/experts_many_rows.cuh"
 #include "kernels/cuda/grouped_product.cuh"
 #include "kernels/cuda/launch.cuh"

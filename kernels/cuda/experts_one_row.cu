@@ -7,6 +7,7 @@
 // has then ended.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
+#include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/experts_one_row.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -79,8 +80,9 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   add_dots(held, weights, x, 1, params.hidden, lane, totals);
   const float gate = warp_sum(totals[0][0]) + gate_bias;
   const float up = warp_sum(totals[1][0]) + up_bias;
-  if (lane == 0 && first_n < params.width)
-    params.inner[pair * params.width + n] = gate / (1.0f + expf(-gate)) * up;
+  if (lane == 0 && first_n < params.width) {
+    params.inner[pair * params.width + n] = silu(gate) * up;
+  }
 }
 
 /// A warp an output: packs of its row of one expert after the other.
@@ -123,8 +125,9 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
       const auto* weights =
           reinterpret_cast<const T*>(__shfl_sync(kWholeWarp, address, from_pair % kWarpThreads));
       const std::int64_t k = std::int64_t{from_step} * kStep + lane * kWide;
-      if (first + i < num_steps && k < params.width && is_here(from_pair))
+      if (first + i < num_steps && k < params.width && is_here(from_pair)) {
         held[i] = read_bits_once(weights + k);
+      }
       if (++from_step == steps_a_row) {
         from_step = 0;
         ++from_pair;

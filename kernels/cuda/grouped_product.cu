@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/common/error.hpp"
+#include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/grouped_product.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -33,8 +34,6 @@ static_assert(kRowsPerCopy == kWarpSide && kCopiesPerRow == 4);
 // Blocks that run together should share what they read: so many tiles of rows by all tiles of
 // outputs, rows first, then the next ones.
 constexpr unsigned kTilesTogether = 8;
-
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 /// Byte of 16-byte piece `piece` of row `row` in a slab: two rows take 128 bytes, all banks, and
 /// pieces change places from one such pair to the next, so that 8 rows' pieces of one subscript,

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
+//
+// What the kernels of the experts of a mixture share, of one row, few or many.
 #pragma once
 
 #include "kernels/experts.hpp"
@@ -11,5 +13,8 @@ namespace pikv::kernels::cuda {
                                                       std::int32_t expert) {
   return table[expert].gate != nullptr;
 }
+
+/// x / (1 + exp(-x))
+[[nodiscard]] __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 }  // namespace pikv::kernels::cuda
