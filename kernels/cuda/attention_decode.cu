@@ -8,6 +8,7 @@ namespace pikv::kernels::cuda {
 
 LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   if (args.sealed_layouts.size() != 1 || args.segments.extent(0) == 0) return nullptr;
+  if (!lies_at_16_bytes(args.q.data) || !lies_at_16_bytes(args.o.data)) return nullptr;
   const PageLayout& sealed = args.sealed_layouts.data[0];
   if (sealed.key_channels() != sealed.head_dim || sealed.value_channels() != sealed.head_dim) {
     return nullptr;

@@ -48,7 +48,7 @@ class UniqueHandle {
 inline constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;
 
 /// Counters that are zero between operations: whoever counts with one puts it back.
-inline constexpr std::int64_t kNumCounters = std::int64_t{1} << 18;
+inline constexpr std::int64_t kNumCounters = std::int64_t{1} << 15;
 /// Device memory like the workspace that grows to what products of many rows ask for; see room_for.
 struct ProductRoom {
   UniqueHandle<void*, &cudaFree> memory;

@@ -11,6 +11,7 @@
 // pages, whose numbers have fewer digits, they are rounded to float16.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -26,7 +27,6 @@ namespace pikv::kernels::cuda {
 template <class Keys, class Values, int kDim, int kWarps, int kRing>
 struct DecodeKernel {
   static constexpr int kThreads = kWarps * kWarpThreads;
-  using Merge = PartMerge<kDim, kWarps>;
   // Of a multiprocessor: packed pages need more warps, because they are more work for fewer bytes;
   // with a fourth block registers spill, and it took a quarter longer.
   static constexpr int kMinBlocks = kDim > 128 ? 1 : Keys::kIsPacked ? 3 : 2;
@@ -45,8 +45,10 @@ struct DecodeKernel {
   static constexpr std::uint32_t kWarpBytes =
       kRingBytes + kTilesAhead * kPositionBytes + kScratchBytes;
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
+  // Parts of other blocks, as many as the rings have room for, or 8 at least.
+  using Merge = PartMerge < kDim, kWarps, kDim<256 ? 15 : 7>;
   static constexpr std::uint32_t kSharedBytes =
-      kQueryBytes + (kWarps * kWarpBytes > kMergeBytes ? kWarps * kWarpBytes : kMergeBytes);
+      kQueryBytes + std::max({kWarps * kWarpBytes, kMergeBytes, Merge::kRoomBytes});
 
   /// Fills the ring: the stages of a warp's tiles `tile`, `tile` + kWarps, ... below `end`.
   struct Reader {
@@ -348,11 +350,8 @@ struct DecodeKernel {
       write(params, unit, row, part, rings, warp_idx, lane_idx, softmax, sums);
       if (!is_whole) {
         const std::int32_t first_block = unit_begin / per_block;
-        const typename Merge::Parts parts{first_block,
-                                          (unit_end - 1) / per_block - first_block + 1};
-        if (Merge::arrives_last(params, unit_idx, parts)) {
-          Merge::merge(params, unit, row, parts, reinterpret_cast<float*>(rings));
-        }
+        const std::int32_t num_blocks = (unit_end - 1) / per_block - first_block + 1;
+        Merge::run(params, unit, row, first_block, num_blocks, reinterpret_cast<float*>(rings));
       }
       at = unit_begin + end;
     }

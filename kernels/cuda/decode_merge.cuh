@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Parts of a unit of decode attention (decode_plan.cuh) become its output: the block that writes
-// the last of them merges all, in their order.
+// the last of them merges all, in their order. Where they are many, neighbours become one first, so
+// that many blocks share the work: one block reads no faster than it waits for memory.
 #pragma once
 
 #include <cmath>
@@ -10,39 +11,79 @@
 
 #include "kernels/cuda/decode_plan.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace pikv::kernels::cuda {
 
-template <int kDim, int kWarps>
+/// With room for kAtOnce parts in shared memory.
+template <int kDim, int kWarps, int kAtOnce>
 struct PartMerge {
   static constexpr int kThreads = kWarps * kWarpThreads;
+  /// Of more parts, so many neighbours become one.
+  static constexpr int kMaxParts = 32;
+  static constexpr int kNeighbours = 16;
+  /// Of shared memory.
+  static constexpr std::uint32_t kRoomBytes =
+      kHeadsPerUnit * (2 * kWarps + kMaxParts + kAtOnce * kDim) * sizeof(float);
 
-  /// The parts of a unit: one of each of some blocks that follow one another. All but the first are
-  /// the same way apart (part_of).
-  struct Parts {
-    std::int32_t first_block;
-    std::int32_t count;
-    static constexpr std::int64_t kStride = 2 * PartShape{kDim}.floats();
-
-    __device__ const float* first(const DecodeParams& params) const {
-      return part_of(params, first_block, false);
+  /// After this block wrote its part of a unit, of which blocks [first_block, first_block +
+  /// num_blocks) write one each: merges what it is the last to wait for.
+  static __device__ __noinline__ void run(const DecodeParams& params, const Unit& unit,
+                                          std::int64_t row, std::int32_t first_block,
+                                          std::int32_t num_blocks, float* room) {
+    constexpr float kLn2 = 0.693147180559945f;
+    const std::int64_t at = row * params.num_heads + unit.first_head;
+    Parts parts{part_of(params, first_block, false), part_of(params, first_block, true),
+                2 * PartShape{kDim}.floats(), num_blocks};
+    std::int32_t mine = static_cast<std::int32_t>(blockIdx.x) - first_block;
+    unsigned* counters = params.arrived + 2 * std::int64_t{first_block};
+    while (parts.count > kMaxParts) {
+      const std::int32_t begin = mine / kNeighbours * kNeighbours;
+      const Parts near = parts.slice(begin, min(kNeighbours, parts.count - begin));
+      if (!arrives_last(counter_of(counters, begin), near.count)) return;
+      if (near.count > 1) {
+        merge(unit.num_heads, near, near.first, near.first + kHeadsPerUnit * kDim, 1.0f, room);
+      }
+      parts = parts.every(kNeighbours);
+      mine /= kNeighbours;
+      counters += 2 * params.num_blocks;
     }
-    /// As if it were one of the others.
-    __device__ const float* others(const DecodeParams& params) const {
-      return part_of(params, first_block, true);
+    if (!arrives_last(counter_of(counters, 0), parts.count)) return;
+    merge(unit.num_heads, parts, params.o + at * kDim, params.lse + at, kLn2, room);
+  }
+
+ private:
+  /// All but the first are the same way apart.
+  struct Parts {
+    float* first;
+    float* others;  // as if the first were one of them
+    std::int64_t stride;
+    std::int32_t count;
+
+    __device__ float* at(std::int32_t i) const { return i == 0 ? first : others + i * stride; }
+    __device__ Parts slice(std::int32_t begin, std::int32_t num) const {
+      return {at(begin), others + begin * stride, stride, num};
+    }
+    /// One of `step`.
+    __device__ Parts every(std::int32_t step) const {
+      return {first, others, step * stride, (count + step - 1) / step};
     }
   };
 
-  /// Whether this block, which wrote a part, is the last one to do so.
-  static __device__ bool arrives_last(const DecodeParams& params, std::int32_t unit_idx,
-                                      const Parts& parts) {
+  /// That of the parts which become part `begin` of a unit. As parts_of: its first block may end
+  /// another unit.
+  static __device__ unsigned* counter_of(unsigned* counters, std::int32_t begin) {
+    return counters + 2 * begin + (begin > 0 ? 0 : 1);
+  }
+
+  /// Counts a block that wrote one of `count` results; whether it is the last one to do so.
+  static __device__ bool arrives_last(unsigned* counter, std::int32_t count) {
     __threadfence();  // what this thread wrote is there before the block is counted
     __syncthreads();
     bool is_last = false;
     if (threadIdx.x == 0) {
-      const auto others = static_cast<unsigned>(parts.count - 1);
-      is_last = atomicAdd(params.arrived + unit_idx, 1) == others;
-      if (is_last) params.arrived[unit_idx] = 0;
+      is_last = atomicAdd(counter, 1) == static_cast<unsigned>(count - 1);
+      if (is_last) *counter = 0;
     }
     is_last = __syncthreads_or(is_last) != 0;
     if (is_last) __threadfence();  // and what the others wrote is read after
@@ -67,68 +108,92 @@ struct PartMerge {
     return x;
   }
 
-  /// Merges the parts of a unit in their order. `room`: [2 kWarps + parts, kHeadsPerUnit].
-  static __device__ __noinline__ void merge(const DecodeParams& params, const Unit& unit,
-                                            std::int64_t row, const Parts& parts, float* room) {
-    constexpr float kLn2 = 0.693147180559945f;
-    const float* first = parts.first(params);
-    const float* others = parts.others(params);
-    const std::int64_t at = row * params.num_heads + unit.first_head;
-    float* weights = room + 2 * kWarps * kHeadsPerUnit;  // [parts, kHeadsPerUnit]
+  /// weights[part, head] of at most kMaxParts parts, and the log-sum-exps of all, in `lse_unit`.
+  static __device__ void weigh(int num_heads, const Parts& parts, float* lse, float lse_unit,
+                               float* room, float* weights) {
+    constexpr int kHeadThreads = kThreads / kHeadsPerUnit;
+    constexpr int kEach = (kMaxParts + kHeadThreads - 1) / kHeadThreads;
     const auto head = static_cast<int>(threadIdx.x) % kHeadsPerUnit;
-    const auto my_part = static_cast<int>(threadIdx.x) / kHeadsPerUnit;
-    constexpr int kPartsAtOnce = kThreads / kHeadsPerUnit;
+    const auto first = static_cast<int>(threadIdx.x) / kHeadsPerUnit;
+    float weight[kEach];
     float largest = -INFINITY;
-    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
-      const float* part = p == 0 ? first : others + p * Parts::kStride;
-      const float lse =
-          head < unit.num_heads ? __ldcg(part + kHeadsPerUnit * kDim + head) : -INFINITY;
-      weights[p * kHeadsPerUnit + head] = lse;
-      largest = fmaxf(largest, lse);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int part = first + i * kHeadThreads;
+      const bool is_there = part < parts.count && head < num_heads;
+      weight[i] = is_there ? __ldcg(parts.at(part) + kHeadsPerUnit * kDim + head) : -INFINITY;
+      largest = fmaxf(largest, weight[i]);
     }
     largest = join_of_head(largest, room, [](float a, float b) { return fmaxf(a, b); });
     float total = 0.0f;
-    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
-      float& weight = weights[p * kHeadsPerUnit + head];
-      weight = largest == -INFINITY ? 0.0f : exp2f(weight - largest);
-      total += weight;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      weight[i] = largest == -INFINITY ? 0.0f : exp2f(weight[i] - largest);
+      total += weight[i];
     }
     total =
         join_of_head(total, room + kWarps * kHeadsPerUnit, [](float a, float b) { return a + b; });
     const float scale = total == 0.0f ? 0.0f : 1.0f / total;
-    for (int p = my_part; p < parts.count; p += kPartsAtOnce) {
-      weights[p * kHeadsPerUnit + head] *= scale;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int part = first + i * kHeadThreads;
+      if (part < parts.count) weights[part * kHeadsPerUnit + head] = weight[i] * scale;
     }
-    if (my_part == 0 && head < unit.num_heads) {
-      params.lse[at + head] = total == 0.0f ? -INFINITY : (largest + log2f(total)) * kLn2;
+    if (first == 0 && head < num_heads) {
+      lse[head] = total == 0.0f ? -INFINITY : (largest + log2f(total)) * lse_unit;
     }
     __syncthreads();
-    for (auto i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim / 4; i += kThreads) {
-      const float* of_head = weights + i / (kDim / 4);
-      const auto read = [&](const float* part) {
-        return __ldcg(reinterpret_cast<const float4*>(part) + i);
-      };
-      float4 sum{};
-      const auto add = [&](const float4& x, float weight) {
-        sum.x = fmaf(weight, x.x, sum.x);
-        sum.y = fmaf(weight, x.y, sum.y);
-        sum.z = fmaf(weight, x.z, sum.z);
-        sum.w = fmaf(weight, x.w, sum.w);
-      };
-      add(read(first), of_head[0]);
-      constexpr int kAtOnce = 16;  // reads
-      for (int begin = 1; begin < parts.count; begin += kAtOnce) {
-        float4 x[kAtOnce];
+  }
+
+  /// Merges at most kMaxParts parts in their order. `o` and `lse` may be those of the first.
+  static __device__ void merge(int num_heads, const Parts& parts, float* o, float* lse,
+                               float lse_unit, float* room) {
+    float* weights = room + 2 * kWarps * kHeadsPerUnit;   // [kMaxParts, kHeadsPerUnit]
+    float* copied = weights + kMaxParts * kHeadsPerUnit;  // [kAtOnce, size]
+    const int size = num_heads * kDim;
+    constexpr int kPlaces = (kHeadsPerUnit * kDim / 4 + kThreads - 1) / kThreads;
+    const auto copy = [&](int begin) {
+      const int end = min(begin + kAtOnce, parts.count);
+#pragma unroll 4
+      for (int p = begin; p < end; ++p) {
+        const float* part = parts.at(p);
 #pragma unroll
-        for (int j = 0; j < kAtOnce; ++j) {
-          x[j] = read(others + min(begin + j, parts.count - 1) * Parts::kStride);
-        }
-#pragma unroll
-        for (int j = 0; j < kAtOnce; ++j) {
-          if (begin + j < parts.count) add(x[j], of_head[(begin + j) * kHeadsPerUnit]);
+        for (int i = 0; i < kPlaces; ++i) {
+          const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
+          if (at < size) {
+            copy16(shared_address(copied + (p - begin) * size + at),
+                   reinterpret_cast<const std::byte*>(part + at));
+          }
         }
       }
-      reinterpret_cast<float4*>(params.o + at * kDim)[i] = sum;
+      commit_copies();
+    };
+    copy(0);  // while the weights are on their way
+    weigh(num_heads, parts, lse, lse_unit, room, weights);
+    float4 sums[kPlaces] = {};
+    for (int begin = 0; begin < parts.count; begin += kAtOnce) {
+      if (begin > 0) copy(begin);
+      wait_for_copies<0>();  // a thread reads only what it copied
+      const int end = min(begin + kAtOnce, parts.count);
+#pragma unroll 4
+      for (int p = begin; p < end; ++p) {
+#pragma unroll
+        for (int i = 0; i < kPlaces; ++i) {
+          const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
+          if (at >= size) continue;
+          const float weight = weights[p * kHeadsPerUnit + at / kDim];
+          const float4 x = *reinterpret_cast<const float4*>(copied + (p - begin) * size + at);
+          sums[i].x = fmaf(weight, x.x, sums[i].x);
+          sums[i].y = fmaf(weight, x.y, sums[i].y);
+          sums[i].z = fmaf(weight, x.z, sums[i].z);
+          sums[i].w = fmaf(weight, x.w, sums[i].w);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kPlaces; ++i) {
+      const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
+      if (at < size) *reinterpret_cast<float4*>(o + at) = sums[i];
     }
     __syncthreads();  // the next unit replaces the weights
   }

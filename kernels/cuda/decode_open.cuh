@@ -12,35 +12,40 @@
 
 namespace pikv::kernels::cuda {
 
-/// scratch[slot, head] = q_head . k_slot of a tile. Lane (g, t) has slots 4t ... 4t + 3 and every
-/// eighth channel, and in the end those of head g.
+/// scratch[slot, head] = q_head . k_slot of a tile. Lane (g, t) has slots 4t ... 4t + 3 and four of
+/// every 32 channels, and in the end those of head g.
 template <int kDim>
 __device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std::int32_t num_slots,
                                              const float* __restrict__ q, std::int32_t num_heads,
                                              int lane_idx, float* scratch) {
   static_assert(kHeadsPerUnit == 8 && kLanes == 16);
-  constexpr int kAtOnce = 8;  // reads
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
   float sums[kHeadsPerUnit][4] = {};
 #pragma unroll 1
-  for (int begin = 0; begin < kDim; begin += 8 * kAtOnce) {
-    float4 k[kAtOnce];
+  for (int begin = 4 * g; begin < kDim; begin += 64) {
+    float4 k[2][4];
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const std::int64_t d = begin + 8 * i + g;
-      k[i] = *reinterpret_cast<const float4*>(keys + d * num_slots + 4 * t);
+    for (int i = 0; i < 8; ++i) {
+      const std::int64_t d = begin + i / 4 * 32 + i % 4;
+      k[i / 4][i % 4] = *reinterpret_cast<const float4*>(keys + d * num_slots + 4 * t);
     }
 #pragma unroll
     for (int h = 0; h < kHeadsPerUnit; ++h) {
       if (h >= num_heads) break;
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const float x = q[h * kDim + begin + 8 * i + g];
-        sums[h][0] = fmaf(x, k[i].x, sums[h][0]);
-        sums[h][1] = fmaf(x, k[i].y, sums[h][1]);
-        sums[h][2] = fmaf(x, k[i].z, sums[h][2]);
-        sums[h][3] = fmaf(x, k[i].w, sums[h][3]);
+      for (int i = 0; i < 2; ++i) {
+        const float4 x = *reinterpret_cast<const float4*>(q + h * kDim + begin + 32 * i);
+        const auto add = [&](float channel, const float4& of_slots) {
+          sums[h][0] = fmaf(channel, of_slots.x, sums[h][0]);
+          sums[h][1] = fmaf(channel, of_slots.y, sums[h][1]);
+          sums[h][2] = fmaf(channel, of_slots.z, sums[h][2]);
+          sums[h][3] = fmaf(channel, of_slots.w, sums[h][3]);
+        };
+        add(x.x, k[i][0]);
+        add(x.y, k[i][1]);
+        add(x.z, k[i][2]);
+        add(x.w, k[i][3]);
       }
     }
   }
@@ -121,17 +126,21 @@ __device__ void attend_open(const DecodeParams& params, const Unit& unit, const 
       }
       wait_for_copies<0>();
       __syncwarp();
+#pragma unroll 4
       for (int j = 0; j < kLanes; ++j) {
-        const float first_weight = scratch[j * kHeadsPerUnit + 2 * t] / Values::unit();
-        const float second_weight = scratch[j * kHeadsPerUnit + 2 * t + 1] / Values::unit();
+        const auto two = *reinterpret_cast<const float2*>(scratch + j * kHeadsPerUnit + 2 * t);
+        const float weights[2] = {two.x / Values::unit(), two.y / Values::unit()};
 #pragma unroll
-        for (int i = 0; i < kDim / 16; ++i) {
-          const float2 v =
-              *reinterpret_cast<const float2*>(room + j * kDim + Values::channel(i, g));
-          sums.o[i][0] = fmaf(first_weight, v.x, sums.o[i][0]);
-          sums.o[i][1] = fmaf(second_weight, v.x, sums.o[i][1]);
-          sums.o[i][2] = fmaf(first_weight, v.y, sums.o[i][2]);
-          sums.o[i][3] = fmaf(second_weight, v.y, sums.o[i][3]);
+        for (int i = 0; i < kDim / 16; i += 2) {  // of two products, four channels that follow
+          const float4 v =
+              *reinterpret_cast<const float4*>(room + j * kDim + Values::channel(i, g));
+#pragma unroll
+          for (int head = 0; head < 2; ++head) {
+            sums.o[i][head] = fmaf(weights[head], v.x, sums.o[i][head]);
+            sums.o[i][2 + head] = fmaf(weights[head], v.y, sums.o[i][2 + head]);
+            sums.o[i + 1][head] = fmaf(weights[head], v.z, sums.o[i + 1][head]);
+            sums.o[i + 1][2 + head] = fmaf(weights[head], v.w, sums.o[i + 1][2 + head]);
+          }
         }
       }
     }

@@ -26,7 +26,7 @@ inline constexpr std::int32_t kTileSlots = 64;
 inline constexpr std::int32_t kTileBlocks = kTileSlots / kLanes;
 
 /// Units of one launch. 1 MiB of first tiles.
-inline constexpr std::int64_t kMaxUnits = pikv::cuda::kNumCounters;
+inline constexpr std::int64_t kMaxUnits = std::int64_t{1} << 18;
 
 /// A part of a unit: [heads, D] outputs and as many log-sum-exps, to base 2.
 struct PartShape {
@@ -35,6 +35,10 @@ struct PartShape {
     return std::int64_t{kHeadsPerUnit} * (head_dim + 1);
   }
 };
+
+/// How often neighbours become one at most (decode_merge.cuh), and blocks of a launch then.
+inline constexpr int kMergeLevels = 3;
+inline constexpr std::int64_t kMaxDecodeBlocks = pikv::cuda::kNumCounters / (2 * kMergeLevels);
 
 struct DecodeParams {
   const float* __restrict__ q;                    // [T, H, D]
@@ -45,9 +49,10 @@ struct DecodeParams {
   float* __restrict__ lse;                 // [T, H]
   std::int32_t* __restrict__ first_tiles;  // [num_units + 1]; null: every block counts for itself
   LongSegments* __restrict__ long_segments;
-  unsigned* __restrict__ arrived;  // [num_units], parts that are written; 0 between launches
-  float* __restrict__ parts;       // [2 * num_blocks] parts
-  std::int64_t part_bytes;         // room for them
+  // [kMergeLevels, 2 * num_blocks], of parts that are written; 0 between launches.
+  unsigned* __restrict__ arrived;
+  float* __restrict__ parts;  // [2 * num_blocks]
+  std::int64_t part_bytes;    // room for them
   std::int64_t num_segments;
   std::int32_t num_units;
   std::int32_t num_blocks;       // that divide the tiles

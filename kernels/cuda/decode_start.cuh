@@ -47,8 +47,9 @@ template <class Keys, class Values, int kDim>
   const auto kernel = decode_kernel<Kernel>;
   const int blocks_per_sm = blocks_of_multiprocessor<Kernel>(context);
   const std::int64_t part_bytes = 2 * PartShape{kDim}.floats() * std::int64_t{sizeof(float)};
-  params.num_blocks = static_cast<std::int32_t>(std::min<std::int64_t>(
-      std::int64_t{context.num_multiprocessors} * blocks_per_sm, params.part_bytes / part_bytes));
+  params.num_blocks =
+      static_cast<std::int32_t>(std::min({std::int64_t{context.num_multiprocessors} * blocks_per_sm,
+                                          params.part_bytes / part_bytes, kMaxDecodeBlocks}));
   if (params.num_blocks == 0) return false;
   params.min_block_tiles = kDecodeWarps;
   if (params.first_tiles != nullptr) count_tiles(context, params);

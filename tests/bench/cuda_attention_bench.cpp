@@ -187,7 +187,8 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
                               .scale = 0.08838834764f,
                               .window = {},
                               .o = {o.data(), {batch, shape.num_heads, kHeadDim}},
-                              .lse = {lse.data(), {batch, shape.num_heads}}});
+                              .lse = {lse.data(), {batch, shape.num_heads}},
+                              .single_rows = true});
   };
   Events events(exec);
   const double time = events.median([&](int i) { attend(i % num_copies); });
