@@ -7,11 +7,15 @@
 
 namespace pikv::kernels {
 
-void write_slots(Exec& exec, const WriteSlotsArgs& args) {
+void require_writable(const WriteSlotsArgs& args) {
   require(args.layout.dtype() == DType::kF32, "write_slots", "an open page is f32, not ",
           name(args.layout.dtype()));
   require(!args.on_host || args.writes.size() <= kMaxWritesOnHost, "write_slots",
           args.writes.size(), " writes on the host exceed ", kMaxWritesOnHost);
+}
+
+void write_slots(Exec& exec, const WriteSlotsArgs& args) {
+  require_writable(args);
   if (args.writes.size() == 0) return;
   run_on(exec, args, cpu::write_slots, cuda::write_slots);
 }

@@ -33,6 +33,8 @@ struct WriteSlotsArgs {
 };
 inline constexpr std::int64_t kMaxWritesOnHost = 64;
 void write_slots(Exec& exec, const WriteSlotsArgs& args);
+/// Throws InvalidArgument where that does.
+void require_writable(const WriteSlotsArgs& args);
 
 /// Makes a page empty: zeros, and no slot has a position.
 struct ClearPagesArgs {

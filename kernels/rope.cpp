@@ -18,7 +18,7 @@ void rope_table(Exec& exec, const RopeTableArgs& args) {
 
 void rope(Exec& exec, const RopeArgs& args) { ropes(exec, {&args, 1}); }
 
-void ropes(Exec& exec, std::span<const RopeArgs> all) {
+void require_rotatable(std::span<const RopeArgs> all) {
   require(all.size() <= kMaxRopes, "rope", all.size(), " tensors exceed ", kMaxRopes);
   for (const RopeArgs& args : all) {
     require(args.x.extent(2) % 2 == 0, "rope", "head_dim = ", args.x.extent(2), " is odd");
@@ -26,6 +26,10 @@ void ropes(Exec& exec, std::span<const RopeArgs> all) {
     require(args.cos.extents == expected && args.sin.extents == expected, "rope",
             "cos and sin must be [", expected[0], ", ", expected[1], "]");
   }
+}
+
+void ropes(Exec& exec, std::span<const RopeArgs> all) {
+  require_rotatable(all);
   if (exec.device() == Device::kCuda) {
     cuda::ropes(exec, all);
     return;

@@ -40,6 +40,8 @@ void rope(Exec& exec, const RopeArgs& args);
 /// Of queries and keys of the same rows: at most kMaxRopes, on a GPU in one launch.
 inline constexpr std::size_t kMaxRopes = 2;
 void ropes(Exec& exec, std::span<const RopeArgs> all);
+/// Throws InvalidArgument where that does.
+void require_rotatable(std::span<const RopeArgs> all);
 
 namespace cpu {
 void rope_table(Exec& exec, const RopeTableArgs& args);

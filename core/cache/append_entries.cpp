@@ -112,9 +112,9 @@ AppendResult KvCache::prepare(const Entries& entries) {
   return AppendResult::kAppended;
 }
 
-void KvCache::write_prepared() {
+void KvCache::write_prepared(const kernels::Rotations* rotations) {
   ensure(!prepared_.empty(), "entries are prepared before they are written");
-  run(device_, prepared_.front());
+  run(device_, prepared_.front(), rotations);
   prepared_.pop_front();
 }
 
@@ -190,7 +190,7 @@ void KvCache::PendingWork::clear() {
 }
 
 /// Where the new rows lie, or where all of it is done for what lies in pages already.
-void KvCache::run(Exec& exec, PendingWork& work) {
+void KvCache::run(Exec& exec, PendingWork& work, const kernels::Rotations* rotations) {
   kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, work.opened)});
   kernels::WriteSlotsArgs writes{.layout = open_layout_,
                                  .writes = view_of<const kernels::KvWrite>(work.writes)};
@@ -201,7 +201,11 @@ void KvCache::run(Exec& exec, PendingWork& work) {
   } else {
     writes.writes = on_device(exec, work.writes);
   }
-  kernels::write_slots(exec, writes);
+  if (rotations != nullptr) {
+    kernels::rotate_and_write(exec, {.rotations = *rotations, .writes = writes});
+  } else {
+    kernels::write_slots(exec, writes);
+  }
   kernels::move_slots(exec, {.layout = open_layout_,
                              .from = on_device(exec, work.moves_from),
                              .to = on_device(exec, work.moves_to)});

@@ -35,6 +35,7 @@
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/view.hpp"
 #include "kernels/kv_page.hpp"
+#include "kernels/rotate_and_write.hpp"
 
 namespace pikv {
 
@@ -114,7 +115,8 @@ class KvCache {
   [[nodiscard]] bool can_prepare(std::span<const SequenceId> sequences) const {
     return !have_basis(sequences);
   }
-  void write_prepared();
+  /// Keys and queries that are still to be rotated are so first, on a GPU in one launch.
+  void write_prepared(const kernels::Rotations* rotations = nullptr);
   /// After a failure: slots that were taken and not written stay without a position, for who
   /// removes their sequences.
   void drop_prepared();
@@ -297,7 +299,7 @@ class KvCache {
   void take_slots(const Entries& entries, PendingWork& work);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, const PageOwner& owner,
                                            std::uint8_t form, PendingWork& work);
-  void run(Exec& exec, PendingWork& work);
+  void run(Exec& exec, PendingWork& work, const kernels::Rotations* rotations = nullptr);
   void encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const;
   void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,

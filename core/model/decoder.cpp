@@ -132,8 +132,14 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
       kernels::clamp(exec_, {.limit = *config.clip_qkv, .x = x});
     }
   }
-  turn_heads(layer, rows, q, k, norms_as_it_turns);
-  if (parts_.tap.wants_rows()) parts_.tap.record_rows(layer, rows, q);
+  if (parts_.tap.wants_moments()) parts_.tap.record_moments(layer, rows, q);
+  if (parts_.tap.wants_key_moments()) parts_.tap.record_keys(layer, rows, k);
+  const kernels::Rotations rotations = rotations_of(w, num_rows, q, k, norms_as_it_turns);
+  const bool rotates_now = parts_.tap.wants_rows();
+  if (rotates_now) {
+    kernels::rotate(exec_, rotations);
+    parts_.tap.record_rows(layer, rows, q);
+  }
 
   const auto attended = sized<3>(attended_, q.extents);
   attention_.run({.layer = layer,
@@ -143,7 +149,8 @@ void Decoder::attention_block(LayerId layer, const StepRows& rows) {
                   .q = q,
                   .k = k,
                   .v = v,
-                  .o = attended});
+                  .o = attended,
+                  .rotations = rotates_now ? nullptr : &rotations});
   const auto branch = sized<2>(branch_, normed.extents);
   kernels::linear(exec_, {.x = {attended.data, {num_rows, q_size}},
                           .weight = w.o,
@@ -176,21 +183,18 @@ void Decoder::close_branch() {
   kernels::add(exec_, {.x = {branch_.data(), {1, size}}, .y = {hidden_.data(), {1, size}}});
 }
 
-void Decoder::turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
-                         bool normalizes) {
-  if (parts_.tap.wants_moments()) parts_.tap.record_moments(layer, rows, q);
-  if (parts_.tap.wants_key_moments()) parts_.tap.record_keys(layer, rows, k);
-  const AttentionWeights& w = parts_.weights.layer(layer).attention;
-  const std::array half{rows.size(), parts_.config.head_dim / 2};
-  const auto turn = [&](View<float, 3> x, WeightVector norm) {
+kernels::Rotations Decoder::rotations_of(const AttentionWeights& weights, std::int64_t num_rows,
+                                         View<float, 3> q, View<float, 3> k,
+                                         bool normalizes) const {
+  const std::array half{num_rows, parts_.config.head_dim / 2};
+  const auto rotation = [&](View<float, 3> x, WeightVector norm) {
     return kernels::RopeArgs{.cos = {cos_.data(), half},
                              .sin = {sin_.data(), half},
                              .x = x,
                              .norm = normalizes ? norm.data() : nullptr,
                              .eps = parts_.config.rms_norm_eps};
   };
-  const std::array turns = {turn(q, w.q_norm), turn(k, w.k_norm)};
-  kernels::ropes(exec_, turns);
+  return {.queries = rotation(q, weights.q_norm), .keys = rotation(k, weights.k_norm)};
 }
 
 void Decoder::normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k) {

@@ -86,8 +86,9 @@ class Decoder {
   void normalize(WeightVector weight, std::span<const kernels::LinearArgs> products);
   void close_branch();
   [[nodiscard]] View<const float, 2> project(const std::vector<std::int32_t>& rows);
-  void turn_heads(LayerId layer, const StepRows& rows, View<float, 3> q, View<float, 3> k,
-                  bool normalizes);
+  [[nodiscard]] kernels::Rotations rotations_of(const AttentionWeights& weights,
+                                                std::int64_t num_rows, View<float, 3> q,
+                                                View<float, 3> k, bool normalizes) const;
   void normalize_heads(const AttentionWeights& weights, View<float, 3> q, View<float, 3> k);
 
   Exec& exec_;

@@ -35,6 +35,11 @@ ShardedAttention::ShardedAttention(Exec& exec, Communicator& comm, KvCache& cach
 }
 
 void ShardedAttention::run(const Args& given) {
+  if (runs_prepared(given)) {
+    run_prepared(given);
+    return;
+  }
+  if (given.rotations != nullptr) kernels::rotate(exec_, *given.rotations);
   Args args = given;
   args.q = queries_in_basis(given);
   if (config_.exchange != nullptr) {
@@ -42,7 +47,7 @@ void ShardedAttention::run(const Args& given) {
   } else if (comm_.size() > 1) {
     run_messaged(args);
   } else {
-    prepares(own_rows(args)) ? run_prepared(args) : run_alone(args);
+    run_alone(args);
   }
   cache_.change_basis(&Basis::back_to_values, args.layer, args.rows.sequences, args.o);
 }
@@ -134,18 +139,18 @@ void ShardedAttention::prepare_layers(LayerId first, const ServedRows& rows) {
 }
 
 /// A layer whose entries have been enqueued for their pages.
-ShardedAttention::PreparedLayer ShardedAttention::take_prepared(LayerId layer,
-                                                                const ServedRows& rows) {
+ShardedAttention::PreparedLayer ShardedAttention::take_prepared(
+    LayerId layer, const ServedRows& rows, const kernels::Rotations* rotations) {
   if (prepared_.empty()) prepare_layers(layer, rows);
   PreparedLayer prepared = std::move(prepared_.front());
   prepared_.pop_front();
   ensure(prepared.layer == layer, "layers run in the order in which they were prepared");
-  cache_.write_prepared();
+  cache_.write_prepared(rotations);
   return prepared;
 }
 
 void ShardedAttention::run_prepared(const Args& args) {
-  PreparedLayer prepared = take_prepared(args.layer, own_rows(args));
+  PreparedLayer prepared = take_prepared(args.layer, own_rows(args), args.rotations);
   lse_.resize_discard(static_cast<std::size_t>(args.rows.size() * config_.num_heads));
   const View<float, 2> lse{lse_.data(), {args.rows.size(), config_.num_heads}};
   prepared.batch.queries.q = args.q;

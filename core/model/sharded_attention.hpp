@@ -52,10 +52,11 @@ class ShardedAttention {
     const StepRows& rows;                       // T of this rank; T may be 0
     std::span<const std::int32_t> last_expert;  // [T], with an exchange [N]; see KvRouterInput
     std::optional<std::int32_t> window;
-    View<const float, 3> q;  // [T, H, D], rotated
-    View<const float, 3> k;  // [T, Hkv, D], rotated
-    View<const float, 3> v;  // [T, Hkv, D]
-    View<float, 3> o;        // [T, H, D]
+    View<const float, 3> q;                         // [T, H, D]
+    View<const float, 3> k;                         // [T, Hkv, D]
+    View<const float, 3> v;                         // [T, Hkv, D]
+    View<float, 3> o;                               // [T, H, D]
+    const kernels::Rotations* rotations = nullptr;  // that q and k still need, or null
   };
   /// A collective: every rank calls it for the same layer. Throws OutOfMemory when the pool of this
   /// rank is full. On a GPU, k and v are in the same place in all layers of a step.
@@ -91,8 +92,12 @@ class ShardedAttention {
     AttentionBatchView on_device{};
   };
   [[nodiscard]] bool prepares(const ServedRows& rows) const;
+  [[nodiscard]] bool runs_prepared(const Args& args) const {
+    return config_.exchange == nullptr && comm_.size() == 1 && prepares(own_rows(args));
+  }
   void prepare_layers(LayerId first, const ServedRows& rows);
-  [[nodiscard]] PreparedLayer take_prepared(LayerId layer, const ServedRows& rows);
+  [[nodiscard]] PreparedLayer take_prepared(LayerId layer, const ServedRows& rows,
+                                            const kernels::Rotations* rotations);
   void run_prepared(const Args& args);
   [[nodiscard]] KvCache::Entries entries_here(LayerId layer, const ServedRows& rows);
   void append(const KvCache::Entries& entries);

@@ -4,6 +4,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/page.cuh"
+#include "kernels/cuda/write_slot.cuh"
 #include "kernels/kv_page.hpp"
 
 namespace pikv::kernels::cuda {
@@ -12,37 +13,24 @@ namespace {
 constexpr int kBlockThreads = 256;
 constexpr int kWarpsPerBlock = kBlockThreads / kWarpThreads;
 
-struct WriteParams {
-  const KvWrite* __restrict__ writes;  // [num_writes]
-  std::int64_t num_writes;
-  PageShape shape;
-};
-
 struct FewWritesParams {
   KvWrite writes[kMaxWritesOnHost];
   WriteParams rest;
 };
 
-/// One warp a token.
+/// One warp a token and head.
 __device__ void write_slots(const WriteParams& params, const KvWrite* __restrict__ writes) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const PageShape& shape = params.shape;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; i < params.num_writes;
        i += stride) {
     const KvWrite write = writes[i];
-    auto* keys = reinterpret_cast<float*>(write.page) + write.slot;
-    auto* value = reinterpret_cast<float*>(write.page + shape.values.codes_bytes) +
-                  std::int64_t{write.slot} * shape.values.stride;
-    for (std::int32_t d = lane; d < shape.head_dim; d += kWarpThreads) {
-      keys[std::int64_t{d} * shape.num_slots] = write.key[d];
-      value[d] = write.value[d];
+    const SlotOfPage slot(params.shape, write.page, write.slot);
+    for (std::int32_t d = lane; d < params.shape.head_dim; d += kWarpThreads) {
+      slot.put_key(d, write.key[d]);
     }
-    auto* positions = reinterpret_cast<std::int32_t*>(write.page + shape.position_bytes);
-    auto* columns = reinterpret_cast<float*>(positions + shape.num_slots);
-    if (lane == 0) positions[write.slot] = write.position;
-    if (lane < shape.num_columns) columns[lane * shape.num_slots + write.slot] = 0.0f;
+    slot.put_rest(write.value, write.position, lane);
   }
 }
 
@@ -196,9 +184,7 @@ __global__ void __launch_bounds__(kBlockThreads) clear_pages_kernel(const ClearP
 
 void write_slots(Exec& exec, const WriteSlotsArgs& args) {
   if (args.writes.size() == 0) return;
-  const WriteParams params{.writes = args.writes.data,
-                           .num_writes = args.writes.extent(0),
-                           .shape = page_shape(args.layout)};
+  const WriteParams params = write_params(args);
   if (args.on_host) {
     FewWritesParams few{.writes = {}, .rest = params};
     std::copy_n(args.writes.data, args.writes.size(), few.writes);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/rotate_head.cuh"
 #include "kernels/rope.hpp"
 
 namespace pikv::kernels::cuda {
@@ -31,17 +32,6 @@ __global__ void __launch_bounds__(kBlockThreads) rope_table_kernel(const TablePa
   }
 }
 
-struct RotateParams {
-  const float* __restrict__ cos;   // [T, D / 2]
-  const float* __restrict__ sin;   // [T, D / 2]
-  float* __restrict__ x;           // [T, H, D]
-  const float* __restrict__ norm;  // [D] or null
-  std::int64_t num_head_rows;      // T * H
-  std::int64_t num_heads;
-  std::int64_t half_dim;
-  float eps;
-};
-
 struct RotateAll {
   RotateParams tensors[kMaxRopes];
 };
@@ -49,7 +39,6 @@ struct RotateAll {
 /// One warp a head and row of one of the tensors, which follow one another.
 __global__ void __launch_bounds__(kBlockThreads)
     rope_kernel(const __grid_constant__ RotateAll all) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   std::int64_t head_row =
       std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
   const bool is_first = head_row < all.tensors[0].num_head_rows;
@@ -58,30 +47,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   admit_next();
   wait_for_previous();
   if (head_row >= params.num_head_rows) return;
-  const std::int64_t half = params.half_dim;
-  float* low = params.x + head_row * 2 * half;
-  float* high = low + half;
-  float scale = 1.0f;
-  if (params.norm != nullptr) {
-    float total = 0.0f;
-    for (std::int64_t i = lane; i < half; i += kWarpThreads) {
-      total += low[i] * low[i] + high[i] * high[i];
-    }
-    scale = 1.0f / sqrtf(warp_sum(total) / static_cast<float>(2 * half) + params.eps);
-  }
-  const std::int64_t angles = head_row / params.num_heads * half;
-  for (std::int64_t i = lane; i < half; i += kWarpThreads) {
-    const float cos = params.cos[angles + i];
-    const float sin = params.sin[angles + i];
-    float a = low[i];
-    float b = high[i];
-    if (params.norm != nullptr) {
-      a = a * scale * params.norm[i];
-      b = b * scale * params.norm[half + i];
-    }
-    low[i] = a * cos - b * sin;
-    high[i] = b * cos + a * sin;
-  }
+  rotate_head(params, head_row, [](std::int64_t, float) {});
 }
 
 }  // namespace
@@ -103,17 +69,8 @@ void ropes(Exec& exec, std::span<const RopeArgs> all) {
   RotateAll params{};
   std::int64_t num_head_rows = 0;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const RopeArgs& args = all[i];
-    const std::int64_t count = args.x.extent(2) > 0 ? args.x.extent(0) * args.x.extent(1) : 0;
-    params.tensors[i] = {.cos = args.cos.data,
-                         .sin = args.sin.data,
-                         .x = args.x.data,
-                         .norm = args.norm,
-                         .num_head_rows = count,
-                         .num_heads = args.x.extent(1),
-                         .half_dim = args.x.extent(2) / 2,
-                         .eps = args.eps};
-    num_head_rows += count;
+    params.tensors[i] = rotate_params(all[i]);
+    num_head_rows += params.tensors[i].num_head_rows;
   }
   if (num_head_rows == 0) return;
   launch_early(exec.cuda_context(), rope_kernel, num_blocks(num_head_rows, kWarpsPerBlock),

@@ -23,6 +23,7 @@
 #include "kernels/peer_rows.hpp"
 #include "kernels/rms_norm.hpp"
 #include "kernels/rope.hpp"
+#include "kernels/rotate_and_write.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/softmax.hpp"
 
@@ -84,6 +85,7 @@ void page_bounds(Exec&, const PageBoundsArgs&) { not_built("page_bounds"); }
 void rms_norm(Exec&, const RmsNormArgs&) { not_built("rms_norm"); }
 void rope_table(Exec&, const RopeTableArgs&) { not_built("rope_table"); }
 void ropes(Exec&, std::span<const RopeArgs>) { not_built("rope"); }
+void rotate_and_write(Exec&, const RotateAndWriteArgs&) { not_built("rotate_and_write"); }
 void softmax(Exec&, const SoftmaxArgs&) { not_built("softmax"); }
 void gather_rows(Exec&, const GatherRowsArgs&) { not_built("gather_rows"); }
 void combine_rows(Exec&, const CombineRowsArgs&) { not_built("combine_rows"); }
