@@ -57,7 +57,6 @@ __device__ Key warp_largest(Key key) {
 __global__ void __launch_bounds__(kBlockThreads) parts_kernel(const PartsParams params) {
   __shared__ Key of_warps[kBlockWarps];
   const int thread = static_cast<int>(threadIdx.x);
-  admit_next();
   wait_for_previous();
   for (std::int64_t part = blockIdx.x; part < params.num_rows * params.num_parts;
        part += gridDim.x) {
@@ -84,7 +83,6 @@ __global__ void __launch_bounds__(kBlockThreads) parts_kernel(const PartsParams 
 __global__ void __launch_bounds__(kBlockThreads) rows_kernel(const RowsParams params) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  admit_next();
   wait_for_previous();
   for (std::int64_t t = std::int64_t{blockIdx.x} * kBlockWarps + warp_idx; t < params.num_rows;
        t += std::int64_t{gridDim.x} * kBlockWarps) {

@@ -47,6 +47,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .units_per_group = units_per_group,
       .window = args.window ? *args.window : kUnbounded,
       .scale = args.scale,
+      .reads_ahead = false,
       .sealed_blocks = sealed.num_slots / kLanes,
       .open_blocks = args.open_layout.num_slots / kLanes,
       .sealed = page_shape(sealed),
@@ -56,6 +57,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
                                args.streams.size() <= kFewStreams * num_units;
   if (counts_in_block) params.first_tiles = nullptr;
+  params.reads_ahead = counts_in_block && !context.wrote_pages;
   const bool served = decode_plain(params, context) || decode_fp8(params, context) ||
                       decode_integers(params, context);
   return served ? params.long_segments : nullptr;

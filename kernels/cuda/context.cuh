@@ -110,7 +110,8 @@ struct CudaContext {
   cuda::ProductRoom product_room;
   cuda::UploadRing uploads;
   int num_multiprocessors;
-  bool launches_early;  // whether kernels may overlap the end of the one before
+  bool launches_early;       // whether kernels may overlap the end of the one before
+  bool wrote_pages = false;  // whether the last launch may have written to sealed pages
 
   /// Makes this GPU the calling thread's current one.
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }

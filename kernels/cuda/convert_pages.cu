@@ -278,6 +278,7 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
     convert_pages_kernel<<<blocks, kBlockThreads, 0, stream>>>(params);
   }
   check_launch("convert_pages");
+  exec.cuda_context().wrote_pages = true;
 }
 
 }  // namespace pikv::kernels::cuda

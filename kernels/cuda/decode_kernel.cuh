@@ -111,18 +111,16 @@ struct DecodeKernel {
     }
   };
 
-  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit.
+  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit, of which the ring of
+  /// `reader` has begun to fill.
   static __device__ void attend_sealed(const DecodeParams& params, const StreamView* streams,
                                        std::int32_t tile, std::int32_t end,
                                        const Readable& readable, std::uint32_t memory,
-                                       std::uint32_t q, int lane_idx, Softmax& softmax,
-                                       typename Values::Sums& sums) {
+                                       std::uint32_t q, int lane_idx, Reader& reader,
+                                       Softmax& softmax, typename Values::Sums& sums) {
     if (tile >= end) return;
     const Place lane{lane_idx / 4, lane_idx % 4};
-    Reader reader(params, streams, tile, end, memory, lane_idx);
     TileCursor cursor(params, streams);
-#pragma unroll 1
-    for (int i = 0; i < kRing - 1; ++i) reader.copy();
     int slot = 0;
     int position = 0;
     const auto stage_at = [&] {
@@ -289,8 +287,8 @@ struct DecodeKernel {
 
   static __device__ void run(const DecodeParams& params, char* memory) {
     __shared__ std::int32_t counted[kThreads + 1];
-    admit_next();
-    wait_for_previous();
+    bool waits = params.reads_ahead;  // for queries, open pages, and who reads the last output
+    if (!waits) wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
     const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
     auto* queries = reinterpret_cast<uint4*>(memory);
@@ -302,12 +300,15 @@ struct DecodeKernel {
       count_in_block<kThreads>(params, counted);
       first_tiles = counted;
     }
-    if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
     const std::int32_t num_tiles = first_tiles[params.num_units];
     const std::int32_t per_block = tiles_per_block(params, num_tiles);
     const std::int32_t range_begin = static_cast<std::int32_t>(blockIdx.x) * per_block;
     const std::int32_t range_end = min(range_begin + per_block, num_tiles);
-    if (range_begin >= range_end) return;
+    if (range_begin >= range_end) {
+      if (waits) wait_for_previous();
+      if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
+      return;
+    }
     // The last unit that begins at or before the range: units without tiles do not matter.
     std::int32_t unit_idx = -1;
     for (std::int32_t base = 0; base < params.num_units; base += kThreads) {
@@ -332,14 +333,19 @@ struct DecodeKernel {
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
       }
+      const std::int32_t sealed_end = min(end, num_sealed);
+      Reader reader(params, streams, begin + warp_idx, sealed_end, shared_address(ring), lane_idx);
+#pragma unroll 1
+      for (int i = 0; i < kRing - 1; ++i) reader.copy();
+      if (waits) wait_for_previous();
+      waits = false;
       stage_queries(params, unit, q, queries);
       __syncthreads();
 
       Softmax softmax;
       typename Values::Sums sums{};
-      attend_sealed(params, streams, begin + warp_idx, min(end, num_sealed), readable,
-                    shared_address(ring), shared_address(queries + lane_idx), lane_idx, softmax,
-                    sums);
+      attend_sealed(params, streams, begin + warp_idx, sealed_end, readable, shared_address(ring),
+                    shared_address(queries + lane_idx), lane_idx, reader, softmax, sums);
       const std::int32_t open_begin = max(begin - num_sealed, 0);  // of the unit's open tiles
       attend_open<Values, kDim, kWarps>(
           params, unit, streams, segment.num_streams, open_begin + warp_idx, end - num_sealed,
@@ -355,6 +361,7 @@ struct DecodeKernel {
       }
       at = unit_begin + end;
     }
+    if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
   }
 };
 

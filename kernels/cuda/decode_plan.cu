@@ -13,7 +13,6 @@ constexpr int kCountThreads = 1024;
 /// One block.
 __global__ void __launch_bounds__(kCountThreads)
     count_tiles_kernel(const __grid_constant__ DecodeParams params) {
-  admit_next();
   wait_for_previous();
   using Scan = cub::BlockScan<std::int32_t, kCountThreads>;
   __shared__ typename Scan::TempStorage storage;

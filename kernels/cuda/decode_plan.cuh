@@ -63,6 +63,7 @@ struct DecodeParams {
   std::int32_t units_per_group;  // ceil(G / kHeadsPerUnit)
   std::int64_t window;
   float scale;
+  bool reads_ahead;            // tables and sealed pages, while the launch before still runs
   std::int32_t sealed_blocks;  // of kLanes slots, in a page
   std::int32_t open_blocks;
   PageShape sealed;

@@ -49,15 +49,12 @@ __device__ __forceinline__ Half narrow<Half>(float x) {
   return {__half_as_ushort(__float2half_rn(x))};
 }
 
-/// Until all that the launch before wrote is there, for kernels of launch_early.
+/// Until all that the launch before wrote is there, for kernels of launch_early: every block calls
+/// it. Then blocks of the next launch may take their places, so that when a launch begins, all but
+/// the one before it have ended, and what they wrote may be read at once.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-/// Lets blocks of the next launch take their places.
-__device__ __forceinline__ void admit_next() {
-#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

@@ -80,7 +80,6 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   __shared__ std::int32_t sums[kWarpThreads];
   __shared__ std::int32_t staged[kMaxStaged];
   const auto expert = static_cast<std::int32_t>(threadIdx.x);
-  admit_next();
   wait_for_previous();
   counts[expert] = 0;
   __syncthreads();
@@ -153,7 +152,6 @@ __global__ void __launch_bounds__(kBlockThreads, 2) gate_up_kernel(const Product
   const std::int64_t n =
       std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
   wait_for_previous();
-  admit_next();  // which reads the order
   Group group;
   if (n >= params.num_outputs || !find_group(params, group)) return;
   const ExpertMatrices expert = params.table[group.expert];
@@ -184,7 +182,6 @@ __global__ void __launch_bounds__(kBlockThreads, 2) down_kernel(const ProductPar
   const std::int64_t n =
       (std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads) *
       kOutputs;
-  admit_next();
   Group group;  // known since before the launch that this one waits for
   if (n >= params.num_outputs || !find_group(params, group)) {
     wait_for_previous();
@@ -232,7 +229,6 @@ struct SumParams {
 /// kSomeElsewhere: of experts that are elsewhere there is no output.
 template <bool kSomeElsewhere>
 __global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams params) {
-  admit_next();
   wait_for_previous();
   const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;

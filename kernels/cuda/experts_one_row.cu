@@ -63,7 +63,6 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   const std::int64_t n = min(first_n, params.width - 1);
   const auto pair = static_cast<std::int32_t>(blockIdx.y);
   wait_for_previous();
-  admit_next();  // which reads what chose the experts
   const ExpertMatrices expert = params.table[params.experts[pair]];  // all of it at once
   if (expert.gate == nullptr) return;
   start_staging(params.x, params.hidden, staged);
@@ -111,7 +110,6 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   }
   const unsigned here = __ballot_sync(kWholeWarp, row != nullptr);
   const auto is_here = [&](int pair) { return (here >> pair % kWarpThreads & 1u) != 0; };
-  admit_next();
   const auto steps_a_row = static_cast<int>((params.width + kStep - 1) / kStep);
   const int num_steps = steps_a_row * params.num_chosen;
   int pair = 0;

@@ -35,7 +35,6 @@ __global__ void __launch_bounds__(kBlockThreads) gate_topk_kernel(const Params p
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
-  admit_next();
   wait_for_previous();
   for (std::int64_t t = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; t < params.num_rows;
        t += stride) {

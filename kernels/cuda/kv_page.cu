@@ -36,14 +36,12 @@ __device__ void write_slots(const WriteParams& params, const KvWrite* __restrict
 
 __global__ void __launch_bounds__(kBlockThreads)
     write_slots_kernel(const __grid_constant__ WriteParams params) {
-  admit_next();
   wait_for_previous();
   write_slots(params, params.writes);
 }
 
 __global__ void __launch_bounds__(kBlockThreads)
     few_writes_kernel(const __grid_constant__ FewWritesParams params) {
-  admit_next();
   wait_for_previous();
   write_slots(params.rest, params.writes);
 }
@@ -219,6 +217,7 @@ void move_slots(Exec& exec, const MoveSlotsArgs& args) {
     move_slots_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("move_slots");
+  exec.cuda_context().wrote_pages = true;
 }
 
 void hide_slots(Exec& exec, const HideSlotsArgs& args) {
@@ -229,6 +228,7 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
   hide_slots_kernel<<<num_blocks(params.num_slots, kBlockThreads), kBlockThreads, 0,
                       stream_of(exec)>>>(params);
   check_launch("hide_slots");
+  exec.cuda_context().wrote_pages = true;
 }
 
 void turn_keys(Exec& exec, const TurnKeysArgs& args) {
@@ -243,6 +243,7 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
     turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("turn_keys");
+  exec.cuda_context().wrote_pages = true;
 }
 
 void update_values(Exec& exec, const UpdateValuesArgs& args) {

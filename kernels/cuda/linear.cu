@@ -71,7 +71,6 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
   const float* x[kRows];
 #pragma unroll
   for (int t = 0; t < kRows; ++t) x[t] = params.x + (first_row + t) * params.num_inputs;
-  admit_next();
   const std::int64_t block = blockIdx.y - all.first_blocks[product];
   const std::int64_t n = (block * kWarpsPerBlock + warp_idx) * kOutputs;
   const T* weights[kOutputs];

@@ -95,7 +95,6 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   extern __shared__ __align__(16) float staged[];
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  admit_next();
   int which = 0;
 #pragma unroll
   for (int i = 1; i < kMaxProducts; ++i) {

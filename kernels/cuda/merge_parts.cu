@@ -36,7 +36,6 @@ __global__ void __launch_bounds__(kMergeThreads) merge_parts_kernel(const MergeP
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
-  admit_next();
   wait_for_previous();
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp_idx; i < params.num_states;
        i += stride) {
@@ -71,7 +70,6 @@ struct SumParams {
 
 __global__ void __launch_bounds__(kSumThreads) sum_parts_kernel(const SumParams params) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kSumThreads;
-  admit_next();
   wait_for_previous();
   for (std::int64_t i = std::int64_t{blockIdx.x} * kSumThreads + threadIdx.x; i < params.size;
        i += stride) {

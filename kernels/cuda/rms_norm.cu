@@ -31,7 +31,6 @@ __global__ void __launch_bounds__(kThreads) rms_norm_kernel(const Params params)
   constexpr int kWarps = kThreads / kWarpThreads;
   __shared__ float warp_totals[kWarps];
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  admit_next();
   float weights[kKept];  // nobody writes them: read while the launch before runs
 #pragma unroll
   for (int k = 0; k < kKept; ++k) {

@@ -44,7 +44,6 @@ __global__ void __launch_bounds__(kBlockThreads)
   const bool is_first = head_row < all.tensors[0].num_head_rows;
   const RotateParams& params = all.tensors[is_first ? 0 : 1];
   if (!is_first) head_row -= all.tensors[0].num_head_rows;
-  admit_next();
   wait_for_previous();
   if (head_row >= params.num_head_rows) return;
   rotate_head(params, head_row, [](std::int64_t, float) {});
