@@ -110,8 +110,8 @@ struct CudaContext {
   cuda::ProductRoom product_room;
   cuda::UploadRing uploads;
   int num_multiprocessors;
-  bool launches_early;       // whether kernels may overlap the end of the one before
-  bool wrote_pages = false;  // whether the last launch may have written to sealed pages
+  bool launches_early;  // whether kernels may overlap the end of the one before
+  std::int64_t launches_since_page_write = 0;  // of sealed pages; see launch_early
 
   /// Makes this GPU the calling thread's current one.
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }

@@ -278,7 +278,7 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
     convert_pages_kernel<<<blocks, kBlockThreads, 0, stream>>>(params);
   }
   check_launch("convert_pages");
-  exec.cuda_context().wrote_pages = true;
+  exec.cuda_context().launches_since_page_write = 0;
 }
 
 }  // namespace pikv::kernels::cuda

@@ -22,11 +22,12 @@ __device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
   float sums[kHeadsPerUnit][4] = {};
+  constexpr int kGroups = kDim < 128 ? kDim / 32 : 4;  // of 32 channels, that are read at once
 #pragma unroll 1
-  for (int begin = 4 * g; begin < kDim; begin += 64) {
-    float4 k[2][4];
+  for (int begin = 4 * g; begin < kDim; begin += 32 * kGroups) {
+    float4 k[kGroups][4];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 4 * kGroups; ++i) {
       const std::int64_t d = begin + i / 4 * 32 + i % 4;
       k[i / 4][i % 4] = *reinterpret_cast<const float4*>(keys + d * num_slots + 4 * t);
     }
@@ -34,7 +35,7 @@ __device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std
     for (int h = 0; h < kHeadsPerUnit; ++h) {
       if (h >= num_heads) break;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kGroups; ++i) {
         const float4 x = *reinterpret_cast<const float4*>(q + h * kDim + begin + 32 * i);
         const auto add = [&](float channel, const float4& of_slots) {
           sums[h][0] = fmaf(channel, of_slots.x, sums[h][0]);

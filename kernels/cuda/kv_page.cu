@@ -217,7 +217,7 @@ void move_slots(Exec& exec, const MoveSlotsArgs& args) {
     move_slots_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("move_slots");
-  exec.cuda_context().wrote_pages = true;
+  exec.cuda_context().launches_since_page_write = 0;
 }
 
 void hide_slots(Exec& exec, const HideSlotsArgs& args) {
@@ -228,7 +228,7 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
   hide_slots_kernel<<<num_blocks(params.num_slots, kBlockThreads), kBlockThreads, 0,
                       stream_of(exec)>>>(params);
   check_launch("hide_slots");
-  exec.cuda_context().wrote_pages = true;
+  exec.cuda_context().launches_since_page_write = 0;
 }
 
 void turn_keys(Exec& exec, const TurnKeysArgs& args) {
@@ -243,7 +243,7 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
     turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
   });
   check_launch("turn_keys");
-  exec.cuda_context().wrote_pages = true;
+  exec.cuda_context().launches_since_page_write = 0;
 }
 
 void update_values(Exec& exec, const UpdateValuesArgs& args) {

@@ -53,7 +53,7 @@ void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
   config.attrs = &early;
   config.numAttrs = context.launches_early ? 1 : 0;
   pikv::cuda::check(cudaLaunchKernelEx(&config, kernel, params), "launch");
-  context.wrote_pages = false;
+  ++context.launches_since_page_write;
 }
 
 /// Calls f.template operator()<N>() with the first N of kValues (ascending) that is at least
