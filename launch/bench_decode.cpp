@@ -234,7 +234,6 @@ class BenchDecode final : public Program {
   void print_conditions(Runtime& runtime, double gb_per_s) const {
     fmt::print("pikv {} bench-decode {}{}\n", version(), describe(options_, runtime.comm().size()),
                options_.shape.empty() ? "" : fmt::format(" --shape {}", options_.shape.string()));
-    fmt::print("graphs {}\n", graphs_);
     if (const std::string text = describe(runtime.exchange()); !text.empty()) {
       fmt::print("{}\n", text);
     }
@@ -242,7 +241,8 @@ class BenchDecode final : public Program {
     if (const auto limit = runtime.kv_limit_bytes()) {
       fmt::print("KV pages may take {:.2f} GB\n", static_cast<double>(*limit) * 1e-9);
     }
-    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
+    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps, graphs {}\n\n", gb_per_s,
+               num_steps_, graphs_);
   }
 
   static void print_rows(const std::vector<Row>& rows, double gb_per_s) {

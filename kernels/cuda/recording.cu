@@ -20,6 +20,7 @@ constexpr std::size_t kFewestOfGraph = 8;
 /// A step of a few hundred launches has about four.
 constexpr std::size_t kMaxSegments = 64;
 
+/// The one that is on. Who frees memory knows no Exec, so it is found by the thread.
 thread_local Recorder* recorder_of_thread = nullptr;
 
 std::size_t room_of(const LaunchShape& shape) { return (shape.params_bytes + 15u) / 16u * 16u; }
