@@ -41,6 +41,7 @@ struct Row {
   std::uint64_t weight_bytes = 0;           // that a step reads on rank 0
   std::uint64_t exchange_bytes = 0;         // that a step sends between ranks, of all of them
   std::vector<std::uint64_t> kv_bytes{};    // of pages, after the last step, by rank
+  GraphCounts graphs{};                     // of the measured steps, of rank 0
 
   [[nodiscard]] double median() const { return milliseconds[milliseconds.size() / 2]; }
   [[nodiscard]] double host_median() const {
@@ -80,6 +81,9 @@ class BenchDecode final : public Program {
     app.add_option("--steps", num_steps_, "Measured steps, after five that warm up")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
+    app.add_option("--graphs", graphs_, "Whether a GPU takes steps as CUDA graphs")
+        ->check(CLI::IsMember({"on", "off"}))
+        ->capture_default_str();
     app.add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -90,6 +94,7 @@ class BenchDecode final : public Program {
     });
     options_.max_batch = *std::ranges::max_element(batches_);
     Runtime runtime(comm, options_);
+    runtime.exec().use_graphs(graphs_ == "on");
     const double gb_per_s = measure_copy_bandwidth(runtime.exec());
     const bool prints = comm.rank() == 0;
     if (prints && !json_) print_conditions(runtime, gb_per_s);
@@ -138,12 +143,19 @@ class BenchDecode final : public Program {
       for (std::size_t i = 0; i < all.size(); ++i) tokens[index(rows.sequences[i])] = chosen[i];
       comm.all_reduce(std::span(tokens), ReduceOp::kMax);
       const Milliseconds time = Clock::now() - start;
-      if (step < kWarmUp) continue;
+      if (step < kWarmUp) {
+        row.graphs = runtime.exec().graph_counts();
+        continue;
+      }
       row.milliseconds.push_back(time.count());
       row.host_milliseconds.push_back(host_time.count());
       row.weight_bytes = runtime.decoder().weight_bytes_read() - read_before;
       row.exchange_bytes = bytes_sent() - sent_before;
     }
+    const GraphCounts graphs = runtime.exec().graph_counts();
+    row.graphs = {.num_launches = graphs.num_launches - row.graphs.num_launches,
+                  .num_params_set = graphs.num_params_set - row.graphs.num_params_set,
+                  .num_graphs = graphs.num_graphs - row.graphs.num_graphs};
     std::ranges::sort(row.milliseconds);
     std::ranges::sort(row.host_milliseconds);
     auto total = static_cast<std::int64_t>(row.exchange_bytes);
@@ -229,7 +241,8 @@ class BenchDecode final : public Program {
     if (const auto limit = runtime.kv_limit_bytes()) {
       fmt::print("KV pages may take {:.2f} GB\n", static_cast<double>(*limit) * 1e-9);
     }
-    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
+    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps, graphs {}\n\n", gb_per_s,
+               num_steps_, graphs_);
   }
 
   static void print_rows(const std::vector<Row>& rows, double gb_per_s) {
@@ -249,6 +262,12 @@ class BenchDecode final : public Program {
           static_cast<double>(row.most_kv_bytes()) * 1e-9,
           static_cast<double>(row.exchange_bytes) * 1e-6);
     }
+    for (const Row& row : rows) {
+      if (row.graphs.num_launches == 0) continue;
+      fmt::print("{} x {}: {} launches in graphs, {} of them set anew, {} graphs made\n", row.batch,
+                 row.context, row.graphs.num_launches, row.graphs.num_params_set,
+                 row.graphs.num_graphs);
+    }
   }
 
   [[nodiscard]] Json to_json(Runtime& runtime, const std::vector<Row>& rows,
@@ -262,7 +281,8 @@ class BenchDecode final : public Program {
               {"shape", options_.shape.string()},
               {"devices", describe_cuda_devices()},
               {"copy_gb_per_s", gb_per_s},
-              {"steps", num_steps_}};
+              {"steps", num_steps_},
+              {"graphs", graphs_}};
     if (const auto limit = runtime.kv_limit_bytes()) json["kv_limit_bytes"] = *limit;
     for (const Row& row : rows) {
       json["rows"].push_back({{"batch", row.batch},
@@ -275,7 +295,10 @@ class BenchDecode final : public Program {
                               {"weight_bytes", row.weight_bytes},
                               {"kv_bytes", row.most_kv_bytes()},
                               {"kv_bytes_by_rank", row.kv_bytes},
-                              {"exchange_bytes", row.exchange_bytes}});
+                              {"exchange_bytes", row.exchange_bytes},
+                              {"graph_launches", row.graphs.num_launches},
+                              {"graph_launches_set", row.graphs.num_params_set},
+                              {"graphs_made", row.graphs.num_graphs}});
     }
     return json;
   }
@@ -284,6 +307,7 @@ class BenchDecode final : public Program {
   std::vector<std::int64_t> batches_ = {1};
   std::vector<std::int64_t> contexts_ = {512};
   std::int64_t num_steps_ = 20;
+  std::string graphs_ = "on";
   bool json_ = false;
 };
 

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/decoder.hpp"
 
+#include <algorithm>
 #include <array>
+#include <functional>
 #include <utility>
 
 #include "core/model/sized_view.hpp"
@@ -28,6 +30,11 @@ class EndOfStep {
  private:
   ShardedAttention& attention_;
 };
+
+/// Whether a step decodes: rows of one sequence are adjacent.
+bool have_own_sequences(const std::vector<SequenceId>& sequences) {
+  return std::ranges::adjacent_find(sequences) == sequences.end();
+}
 
 }  // namespace
 
@@ -66,8 +73,19 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
 
 void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   const EndOfStep end(attention_);
+  if (have_own_sequences(rows.sequences)) {
+    exec_.record([&] { run_layers(rows, observer); });
+  } else {
+    run_layers(rows, observer);
+  }
+}
+
+void Decoder::run_layers(const StepRows& rows, const HiddenObserver& observer) {
   const ModelConfig& config = parts_.config;
   const std::int64_t num_rows = rows.size();
+  // A step swaps them an odd number of times. So both are used as in the step before, which lets
+  // recorded launches stay as they are.
+  if (std::less<>()(summed_.data(), hidden_.data())) std::swap(hidden_, summed_);
   kernels::gather_rows(exec_, {.table = parts_.weights.embedding(),
                                .indices = {exec_.on_device(rows.tokens), {num_rows}},
                                .out = sized<2>(hidden_, {num_rows, config.hidden_size})});

@@ -53,6 +53,7 @@ class Decoder {
   /// Runs this rank's rows through all layers, appending their keys and values to the cache. A
   /// collective: every rank calls it once a step, with no rows if it has none. With an exchange,
   /// `rows.all` is set, and all of it is done on return: no later wait can be for a lost peer.
+  /// Steps of one row a sequence are recorded (Exec::record).
   void forward(const StepRows& rows, const HiddenObserver& observer = {});
 
   /// Logits [n, V] of some rows of the last forward, by their subscripts, on the host. Valid until
@@ -79,6 +80,7 @@ class Decoder {
   [[nodiscard]] ReadStats read_stats() const { return attention_.read_stats(); }
 
  private:
+  void run_layers(const StepRows& rows, const HiddenObserver& observer);
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
   void note_experts(View<const std::int32_t, 2> choices);

@@ -3,6 +3,7 @@
 #include "kernels/common/exec.hpp"
 
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "kernels/common/device_buffer.hpp"
@@ -72,6 +73,25 @@ Exec& Exec::host() {
 
 const void* Exec::upload(const void* items, std::size_t bytes) {
   return cuda::upload(*cuda_, items, bytes);
+}
+
+bool Exec::begin_recording() {
+  if (!cuda_ || !uses_graphs_ || cuda::is_recording(*cuda_)) return false;
+  cuda::begin_recording(*cuda_);
+  return true;
+}
+
+void Exec::end_recording() { cuda::end_recording(*cuda_); }
+
+void Exec::end_recording_after_fault() noexcept {
+  try {
+    end_recording();
+  } catch (const std::exception&) {  // the first fault is the one to report
+  }
+}
+
+GraphCounts Exec::graph_counts() const {
+  return cuda_ ? cuda::graph_counts(*cuda_) : GraphCounts{};
 }
 
 std::vector<std::string> describe_cuda_devices() { return cuda::describe_devices(); }

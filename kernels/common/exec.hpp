@@ -39,6 +39,13 @@ struct GpuMemory {
   std::size_t total_bytes;
 };
 
+/// What an Exec on a GPU enqueued as graphs (Exec::record).
+struct GraphCounts {
+  std::uint64_t num_launches = 0;    // that were part of one
+  std::uint64_t num_params_set = 0;  // launches that differed from those of the step before
+  std::uint64_t num_graphs = 0;      // that were made
+};
+
 class Exec {
  public:
   /// Runs on the calling thread and `num_threads - 1` others.
@@ -61,6 +68,28 @@ class Exec {
   /// where pages are, and kF32 costs three times the products of kBf16 with bfloat16 weights.
   void set_product_dtype(DType dtype);
   [[nodiscard]] DType product_dtype() const { return product_dtype_; }
+
+  /// Runs f(), whose operations a GPU may take together: what a step enqueues that comes again and
+  /// again becomes CUDA graphs, which cost the host less than one launch after another. All results
+  /// are the same; arguments of on_device are valid until f has returned. Where f throws, what it
+  /// enqueued before is enqueued, as without. Within another record(), and on the CPU: only f().
+  template <class F>
+  void record(const F& f) {
+    if (!begin_recording()) return f();
+    try {
+      f();
+    } catch (...) {
+      end_recording_after_fault();
+      throw;
+    }
+    end_recording();
+  }
+
+  /// Whether record() does more than to run what it is given; it does.
+  void use_graphs(bool use) { uses_graphs_ = use; }
+
+  /// Zeros on the CPU.
+  [[nodiscard]] GraphCounts graph_counts() const;
 
   /// Host scratch of one worker thread (thread_idx < num_threads) or of the whole operation
   /// (thread_idx = num_threads): at least `count` floats, 64-byte aligned, contents
@@ -100,9 +129,13 @@ class Exec {
 
   Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
   [[nodiscard]] const void* upload(const void* items, std::size_t bytes);
+  [[nodiscard]] bool begin_recording();
+  void end_recording();
+  void end_recording_after_fault() noexcept;
 
   int num_threads_;
   DType product_dtype_ = DType::kF32;
+  bool uses_graphs_ = true;
   std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::shared_ptr<CudaContext> cuda_;
   std::vector<Scratch> scratch_;  // one a thread

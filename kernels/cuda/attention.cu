@@ -240,7 +240,7 @@ void attention(Exec& exec, const AttentionArgs& args) {
         if (params.left != nullptr) {
           launch_early(exec.cuda_context(), kernel, blocks, kBlockThreads, 0, params);
         } else {
-          kernel<<<blocks, kBlockThreads, 0, stream_of(exec)>>>(params);
+          launch(exec.cuda_context(), kernel, blocks, kBlockThreads, 0, params);
         }
       });
   check_launch("attention");

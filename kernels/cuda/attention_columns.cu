@@ -160,8 +160,8 @@ void attention_columns(Exec& exec, const AttentionColumnsArgs& args) {
     const AttentionColumns& columns = args.open_layout.columns;
     params.place[c] = columns.has(column) ? columns.place(column) : -1;
   }
-  attention_columns_kernel<<<num_blocks(params.num_segments * params.num_kv_heads, 1),
-                             kBlockThreads, 0, stream_of(exec)>>>(params);
+  launch(exec.cuda_context(), attention_columns_kernel,
+         num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, params);
   check_launch("attention_columns");
 }
 

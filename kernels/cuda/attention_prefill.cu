@@ -65,8 +65,7 @@ template <class Shape>
     launch_early(context, kernel, blocks, kPrefillThreads, Shape::kSharedBytes, params);
   } else {
     // Nobody has counted segments: let there be long ones (any number but 0). No item is taken.
-    pikv::cuda::send_uploads(context);
-    const cudaStream_t stream = context.stream.get();
+    const cudaStream_t stream = stream_of(context);
     auto* exist = &params.left->exist;
     auto* taken = &params.left->num_items_taken;
     pikv::cuda::check(cudaMemsetAsync(exist, 1, sizeof(*exist), stream), "attention");

@@ -47,6 +47,12 @@ void clear(CudaContext& context, void* data, std::size_t bytes);
 /// A copy on the GPU of host memory, which may be reused at once: see Exec::on_device.
 [[nodiscard]] const void* upload(CudaContext& context, const void* items, std::size_t bytes);
 
+/// See Exec::record. To end it enqueues what was recorded; also where it throws, it has ended.
+void begin_recording(CudaContext& context);
+void end_recording(CudaContext& context);
+[[nodiscard]] bool is_recording(const CudaContext& context);
+[[nodiscard]] GraphCounts graph_counts(const CudaContext& context);
+
 /// One line a GPU; none without a GPU or a driver.
 [[nodiscard]] std::vector<std::string> describe_devices();
 

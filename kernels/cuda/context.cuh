@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <source_location>
 #include <utility>
 
@@ -61,15 +62,26 @@ inline constexpr std::int64_t kMaxProductRoomBytes = std::int64_t{256} << 20;
 /// Arguments on their way to the GPU: they are laid into pinned memory and copied from there to
 /// the same place of a buffer on the device. Both have two halves; the host enters one again when
 /// the GPU has copied all that was in it.
+///
+/// Behind the halves is room for those of a recorded step, from its beginning in each: so arguments
+/// of a step lie where those of the step before lay, and its launches stay as they are. What does
+/// not fit goes into the halves.
 struct UploadRing {
   static constexpr std::size_t kHalfBytes = std::size_t{16} << 20;
+  static constexpr std::size_t kStepBegin = 2 * kHalfBytes;
+  static constexpr std::size_t kBytes = kStepBegin + (std::size_t{16} << 20);
 
-  UniqueHandle<void*, &cudaFreeHost> pinned;             // 2 * kHalfBytes
-  UniqueHandle<void*, &cudaFree> on_device;              // the same
-  UniqueHandle<cudaEvent_t, &cudaEventDestroy> left[2];  // of each half, when the host left it
-  std::size_t used = 0;                                  // bytes of both halves
-  std::size_t sent = 0;                                  // of these, on their way to the GPU
+  UniqueHandle<void*, &cudaFreeHost> pinned;                 // kBytes
+  UniqueHandle<void*, &cudaFree> on_device;                  // the same
+  UniqueHandle<cudaEvent_t, &cudaEventDestroy> left[2];      // of each half, when the host left it
+  UniqueHandle<cudaEvent_t, &cudaEventDestroy> step_copied;  // what a step sent
+  std::size_t used = 0;                                      // bytes of both halves
+  std::size_t sent = 0;                                      // of these, on their way to the GPU
+  std::size_t step_used = kStepBegin;                        // end of what a step laid there
+  std::size_t step_sent = kStepBegin;                        // of what is on its way
 };
+
+class Recorder;
 
 /// Throws CudaError("what: reason (file:line)") unless `status` is success.
 inline void check(cudaError_t status, const char* what,
@@ -111,7 +123,8 @@ struct CudaContext {
   cuda::UploadRing uploads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before
-  std::int64_t launches_since_page_write = 0;  // of sealed pages; see launch_early
+  std::int64_t launches_since_page_write = 0;  // of sealed pages, those of launch_early
+  std::unique_ptr<cuda::Recorder> recorder;
 
   /// Makes this GPU the calling thread's current one.
   void activate() const { cuda::check(cudaSetDevice(device_idx), "cudaSetDevice"); }
@@ -125,15 +138,11 @@ namespace cuda {
 
 /// Copies what was laid into the ring since the last time: operations do it before they launch, so
 /// that all arguments of one go together.
-inline void send_uploads(CudaContext& context) {
-  UploadRing& ring = context.uploads;
-  if (ring.sent == ring.used) return;
-  check(cudaMemcpyAsync(static_cast<std::byte*>(ring.on_device.get()) + ring.sent,
-                        static_cast<const std::byte*>(ring.pinned.get()) + ring.sent,
-                        ring.used - ring.sent, cudaMemcpyHostToDevice, context.stream.get()),
-        "upload");
-  ring.sent = ring.used;
-}
+void send_uploads(CudaContext& context);
+
+/// Enqueues launches that a recorder (recording.cuh) has listed: for who is about to use the stream
+/// by other means than a launch.
+void flush_launches(CudaContext& context);
 
 }  // namespace cuda
 }  // namespace pikv

@@ -267,15 +267,14 @@ void convert_pages(Exec& exec, const ConvertPagesArgs& args) {
       .from_shape = page_shape(args.from_layout),
       .to_shape = page_shape(args.to_layout)};
   const unsigned blocks = num_blocks(params.num_pages, 1);
-  const cudaStream_t stream = stream_of(exec);
   if (args.from_layout.plain() && args.to_layout.plain() && params.refused == nullptr) {
     dispatch_dtype(args.from_layout.dtype(), [&]<class From>() {
       dispatch_dtype(args.to_layout.dtype(), [&]<class To>() {
-        cast_pages_kernel<From, To><<<blocks, kBlockThreads, 0, stream>>>(params);
+        launch(exec.cuda_context(), cast_pages_kernel<From, To>, blocks, kBlockThreads, 0, params);
       });
     });
   } else {
-    convert_pages_kernel<<<blocks, kBlockThreads, 0, stream>>>(params);
+    launch(exec.cuda_context(), convert_pages_kernel, blocks, kBlockThreads, 0, params);
   }
   check_launch("convert_pages");
   exec.cuda_context().launches_since_page_write = 0;

@@ -48,18 +48,25 @@ struct Clamp {
 };
 
 template <class Op>
-__global__ void __launch_bounds__(kBlockThreads) for_each_kernel(std::int64_t size, Op op) {
+struct Params {
+  std::int64_t size;
+  Op op;
+};
+
+template <class Op>
+__global__ void __launch_bounds__(kBlockThreads) for_each_kernel(const Params<Op> params) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < size;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;
        i += stride) {
-    op(i);
+    params.op(i);
   }
 }
 
 template <class Op>
 void for_each(Exec& exec, std::int64_t size, const Op& op, const char* operation) {
   if (size == 0) return;
-  for_each_kernel<<<num_blocks(size, kBlockThreads), kBlockThreads, 0, stream_of(exec)>>>(size, op);
+  launch(exec.cuda_context(), for_each_kernel<Op>, num_blocks(size, kBlockThreads), kBlockThreads,
+         0, Params<Op>{size, op});
   check_launch(operation);
 }
 

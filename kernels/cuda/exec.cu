@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/backend.hpp"
 #include "kernels/cuda/context.cuh"
+#include "kernels/cuda/recording.cuh"
 
 namespace pikv::cuda {
 namespace {
@@ -18,25 +19,36 @@ cudaMemcpyKind copy_kind(Device to, Device from) {
 
 void make_ring(UploadRing& ring) {
   void* memory = nullptr;
-  check(cudaHostAlloc(&memory, 2 * UploadRing::kHalfBytes, cudaHostAllocDefault), "upload ring");
+  check(cudaHostAlloc(&memory, UploadRing::kBytes, cudaHostAllocDefault), "upload ring");
   ring.pinned = decltype(ring.pinned)(memory);
-  check(cudaMalloc(&memory, 2 * UploadRing::kHalfBytes), "upload ring");
+  check(cudaMalloc(&memory, UploadRing::kBytes), "upload ring");
   ring.on_device = decltype(ring.on_device)(memory);
-  for (auto& event : ring.left) {
+  for (auto* event : {&ring.left[0], &ring.left[1], &ring.step_copied}) {
     cudaEvent_t handle = nullptr;
     check(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming), "upload ring");
-    event = std::remove_reference_t<decltype(event)>(handle);
+    *event = std::remove_pointer_t<decltype(event)>(handle);
   }
 }
 
-/// Where the next `bytes` go.
+void send(CudaContext& context, std::size_t begin, std::size_t end) {
+  const UploadRing& ring = context.uploads;
+  check(cudaMemcpyAsync(static_cast<std::byte*>(ring.on_device.get()) + begin,
+                        static_cast<const std::byte*>(ring.pinned.get()) + begin, end - begin,
+                        cudaMemcpyHostToDevice, context.stream.get()),
+        "upload");
+}
+
+std::size_t aligned(std::size_t place) { return (place + 255) / 256 * 256; }
+
+/// Where the next `bytes` go. Listed launches may read the half that is entered.
 std::size_t next_place(CudaContext& context, std::size_t bytes) {
   constexpr std::size_t kHalf = UploadRing::kHalfBytes;
   UploadRing& ring = context.uploads;
   require(bytes <= kHalf, "upload", bytes, " bytes of arguments exceed ", kHalf);
-  std::size_t place = (ring.used + 255) / 256 * 256;
+  std::size_t place = aligned(ring.used);
   const std::size_t half = ring.used / kHalf;
   if (place + bytes > (half + 1) * kHalf) {
+    flush_launches(context);
     send_uploads(context);
     check(cudaEventRecord(ring.left[half % 2].get(), context.stream.get()), "upload ring");
     place = (half + 1) % 2 * kHalf;
@@ -44,6 +56,15 @@ std::size_t next_place(CudaContext& context, std::size_t bytes) {
     ring.sent = place;
   }
   ring.used = place + bytes;
+  return place;
+}
+
+/// The same for a step that is recorded.
+std::size_t next_place_of_step(CudaContext& context, std::size_t bytes) {
+  UploadRing& ring = context.uploads;
+  const std::size_t place = aligned(ring.step_used);
+  if (place + bytes > UploadRing::kBytes) return next_place(context, bytes);
+  ring.step_used = place + bytes;
   return place;
 }
 
@@ -115,6 +136,7 @@ std::shared_ptr<CudaContext> make_context(int device_idx) {
         "cudaDeviceGetAttribute");
   context->launches_early = capability >= 9;
   make_ring(context->uploads);
+  context->recorder = std::make_unique<Recorder>(*context);
   return context;
 }
 
@@ -129,6 +151,7 @@ std::array<std::byte, 16> uuid(const CudaContext& context) {
 
 void synchronize(CudaContext& context) {
   context.activate();
+  flush_launches(context);
   check(cudaStreamSynchronize(context.stream.get()), "synchronize");
 }
 
@@ -158,12 +181,16 @@ void* room_for(CudaContext& context, std::size_t bytes) {
   return room.memory.get();
 }
 
-void release(void* data) noexcept { static_cast<void>(cudaFree(data)); }
+void release(void* data) noexcept {
+  Recorder::flush_that_of_thread();
+  static_cast<void>(cudaFree(data));
+}
 
 void copy(CudaContext& context, void* to, Device to_device, const void* from, Device from_device,
           std::size_t bytes) {
   if (bytes == 0) return;
   context.activate();
+  flush_launches(context);
   send_uploads(context);
   check(cudaMemcpyAsync(to, from, bytes, copy_kind(to_device, from_device), context.stream.get()),
         "copy");
@@ -172,17 +199,37 @@ void copy(CudaContext& context, void* to, Device to_device, const void* from, De
 
 void clear(CudaContext& context, void* data, std::size_t bytes) {
   context.activate();
+  flush_launches(context);
   check(cudaMemsetAsync(data, 0, bytes, context.stream.get()), "clear");
 }
 
 const void* upload(CudaContext& context, const void* items, std::size_t bytes) {
   context.activate();
-  const std::size_t place = next_place(context, bytes);
+  const std::size_t place =
+      context.recorder->is_on() ? next_place_of_step(context, bytes) : next_place(context, bytes);
   auto* pinned = static_cast<std::byte*>(context.uploads.pinned.get()) + place;
   auto* on_device = static_cast<std::byte*>(context.uploads.on_device.get()) + place;
   std::memcpy(pinned, items, bytes);
   return on_device;
 }
+
+void send_uploads(CudaContext& context) {
+  UploadRing& ring = context.uploads;
+  if (ring.sent != ring.used) {
+    send(context, ring.sent, ring.used);
+    ring.sent = ring.used;
+  }
+  if (ring.step_sent != ring.step_used) {
+    send(context, ring.step_sent, ring.step_used);
+    ring.step_sent = ring.step_used;
+    check(cudaEventRecord(ring.step_copied.get(), context.stream.get()), "upload");
+  }
+}
+
+void begin_recording(CudaContext& context) { context.recorder->begin(); }
+void end_recording(CudaContext& context) { context.recorder->end(); }
+bool is_recording(const CudaContext& context) { return context.recorder->is_on(); }
+GraphCounts graph_counts(const CudaContext& context) { return context.recorder->counts(); }
 
 std::vector<std::string> describe_devices() {
   int num_devices = 0;

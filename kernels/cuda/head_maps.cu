@@ -85,8 +85,8 @@ void head_maps(Exec& exec, const HeadMapsArgs& args) {
   require(params.dim <= kMaxDim, "head_maps", "head_dim = ", params.dim, " exceeds ", kMaxDim);
   const std::int64_t num_tasks = (params.num_rows + kRows - 1) / kRows * params.num_heads;
   const auto shared_bytes = static_cast<std::size_t>(kRows * params.dim) * sizeof(float);
-  head_maps_kernel<<<num_blocks(num_tasks, 1), kBlockThreads, shared_bytes, stream_of(exec)>>>(
-      params);
+  launch(exec.cuda_context(), head_maps_kernel, num_blocks(num_tasks, 1), kBlockThreads,
+         shared_bytes, params);
   check_launch("head_maps");
 }
 

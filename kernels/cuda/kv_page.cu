@@ -200,8 +200,8 @@ void clear_pages(Exec& exec, const ClearPagesArgs& args) {
                            .num_pages = args.pages.extent(0),
                            .num_words = static_cast<std::int64_t>(args.layout.page_bytes() / 4),
                            .shape = page_shape(args.layout)};
-  clear_pages_kernel<<<num_blocks(params.num_pages, 1), kBlockThreads, 0, stream_of(exec)>>>(
-      params);
+  launch(exec.cuda_context(), clear_pages_kernel, num_blocks(params.num_pages, 1), kBlockThreads, 0,
+         params);
   check_launch("clear_pages");
 }
 
@@ -212,9 +212,8 @@ void move_slots(Exec& exec, const MoveSlotsArgs& args) {
                           .num_moves = args.from.extent(0),
                           .shape = page_shape(args.layout)};
   const unsigned blocks = num_blocks(params.num_moves, kWarpsPerBlock);
-  const cudaStream_t stream = stream_of(exec);
   dispatch_dtype(args.layout.dtype(), [&]<class T>() {
-    move_slots_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
+    launch(exec.cuda_context(), move_slots_kernel<T>, blocks, kBlockThreads, 0, params);
   });
   check_launch("move_slots");
   exec.cuda_context().launches_since_page_write = 0;
@@ -225,8 +224,8 @@ void hide_slots(Exec& exec, const HideSlotsArgs& args) {
   const HideParams params{.slots = args.slots.data,
                           .num_slots = args.slots.extent(0),
                           .shape = page_shape(args.layout)};
-  hide_slots_kernel<<<num_blocks(params.num_slots, kBlockThreads), kBlockThreads, 0,
-                      stream_of(exec)>>>(params);
+  launch(exec.cuda_context(), hide_slots_kernel, num_blocks(params.num_slots, kBlockThreads),
+         kBlockThreads, 0, params);
   check_launch("hide_slots");
   exec.cuda_context().launches_since_page_write = 0;
 }
@@ -238,9 +237,8 @@ void turn_keys(Exec& exec, const TurnKeysArgs& args) {
                           .num_turns = args.turns.extent(0),
                           .shape = page_shape(args.layout)};
   const unsigned blocks = num_blocks(params.num_turns * (args.layout.head_dim / 2), kBlockThreads);
-  const cudaStream_t stream = stream_of(exec);
   dispatch_dtype(args.layout.dtype(), [&]<class T>() {
-    turn_keys_kernel<T><<<blocks, kBlockThreads, 0, stream>>>(params);
+    launch(exec.cuda_context(), turn_keys_kernel<T>, blocks, kBlockThreads, 0, params);
   });
   check_launch("turn_keys");
   exec.cuda_context().launches_since_page_write = 0;
@@ -251,8 +249,8 @@ void update_values(Exec& exec, const UpdateValuesArgs& args) {
   const UpdateParams params{.updates = args.updates.data,
                             .num_updates = args.updates.extent(0),
                             .shape = page_shape(args.layout)};
-  update_values_kernel<<<num_blocks(params.num_updates, kWarpsPerBlock), kBlockThreads, 0,
-                         stream_of(exec)>>>(params);
+  launch(exec.cuda_context(), update_values_kernel, num_blocks(params.num_updates, kWarpsPerBlock),
+         kBlockThreads, 0, params);
   check_launch("update_values");
 }
 

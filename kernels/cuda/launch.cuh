@@ -7,19 +7,26 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/common/exec.hpp"
 #include "kernels/cuda/context.cuh"
+#include "kernels/cuda/recording.cuh"
 
 namespace pikv::kernels::cuda {
 
 using pikv::cuda::check_launch;
 
-/// exec's stream, with its GPU made current and the arguments of Exec::on_device on their way.
+/// For all but launch() and launch_early(): the stream, with its GPU made current, and launches
+/// that were recorded and the arguments of Exec::on_device on their way.
+[[nodiscard]] inline cudaStream_t stream_of(CudaContext& context) {
+  context.activate();
+  pikv::cuda::flush_launches(context);
+  pikv::cuda::send_uploads(context);
+  return context.stream.get();
+}
 [[nodiscard]] inline cudaStream_t stream_of(const Exec& exec) {
-  exec.cuda_context().activate();
-  pikv::cuda::send_uploads(exec.cuda_context());
-  return exec.cuda_context().stream.get();
+  return stream_of(exec.cuda_context());
 }
 
 /// Blocks for `num_items` items. All kernels stride by their grid, so the cap only keeps the number
@@ -35,24 +42,36 @@ using pikv::cuda::check_launch;
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
-/// Launches a kernel whose blocks may take their places while the one before it on the stream still
-/// runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
+template <class Params>
+void launch_or_record(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
+                      int num_threads, std::size_t shared_bytes, bool early, const Params& params) {
+  static_assert(std::is_trivially_copyable_v<Params>);
+  Params argument = params;
+  __builtin_clear_padding(&argument);  // arguments of two steps are compared byte by byte
+  pikv::cuda::launch(context,
+                     {.kernel = reinterpret_cast<const void*>(kernel),
+                      .num_blocks = {num_blocks.x, num_blocks.y, num_blocks.z},
+                      .num_threads = static_cast<unsigned>(num_threads),
+                      .shared_bytes = static_cast<unsigned>(shared_bytes),
+                      .params_bytes = static_cast<unsigned>(sizeof(Params)),
+                      .early = early},
+                     &argument);
+}
+
+/// Launches a kernel, with what was uploaded for it.
+template <class Params>
+void launch(CudaContext& context, void (*kernel)(Params), dim3 num_blocks, int num_threads,
+            std::size_t shared_bytes, const Params& params) {
+  launch_or_record(context, kernel, num_blocks, num_threads, shared_bytes, false, params);
+}
+
+/// The same for a kernel whose blocks may take their places while the one before it on the stream
+/// still runs, where the GPU can (sm_90 on); the kernel begins with wait_for_previous().
 template <class Params>
 void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks, int num_threads,
                   std::size_t shared_bytes, const Params& params) {
-  context.activate();
-  pikv::cuda::send_uploads(context);
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = num_blocks;
-  config.blockDim = dim3(static_cast<unsigned>(num_threads));
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = context.stream.get();
-  config.attrs = &early;
-  config.numAttrs = context.launches_early ? 1 : 0;
-  pikv::cuda::check(cudaLaunchKernelEx(&config, kernel, params), "launch");
+  launch_or_record(context, kernel, num_blocks, num_threads, shared_bytes, context.launches_early,
+                   params);
   ++context.launches_since_page_write;
 }
 

@@ -157,8 +157,8 @@ void summarize_pages(Exec& exec, const SummarizePagesArgs& args) {
   const SummaryParams params{.pages = args.pages.data,
                              .num_pages = args.pages.extent(0),
                              .shape = page_shape(args.layout)};
-  summarize_pages_kernel<<<num_blocks(params.num_pages, 1), kSummaryThreads, 0, stream_of(exec)>>>(
-      params);
+  launch(exec.cuda_context(), summarize_pages_kernel, num_blocks(params.num_pages, 1),
+         kSummaryThreads, 0, params);
   check_launch("summarize_pages");
 }
 
@@ -178,8 +178,8 @@ void page_bounds(Exec& exec, const PageBoundsArgs& args) {
                       .window = args.window ? *args.window : kUnbounded,
                       .takes_mean = args.reduce == GroupReduce::kMean,
                       .shapes = page_shapes("page_bounds", args.sealed_layouts, args.open_layout)};
-  page_bounds_kernel<<<num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0,
-                       stream_of(exec)>>>(params);
+  launch(exec.cuda_context(), page_bounds_kernel,
+         num_blocks(params.num_segments * params.num_kv_heads, 1), kBlockThreads, 0, params);
   check_launch("page_bounds");
 }
 

@@ -316,7 +316,7 @@ void PeerWindows::move(const PeerMove& move) {
   // A unit a thread, sent and taken, for each peer.
   const auto blocks = static_cast<unsigned>(
       std::clamp<std::int64_t>(room / (kUnit * kBlockThreads), 1, kMaxBlocks));
-  move_kernel<<<blocks, kBlockThreads, 0, cuda::stream_of(state_->exec)>>>(params);
+  cuda::launch(state_->exec.cuda_context(), move_kernel, blocks, kBlockThreads, 0, params);
   pikv::cuda::check_launch("peer_rows");
 }
 

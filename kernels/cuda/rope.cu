@@ -59,8 +59,8 @@ void rope_table(Exec& exec, const RopeTableArgs& args) {
                            .sin = args.sin.data,
                            .num_rows = args.cos.extent(0),
                            .half_dim = args.cos.extent(1)};
-  rope_table_kernel<<<num_blocks(args.cos.size(), kBlockThreads), kBlockThreads, 0,
-                      stream_of(exec)>>>(params);
+  launch(exec.cuda_context(), rope_table_kernel, num_blocks(args.cos.size(), kBlockThreads),
+         kBlockThreads, 0, params);
   check_launch("rope_table");
 }
 

@@ -68,8 +68,8 @@ void gather_rows(Exec& exec, const GatherRowsArgs& args) {
                                  .out = args.out.data,
                                  .num_rows = args.out.extent(0),
                                  .num_cols = args.out.extent(1)};
-    gather_rows_kernel<<<num_blocks(params.num_rows, 1), kBlockThreads, 0, stream_of(exec)>>>(
-        params);
+    launch(exec.cuda_context(), gather_rows_kernel, num_blocks(params.num_rows, 1), kBlockThreads,
+           0, params);
   });
   check_launch("gather_rows");
 }
@@ -83,8 +83,8 @@ void combine_rows(Exec& exec, const CombineRowsArgs& args) {
                              .num_rows = args.out.extent(0),
                              .num_cols = args.out.extent(1),
                              .num_terms = args.slots.extent(1)};
-  combine_rows_kernel<<<num_blocks(params.num_rows, 1), kBlockThreads, 0, stream_of(exec)>>>(
-      params);
+  launch(exec.cuda_context(), combine_rows_kernel, num_blocks(params.num_rows, 1), kBlockThreads, 0,
+         params);
   check_launch("combine_rows");
 }
 

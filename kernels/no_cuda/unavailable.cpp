@@ -47,6 +47,10 @@ void release(void*) noexcept {}
 void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
 void clear(CudaContext&, void*, std::size_t) { not_built("clear"); }
 const void* upload(CudaContext&, const void*, std::size_t) { not_built("upload"); }
+void begin_recording(CudaContext&) { not_built("begin_recording"); }
+void end_recording(CudaContext&) { not_built("end_recording"); }
+bool is_recording(const CudaContext&) { return false; }
+GraphCounts graph_counts(const CudaContext&) { not_built("graph_counts"); }
 std::vector<std::string> describe_devices() { return {}; }
 bool is_built() { return false; }
 

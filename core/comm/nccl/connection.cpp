@@ -54,9 +54,11 @@ void NcclConnection::close() {
 
 void NcclConnection::enter(std::string_view operation) const {
   exec_.cuda_context().activate();
-  if (comm_.get() != nullptr) return;
-  throw CommError(concat("nccl ", operation, ": the communicator was aborted by an earlier ",
-                         "failure", place()));
+  if (comm_.get() == nullptr) {
+    throw CommError(concat("nccl ", operation, ": the communicator was aborted by an earlier ",
+                           "failure", place()));
+  }
+  cuda::flush_launches(exec_.cuda_context());
 }
 
 /// Waits for NCCL's host side: only then is the work on the stream.

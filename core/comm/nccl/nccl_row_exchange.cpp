@@ -43,8 +43,7 @@ class NcclRowExchange final : public RowExchange {
  private:
   void do_gather(std::span<const std::int64_t> first_row,
                  std::span<const RowArray> arrays) override {
-    const std::lock_guard lock(mutex_);
-    enter("gather");
+    const std::unique_lock lock = enter("gather");
     const std::int64_t num_mine = num_rows(first_row, rank());
     const std::int64_t first = first_row[static_cast<std::size_t>(rank())];
     for (const RowArray& a : arrays) {
@@ -65,8 +64,7 @@ class NcclRowExchange final : public RowExchange {
 
   void do_give_back(std::span<const std::int64_t> first_row,
                     std::span<const RowArray> arrays) override {
-    const std::lock_guard lock(mutex_);
-    enter("give_back");
+    const std::unique_lock lock = enter("give_back");
     const std::int64_t num_mine = num_rows(first_row, rank());
     const std::int64_t first = first_row[static_cast<std::size_t>(rank())];
     for (const RowArray& a : arrays) {
@@ -88,15 +86,18 @@ class NcclRowExchange final : public RowExchange {
   }
 
   void do_finish() override {
-    const std::lock_guard lock(mutex_);
-    enter(operation_);
+    const std::unique_lock lock = enter(operation_);
     connection_.finish(operation_);
     last_call_.reset();
   }
 
-  void enter(std::string_view operation) {
+  [[nodiscard]] std::unique_lock<std::mutex> enter(std::string_view operation) {
+    // Not under the lock, which the thread that aborts needs: with a full stream it waits.
+    cuda::flush_launches(exec_.cuda_context());
+    std::unique_lock lock(mutex_);
     if (timed_out_) connection_.time_out(operation_);
     operation_ = operation;
+    return lock;
   }
 
   void watch() {
