@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decode attention on a GPU: one query a sequence over sealed pages that lie anywhere in memory.
+// Decode attention on a GPU: one query a sequence over sealed pages that lie anywhere in memory,
+// and an open page of what is left of a sequence.
 // Calls take turns over copies of the pages that exceed any cache; times are medians between events
 // of the stream, merging included. compare_sdpa.py is the same in PyTorch.
 //
@@ -54,8 +55,8 @@ std::vector<Shape> shapes() {
                                             16384,  16384, 9001,  8192,  8192,  4096,  2048,  1024,
                                             1024,   777,   512,   512,   300,   128,   33,    1};
   return {{"16 x 32,768, 32/4", 32, 4, std::vector<std::int32_t>(16, 32768)},
-          {"1 x 8,192, 32/4", 32, 4, {8192}},
-          {"1 x 32,768, 32/4", 32, 4, {32768}},
+          {"1 x 8,225, 32/4", 32, 4, {8225}},
+          {"1 x 32,801, 32/4", 32, 4, {32801}},
           {"1 x 131,072, 32/4", 32, 4, {131072}},
           {"64 x 4,096, 32/8", 32, 8, std::vector<std::int32_t>(64, 4096)},
           {"24 ragged, 32/8", 32, 8, ragged}};
@@ -106,7 +107,7 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   const std::size_t page_bytes = layout.page_bytes();
   std::int64_t pages_per_copy = 0;
   for (const std::int32_t tokens : shape.tokens) {
-    pages_per_copy += (tokens + form.num_slots - 1) / form.num_slots * shape.num_kv_heads;
+    pages_per_copy += tokens / form.num_slots * shape.num_kv_heads;
   }
   const std::size_t copy_bytes_total = static_cast<std::size_t>(pages_per_copy) * page_bytes;
   const auto num_copies = static_cast<std::int64_t>(kTotalBytes / copy_bytes_total + 1);
@@ -126,35 +127,49 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   struct Length {
     std::size_t first_page;
     std::int32_t num_pages;
+    std::byte* open_page;
+  };
+  // What is left of each length, once for all copies and heads: it is little.
+  std::vector<std::byte> open_host = template_pages(open, std::ssize(shape.tokens));
+  DeviceBuffer<std::byte> open_pages(Device::kCuda, open_host.size());
+  const auto set_positions = [&](std::byte* page, const PageLayout& of_page, std::int32_t first,
+                                 std::int32_t end) {
+    std::vector<std::int32_t> held(static_cast<std::size_t>(form.num_slots), kNoPosition);
+    for (std::int32_t j = 0; j < std::min(form.num_slots, end - first); ++j) {
+      held[static_cast<std::size_t>(j)] = first + j;
+    }
+    std::memcpy(page + of_page.position_offset(), held.data(), held.size() * sizeof(held[0]));
   };
   std::vector<Length> lengths;  // of streams, copy after copy
   for (std::int64_t copy = 0; copy < num_copies; ++copy) {
-    for (const std::int32_t tokens : shape.tokens) {
+    for (std::size_t b = 0; b < shape.tokens.size(); ++b) {
+      const std::int32_t tokens = shape.tokens[b];
+      const std::int32_t count = tokens / form.num_slots;
+      const std::size_t open_at = b * open.page_bytes();
+      set_positions(open_host.data() + open_at, open, count * form.num_slots, tokens);
       for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
-        const std::int32_t count = (tokens + form.num_slots - 1) / form.num_slots;
-        lengths.push_back({pointers.size(), count});
+        const bool has_open = tokens % form.num_slots != 0;
+        lengths.push_back(
+            {pointers.size(), count, has_open ? open_pages.data() + open_at : nullptr});
         for (std::int32_t i = 0; i < count; ++i) {
           const auto at = static_cast<std::size_t>(order[pointers.size()]) * page_bytes;
           std::memcpy(host.data() + at,
                       sources.data() + (pointers.size() % kTemplatePages) * page_bytes, page_bytes);
-          std::vector<std::int32_t> held(static_cast<std::size_t>(form.num_slots), kNoPosition);
-          for (std::int32_t j = 0; j < form.num_slots; ++j) {
-            const std::int32_t position = i * form.num_slots + j;
-            if (position < tokens) held[static_cast<std::size_t>(j)] = position;
-          }
-          std::memcpy(host.data() + at + layout.position_offset(), held.data(),
-                      held.size() * sizeof(std::int32_t));
+          set_positions(host.data() + at, layout, i * form.num_slots, tokens);
           pointers.push_back(pool.data() + at);
         }
       }
     }
   }
+  copy_bytes(exec, open_pages.data(), Device::kCuda, open_host.data(), Device::kCpu,
+             open_host.size());
   copy_bytes(exec, pool.data(), Device::kCuda, host.data(), Device::kCpu, host.size());
   const DeviceBuffer<std::byte*> pointers_there = upload(exec, pointers);
   std::vector<kernels::StreamView> streams;
   for (const Length& length : lengths) {
     streams.push_back({.sealed_pages = pointers_there.data() + length.first_page,
-                       .num_sealed_pages = length.num_pages});
+                       .num_sealed_pages = length.num_pages,
+                       .open_page = length.open_page});
   }
   for (std::size_t b = 0; b < shape.tokens.size(); ++b) {
     segments.push_back({.row_begin = static_cast<std::int32_t>(b),
