@@ -88,7 +88,9 @@ TEST_F(RotateAndWriteCuda, DoesWhatTwoLaunchesDo) {
         const bool few = std::ssize(slots) <= kernels::kMaxWritesOnHost;
         const auto expected = run(false, false);
         EXPECT_TRUE(run(true, false) == expected);
-        if (few) EXPECT_TRUE(run(true, true) == expected);
+        if (few) {
+          EXPECT_TRUE(run(true, true) == expected);
+        }
       }
     }
   }
