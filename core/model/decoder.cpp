@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <ranges>
 #include <utility>
 
 #include "core/model/sized_view.hpp"
@@ -292,11 +293,15 @@ View<const float, 2> Decoder::project(const std::vector<std::int32_t>& rows) {
   const ModelConfig& config = parts_.config;
   const auto count = static_cast<std::int64_t>(rows.size());
   const auto hidden_rows = static_cast<std::int64_t>(hidden_.size()) / config.hidden_size;
-  const auto selected = sized<2>(selected_, {count, config.hidden_size});
-  kernels::gather_rows(exec_,
-                       {.table = {hidden_.data(), DType::kF32, hidden_rows, config.hidden_size},
-                        .indices = {exec_.on_device(rows), {count}},
-                        .out = selected});
+  View<const float, 2> selected{hidden_.data(), {hidden_rows, config.hidden_size}};
+  if (count != hidden_rows || !std::ranges::equal(rows, std::views::iota(0, hidden_rows))) {
+    const auto picked = sized<2>(selected_, {count, config.hidden_size});
+    kernels::gather_rows(exec_,
+                         {.table = {hidden_.data(), DType::kF32, hidden_rows, config.hidden_size},
+                          .indices = {exec_.on_device(rows), {count}},
+                          .out = picked});
+    selected = picked;
+  }
   if (count > 0) dense_bytes_read_ += parts_.weights.lm_head().bytes();
   const auto logits = sized<2>(logits_, {count, config.vocab_size});
   kernels::linear(exec_, {.x = selected, .weight = parts_.weights.lm_head(), .y = logits});
