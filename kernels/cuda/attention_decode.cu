@@ -55,8 +55,8 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
                                args.streams.size() <= kFewStreams * num_units;
   if (counts_in_block) params.first_tiles = nullptr;
-  const bool served = decode_plain(params, context) || decode_fp8(params, context) ||
-                      decode_integers(params, context);
+  const bool served = decode_plain(params, context) || decode_pages(params, context) ||
+                      decode_fp8(params, context) || decode_integers(params, context);
   return served ? params.long_segments : nullptr;
 }
 
