@@ -59,12 +59,16 @@ struct PageQueries {
         const float4 y = {x[i].x * power, x[i].y * power, x[i].z * power, x[i].w * power};
         const int channel = d % Form::kQuarterChannels;
         const int place = channel / 8 * kWarpThreads + 4 * head + d / Form::kQuarterChannels;
-        char* to = memory + place * 16 + channel % 8 * 2;
-        *reinterpret_cast<uint2*>(to) = {pack<Half>(y.x, y.y), pack<Half>(y.z, y.w)};
+        // Pairs 0, 2, 1, 3 of eight channels: as two products with lows have them.
+        const auto store = [&](char* to, const float4& z) {
+          *reinterpret_cast<std::uint32_t*>(to) = pack<Half>(z.x, z.y);
+          *reinterpret_cast<std::uint32_t*>(to + 8) = pack<Half>(z.z, z.w);
+        };
+        char* to = memory + place * 16 + channel % 8;
+        store(to, y);
         if constexpr (Form::kHasFactors) {
-          *reinterpret_cast<uint2*>(to + kSetBytes) = {
-              pack<Half>(y.x * Form::inverse_factor(0), y.y * Form::inverse_factor(1)),
-              pack<Half>(y.z * Form::inverse_factor(2), y.w * Form::inverse_factor(3))};
+          store(to + kSetBytes, {y.x * Form::inverse_factor(0), y.y * Form::inverse_factor(1),
+                                 y.z * Form::inverse_factor(2), y.w * Form::inverse_factor(3)});
         }
       }
       if (lane_idx == 0) {
@@ -85,7 +89,7 @@ struct PageKeys {
   /// scores = keys q, of slots 8g + 2r and 8g + 2r + 1 in scores[r], less Form::unit() and the
   /// power of the head; of integers, less their lows, and low[0], low[1] = lows q, less the power.
   static __device__ void multiply(std::uint32_t from, std::uint32_t queries, const Place& lane,
-                                  float (&scores)[kRowTiles][4], float (&low)[4]) {
+                                  float (&scores)[kRowTiles][4], float (&low)[2]) {
     const std::uint32_t q = queries + (4 * lane.g + lane.t) * 16;
     const std::uint32_t codes = from + lane.t * Form::kQuarterBytes;
     const std::uint32_t scales = from + Form::kCodeBytes + lane.t * Form::kQuarterChannels * 2;
@@ -97,6 +101,14 @@ struct PageKeys {
   }
 
  private:
+  /// Pairs of eight channels in their order.
+  static __device__ void scale_queries(const uint4& q, const uint4& scales, std::uint32_t* scaled) {
+    scaled[0] = multiply_pairs(q.x, scales.x);
+    scaled[1] = multiply_pairs(q.z, scales.y);
+    scaled[2] = multiply_pairs(q.y, scales.z);
+    scaled[3] = multiply_pairs(q.w, scales.w);
+  }
+
   static __device__ void multiply_fp8(std::uint32_t codes, std::uint32_t scales, std::uint32_t q,
                                       const Place& lane, float (&scores)[kRowTiles][4]) {
     // Rows of two channels share 128 bytes.
@@ -106,8 +118,8 @@ struct PageKeys {
     for (int i = 0; i < Form::kQuarterChannels / 8; ++i) {
       const uint4 x = load_shared16(q + i * kUnitBytes);
       const uint4 s = load_shared16(scales + i * 16);
-      const std::uint32_t b[4] = {multiply_pairs(x.x, s.x), multiply_pairs(x.y, s.y),
-                                  multiply_pairs(x.z, s.z), multiply_pairs(x.w, s.w)};
+      std::uint32_t b[4];
+      scale_queries(x, s, b);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         uint2 k[4];
@@ -132,13 +144,15 @@ struct PageKeys {
 
   static __device__ void multiply_integers(std::uint32_t codes, std::uint32_t scales,
                                            std::uint32_t q, const Place& lane,
-                                           float (&scores)[kRowTiles][4], float (&low)[4]) {
+                                           float (&scores)[kRowTiles][4], float (&low)[2]) {
     constexpr int kPerWord = ElementTraits<kElement>::kPerWord;
     constexpr int kUnits = kPerWord > 8 ? kPerWord / 8 : 1;  // of 8 channels, of a step
     constexpr int kWords = 8 * kUnits / kPerWord;
     const std::uint32_t swizzled = (32 * lane.g) ^ Form::key_swizzle(lane.t);
     const std::uint32_t front = codes + swizzled;  // the first four slots
     const std::uint32_t back = codes + (swizzled ^ 16);
+    float first[4] = {};
+    float second[4] = {};
 #pragma unroll
     for (int step = 0; step < Form::kQuarterChannels / (8 * kUnits); ++step) {
       std::uint32_t scaled[4 * kUnits];
@@ -150,13 +164,10 @@ struct PageKeys {
         const uint4 l = load_shared16(scales + Form::kTableBytes + i * 16);
         uint4 y = x;
         if constexpr (Form::kHasFactors) y = load_shared16(q + Queries::kSetBytes + i * kUnitBytes);
-        // Lows are keys of all rows alike.
-        cuda::multiply<Half>(low, l.x, l.x, l.y, l.y, x.x, x.y);
-        cuda::multiply<Half>(low, l.z, l.z, l.w, l.w, x.z, x.w);
-        scaled[4 * u] = multiply_pairs(y.x, s.x);
-        scaled[4 * u + 1] = multiply_pairs(y.y, s.y);
-        scaled[4 * u + 2] = multiply_pairs(y.z, s.z);
-        scaled[4 * u + 3] = multiply_pairs(y.w, s.w);
+        // Pairs 0 and 2 of lows are keys of all rows below 8, the others of all other rows.
+        cuda::multiply<Half>(first, l.x, l.y, l.z, l.w, x.x, x.y);
+        cuda::multiply<Half>(second, l.x, l.y, l.z, l.w, x.z, x.w);
+        scale_queries(y, s, scaled + 4 * u);
       }
 #pragma unroll
       for (int word = 0; word < kWords; ++word) {
@@ -180,6 +191,8 @@ struct PageKeys {
         });
       }
     }
+    low[0] = first[0] + second[2];
+    low[1] = first[1] + second[3];
   }
 };
 

@@ -24,7 +24,7 @@ struct PageSoftmax {
   /// Turns masked scores, as PageKeys gives them, into weights. `unit`: what undoes the power of
   /// the queries of columns 2t and 2t + 1.
   template <class Sums>
-  __device__ void weigh(const float (&unit)[2], const float (&low)[4],
+  __device__ void weigh(const float (&unit)[2], const float (&low)[2],
                         float (&scores)[kRowTiles][4], Sums& sums) {
     const float factor[2] = {unit[0] * Form::unit(), unit[1] * Form::unit()};
     float offset[2];

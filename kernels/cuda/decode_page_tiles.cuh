@@ -46,25 +46,39 @@ struct PageTiles {
   /// Copies the pages of a warp: the tiles `tile`, `tile` + kWarps, ... below `end`.
   struct Reader {
     const DecodeParams& params;
-    TileCursor cursor;
-    const std::byte* page = nullptr;  // of `tile`
-    const std::byte* next = nullptr;  // is on its way while `tile` is copied
+    TileCursor cursor;  // of the lane
     std::int32_t tile;
     std::int32_t end;
+    int lane_idx;
     std::uint32_t lane_bytes;
+    const std::byte* found =
+        nullptr;                      // the page of one of the next kWarpThreads tiles, a lane each
+    const std::byte* page = nullptr;  // of `tile`
+    int num_taken = kWarpThreads;     // of those found
 
     __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
-                      std::int32_t last, int lane_idx)
-        : params(all), cursor(all, streams), tile(first), end(last), lane_bytes(16 * lane_idx) {
-      page = find(tile);
-      if (tile + kWarps < end) next = find(tile + kWarps);
-    }
-    __device__ const std::byte* find(std::int32_t i) {
-      cursor.seek(params, i);
-      return cursor.stream->sealed_pages[i - cursor.first];
+                      std::int32_t last, int lane)
+        : params(all),
+          cursor(all, streams),
+          tile(first),
+          end(last),
+          lane_idx(lane),
+          lane_bytes(16 * lane) {}
+
+    __device__ void take() {
+      if (num_taken == kWarpThreads) {
+        if (const std::int32_t i = tile + kWarps * lane_idx; i < end) {
+          cursor.seek(params, i);
+          found = cursor.stream->sealed_pages[i - cursor.first];
+        }
+        num_taken = 0;
+      }
+      page = reinterpret_cast<const std::byte*>(
+          __shfl_sync(kWholeWarp, reinterpret_cast<std::uint64_t>(found), num_taken++));
     }
     __device__ void copy_keys(std::uint32_t to) {
       if (tile < end) {
+        take();
         Form::template copy_operand<true>(to, page, lane_bytes);
         Form::template copy_flat<Form::kPositionBytes>(to + Form::kOperandBytes,
                                                        page + 2 * Form::kOperandBytes, lane_bytes);
@@ -76,8 +90,6 @@ struct PageTiles {
       if (tile < end) {
         Form::template copy_operand<false>(to, page + Form::kOperandBytes, lane_bytes);
         tile += kWarps;
-        page = next;
-        if (tile + kWarps < end) next = find(tile + kWarps);
       }
       commit_copies();
     }
@@ -135,7 +147,7 @@ struct PageTiles {
 #pragma unroll 1
     for (; tile < end; tile += kWarps) {
       float scores[kRowTiles][4] = {};
-      float low[4] = {};
+      float low[2] = {};
       wait();
       Keys::multiply(stage, queries, lane, scores, low);
       mask(stage + Form::kOperandBytes, lane, after, readable.last, scores);

@@ -27,24 +27,31 @@ struct PageValues {
 
   struct Sums {
     float o[kDim / 16][4] = {};
-    /// Of columns 2t and 2t + 1: of integers, the sum of weights times lows of group g in rows
-    /// below kGroups; in all others, of weights.
-    float rows[4] = {};
+    /// Of columns 2t and 2t + 1, row g: of integers, the sum of weights times lows of group g where
+    /// there is one; in all others, of weights. Each is the sum of first[i] and second[2 + i]; the
+    /// rest means nothing.
+    float first[4] = {};
+    float second[4] = {};
     float lows[Form::kGroups][2] = {};
 
-    __device__ void rescale(float first, float second) {
-      scale_columns(o, first, second);
-      rows[0] *= first;
-      rows[1] *= second;
+    __device__ void rescale(float x, float y) {
+      scale_columns(o, x, y);
+      first[0] *= x;
+      first[1] *= y;
+      second[2] *= x;
+      second[3] *= y;
     }
     /// Weights of all slots of column 2t + i, on one lane of the column; zero on the others.
-    __device__ float total(const Place& lane, int i) const { return lane.g == 7 ? rows[i] : 0.0f; }
+    __device__ float total(const Place& lane, int i) const {
+      return lane.g == 7 ? first[i] + second[2 + i] : 0.0f;
+    }
     __device__ void finish() {
       if constexpr (Traits::kIsInteger) {
         const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
         for (int i = 0; i < 2 * Form::kGroups; ++i) {
-          lows[i / 2][i % 2] = __shfl_sync(kWholeWarp, rows[i % 2], 4 * (i / 2) + t);
+          lows[i / 2][i % 2] =
+              __shfl_sync(kWholeWarp, first[i % 2] + second[2 + i % 2], 4 * (i / 2) + t);
         }
       }
     }
@@ -114,10 +121,11 @@ struct PageValues {
         front.x = front.y = front.z = front.w = PageQueries<kElement, kDim>::kOnes;
         back = front;
       }
-      cuda::multiply<Half>(rows, front.x, 0, front.y, 0, weights[0], weights[1]);
-      cuda::multiply<Half>(rows, front.z, 0, front.w, 0, weights[2], weights[3]);
-      cuda::multiply<Half>(rows, back.x, 0, back.y, 0, weights[4], weights[5]);
-      cuda::multiply<Half>(rows, back.z, 0, back.w, 0, weights[6], weights[7]);
+      // Pairs 0 and 2 of four count in rows below 8, the others in the rest.
+      cuda::multiply<Half>(first, front.x, front.y, front.z, front.w, weights[0], weights[2]);
+      cuda::multiply<Half>(second, front.x, front.y, front.z, front.w, weights[1], weights[3]);
+      cuda::multiply<Half>(first, back.x, back.y, back.z, back.w, weights[4], weights[6]);
+      cuda::multiply<Half>(second, back.x, back.y, back.z, back.w, weights[5], weights[7]);
     }
 
     /// Group c of the channels.
