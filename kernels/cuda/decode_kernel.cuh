@@ -179,13 +179,14 @@ struct DecodeKernel {
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
       }
+      Tiles tiles(params, streams, begin + warp_idx, min(end, num_sealed), shared_address(ring),
+                  lane_idx);
       Tiles::stage_queries(params, unit, q, memory);
       __syncthreads();
 
       Softmax softmax;
       typename Values::Sums sums{};
-      Tiles::attend(params, streams, begin + warp_idx, min(end, num_sealed), readable,
-                    shared_address(ring), shared_address(memory), lane_idx, softmax, sums);
+      tiles.attend(readable, shared_address(memory), softmax, sums);
       const std::int32_t open_begin = max(begin - num_sealed, 0);  // of the unit's open tiles
       attend_open<Values, kDim, kWarps>(
           params, unit, streams, segment.num_streams, open_begin + warp_idx, end - num_sealed,

@@ -115,12 +115,32 @@ struct PageTiles {
     }
   }
 
-  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit. Shared memory: `memory`
-  /// of the warp, `queries` of the block.
-  static __device__ void attend(const DecodeParams& params, const StreamView* streams,
-                                std::int32_t tile, std::int32_t end, const Readable& readable,
-                                std::uint32_t memory, std::uint32_t queries, int lane_idx,
-                                Softmax& softmax, typename Values::Sums& sums) {
+  std::int32_t tile;
+  std::int32_t end;
+  std::uint32_t memory;
+  int lane_idx;
+  Reader reader;
+
+  /// The sealed tiles `first`, `first` + kWarps, ... below `last` of a unit, for a warp with so
+  /// much shared memory. Copies start at once.
+  __device__ PageTiles(const DecodeParams& params, const StreamView* streams, std::int32_t first,
+                       std::int32_t last, std::uint32_t shared, int lane)
+      : tile(first),
+        end(last),
+        memory(shared),
+        lane_idx(lane),
+        reader(params, streams, first, last, lane) {
+    if (tile >= end) return;
+#pragma unroll
+    for (int i = 0; i < kRing; ++i) {
+      i % 2 == 0 ? reader.copy_keys(memory + i * kStageBytes)
+                 : reader.copy_values(memory + i * kStageBytes);
+    }
+  }
+
+  /// Adds all tiles to sums. `queries`: shared memory of stage_queries.
+  __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
+                         typename Values::Sums& sums) {
     if (tile >= end) return;
     const Place lane{lane_idx / 4, lane_idx % 4};
     // Nobody stores a position of -2^31.
@@ -130,12 +150,6 @@ struct PageTiles {
     const float unit[2] = {__uint_as_float(units.x), __uint_as_float(units.y)};
     PageSoftmax<Form> weights;
 
-    Reader reader(params, streams, tile, end, lane_idx);
-#pragma unroll
-    for (int i = 0; i < kRing; ++i) {
-      i % 2 == 0 ? reader.copy_keys(memory + i * kStageBytes)
-                 : reader.copy_values(memory + i * kStageBytes);
-    }
     std::uint32_t stage = memory;
     const auto wait = [&] {
       wait_for_copies<kRing - 1>();

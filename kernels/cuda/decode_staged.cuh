@@ -103,19 +103,37 @@ struct StagedTiles {
     }
   };
 
-  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit. Shared memory: `memory`
-  /// of the warp, `queries` of the block.
-  static __device__ void attend(const DecodeParams& params, const StreamView* streams,
-                                std::int32_t tile, std::int32_t end, const Readable& readable,
-                                std::uint32_t memory, std::uint32_t queries, int lane_idx,
-                                Softmax& softmax, typename Values::Sums& sums) {
+  const DecodeParams& params;
+  const StreamView* streams;
+  std::int32_t tile;
+  std::int32_t end;
+  std::uint32_t memory;
+  int lane_idx;
+  Reader reader;
+
+  /// The sealed tiles `first`, `first` + kWarps, ... below `last` of a unit, for a warp with so
+  /// much shared memory. Copies start at once.
+  __device__ StagedTiles(const DecodeParams& all, const StreamView* of_unit, std::int32_t first,
+                         std::int32_t last, std::uint32_t shared, int lane)
+      : params(all),
+        streams(of_unit),
+        tile(first),
+        end(last),
+        memory(shared),
+        lane_idx(lane),
+        reader(all, of_unit, first, last, shared, lane) {
+    if (tile >= end) return;
+#pragma unroll 1
+    for (int i = 0; i < kRing - 1; ++i) reader.copy();
+  }
+
+  /// Adds all tiles to sums. `queries`: shared memory of stage_queries.
+  __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
+                         typename Values::Sums& sums) {
     if (tile >= end) return;
     const std::uint32_t q = queries + lane_idx * 16;
     const Place lane{lane_idx / 4, lane_idx % 4};
-    Reader reader(params, streams, tile, end, memory, lane_idx);
     TileCursor cursor(params, streams);
-#pragma unroll 1
-    for (int i = 0; i < kRing - 1; ++i) reader.copy();
     int slot = 0;
     int position = 0;
     const auto stage_at = [&] {

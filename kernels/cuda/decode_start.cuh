@@ -22,7 +22,9 @@ template <class Kernel>
   const auto kernel = decode_kernel<Kernel>;
   num_blocks = 0;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess) {
+                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess ||
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                           cudaSharedmemCarveoutMaxShared) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
   } else {
     pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
