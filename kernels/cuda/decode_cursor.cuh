@@ -14,10 +14,10 @@ namespace pikv::kernels::cuda {
 struct TileCursor {
   const StreamView* stream;
   std::int32_t first = 0;  // tile of the stream
-  std::int32_t count;      // tiles of the stream
+  std::int32_t count = 0;  // tiles of the stream
 
-  __device__ TileCursor(const DecodeParams& params, const StreamView* streams)
-      : stream(streams), count(sealed_tiles(params, *streams)) {}
+  /// Before the first stream.
+  __device__ explicit TileCursor(const StreamView* streams) : stream(streams - 1) {}
   /// Moves to the stream of a tile.
   __device__ void seek(const DecodeParams& params, std::int32_t tile) {
     while (tile >= first + count) {

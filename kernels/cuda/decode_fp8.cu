@@ -3,6 +3,7 @@
 #include "kernels/cuda/decode_launch.cuh"
 #include "kernels/cuda/decode_packed_keys.cuh"
 #include "kernels/cuda/decode_packed_values.cuh"
+#include "kernels/cuda/decode_staged.cuh"
 #include "kernels/cuda/decode_start.cuh"
 
 namespace pikv::kernels::cuda {
@@ -13,9 +14,11 @@ template <Element kElement, int kDim>
 [[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
   using Values = Fp8Values<kElement, kDim>;
   if (tiles_have_one_scale(params.sealed)) {
-    return start_decode<Fp8Keys<kElement, kDim, true>, Values, kDim>(params, context);
+    return start_decode<StagedTiles<Fp8Keys<kElement, kDim, true>, Values, kDim, kDecodeWarps>>(
+        params, context);
   }
-  return start_decode<Fp8Keys<kElement, kDim, false>, Values, kDim>(params, context);
+  return start_decode<StagedTiles<Fp8Keys<kElement, kDim, false>, Values, kDim, kDecodeWarps>>(
+      params, context);
 }
 
 }  // namespace

@@ -3,8 +3,7 @@
 //
 // Decode attention of one block: its range of tiles, unit by unit (decode_plan.cuh). Warps take the
 // tiles in turn, each with an online softmax of its own (Milakov and Gimelshein 2018, 1805.02867)
-// to base 2, and are merged in their order. A warp reads ahead through a ring of stages in shared
-// memory, across the ends of tiles, so that memory is never idle while it computes.
+// to base 2, and are merged in their order.
 //
 // All query heads of a unit are columns of one product. Queries and weights are split into two
 // 16-bit numbers each where pages are 16 bits wide: results are those of float32 sums. Over packed
@@ -15,7 +14,6 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/cuda/decode_cursor.cuh"
 #include "kernels/cuda/decode_merge.cuh"
 #include "kernels/cuda/decode_open.cuh"
 #include "kernels/cuda/decode_operands.cuh"
@@ -24,171 +22,25 @@
 
 namespace pikv::kernels::cuda {
 
-template <class Keys, class Values, int kDim, int kWarps, int kRing>
+/// `Tiles`: how sealed tiles are read (decode_staged.cuh, decode_page.cuh).
+template <class Tiles>
 struct DecodeKernel {
+  using Values = typename Tiles::Values;
+  static constexpr int kDim = Tiles::kDim;
+  static constexpr int kWarps = Tiles::kWarps;
   static constexpr int kThreads = kWarps * kWarpThreads;
-  // Of a multiprocessor: packed pages need more warps, because they are more work for fewer bytes;
-  // with a fourth block registers spill, and it took a quarter longer.
-  static constexpr int kMinBlocks = kDim > 128 ? 1 : Keys::kIsPacked ? 3 : 2;
-  static constexpr int kStages = Keys::kStages + Values::kStages;  // of a tile
-  static constexpr int kLaneBytes =
-      Keys::kLaneBytes > Values::kLaneBytes ? Keys::kLaneBytes : Values::kLaneBytes;
-  static constexpr std::uint32_t kStageBytes = kLaneBytes * kWarpThreads;
-  // Tiles whose stages may be in the ring at once.
-  static constexpr int kTilesAhead = (kRing + kStages - 1) / kStages + 1;
-  static constexpr std::uint32_t kPositionBytes = kTileSlots * sizeof(std::int32_t);
+  static constexpr int kMinBlocks = Tiles::kMinBlocks;
+  // Open tiles come before the sealed ones, in the same memory: values, and scores.
+  static constexpr std::uint32_t kOpenBytes = kLanes * kDim * sizeof(float);
   static constexpr std::uint32_t kScratchBytes = kLanes * kHeadsPerUnit * sizeof(float);
-  static constexpr std::uint32_t kQueryBytes = kDim / 16 * kUnitBytes;
-  static constexpr std::uint32_t kOpenBytes = kLanes * kDim * sizeof(float);  // values of a tile
-  static constexpr std::uint32_t kRingBytes =
-      kRing * kStageBytes > kOpenBytes ? kRing* kStageBytes : kOpenBytes;
-  static constexpr std::uint32_t kWarpBytes =
-      kRingBytes + kTilesAhead * kPositionBytes + kScratchBytes;
+  static constexpr std::uint32_t kWarpBytes = Tiles::kWarpBytes > kOpenBytes + kScratchBytes
+                                                  ? Tiles::kWarpBytes
+                                                  : kOpenBytes + kScratchBytes;
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
-  // Parts of other blocks, as many as the rings have room for, or 8 at least.
-  using Merge = PartMerge < kDim, kWarps, kDim<256 ? 15 : 7>;
+  // Parts of other blocks, as many as the rings of most have room for.
+  using Merge = PartMerge<kDim, kWarps, kDim <= 128 ? 16 : 8>;
   static constexpr std::uint32_t kSharedBytes =
-      kQueryBytes + std::max({kWarps * kWarpBytes, kMergeBytes, Merge::kRoomBytes});
-
-  /// Fills the ring: the stages of a warp's tiles `tile`, `tile` + kWarps, ... below `end`.
-  struct Reader {
-    const DecodeParams& params;
-    TileCursor cursor;
-    TileSource source;  // of `tile`
-    TileSource next;    // its page pointers are on their way while `tile` is copied
-    std::int32_t tile;
-    std::int32_t end;
-    std::uint32_t ring;  // in shared memory
-    std::uint32_t positions;
-    Place keys;  // for which this lane copies
-    Place values;
-    int stage = 0;     // of `tile`
-    int slot = 0;      // of the ring
-    int position = 0;  // of the ring of positions
-
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
-                      std::int32_t last, std::uint32_t memory, int lane_idx)
-        : params(all),
-          cursor(all, streams),
-          tile(first),
-          end(last),
-          ring(memory),
-          positions(memory + kRingBytes),
-          keys(key_copier(lane_idx, all.sealed.num_slots)),
-          values(value_copier(lane_idx)) {
-      if (tile < end) source = find(tile);
-      if (tile + kWarps < end) next = find(tile + kWarps);
-    }
-    __device__ TileSource find(std::int32_t i) {
-      cursor.seek(params, i);
-      return cursor.source(params, i, keys, values);
-    }
-    /// Starts the copies of the next stage.
-    __device__ void copy() {
-      if (tile < end) {
-        const std::uint32_t to = ring + slot * kStageBytes;
-        if (stage == 0 && keys.t < 2) {
-          copy16(
-              positions + position * kPositionBytes + (2 * keys.g + keys.t) * 16,
-              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * keys.t) * 4);
-        }
-        if (stage < Keys::kStages) {
-          Keys::copy(to, params.sealed, source, keys, stage);
-        } else {
-          if (stage == Keys::kStages) Values::copy_scales(to, params.sealed, source, keys);
-          Values::copy(to, params.sealed, source, values, stage - Keys::kStages);
-        }
-        if (++stage == kStages) {
-          stage = 0;
-          position = position + 1 == kTilesAhead ? 0 : position + 1;
-          tile += kWarps;
-          source = next;
-          if (tile + kWarps < end) next = find(tile + kWarps);
-        }
-      }
-      slot = slot + 1 == kRing ? 0 : slot + 1;
-      commit_copies();
-    }
-  };
-
-  /// The sealed tiles `tile`, `tile` + kWarps, ... below `end` of a unit, of which the ring of
-  /// `reader` has begun to fill.
-  static __device__ void attend_sealed(const DecodeParams& params, const StreamView* streams,
-                                       std::int32_t tile, std::int32_t end,
-                                       const Readable& readable, std::uint32_t memory,
-                                       std::uint32_t q, int lane_idx, Reader& reader,
-                                       Softmax& softmax, typename Values::Sums& sums) {
-    if (tile >= end) return;
-    const Place lane{lane_idx / 4, lane_idx % 4};
-    TileCursor cursor(params, streams);
-    int slot = 0;
-    int position = 0;
-    const auto stage_at = [&] {
-      wait_for_copies<kRing - 2>();
-      __syncwarp();  // for those of other lanes, and theirs of what the next copies replace
-      return memory + slot * kStageBytes;
-    };
-    const auto advance = [&] {
-      slot = slot + 1 == kRing ? 0 : slot + 1;
-      reader.copy();
-    };
-#pragma unroll 1
-    for (; tile < end; tile += kWarps) {
-      cursor.seek(params, tile);
-      const bool there = lane.g / 2 < cursor.blocks_left(params, tile);
-      float scores[kRowTiles][4] = {};
-#pragma unroll
-      for (int stage = 0; stage < Keys::kStages; ++stage) {
-        Keys::multiply(stage_at(), lane, q, stage, scores);
-        advance();
-      }
-      const std::uint32_t held = memory + kRingBytes + position * kPositionBytes + lane.g * 32;
-      position = position + 1 == kTilesAhead ? 0 : position + 1;
-      const uint4 front = load_shared16(held);
-      const uint4 back = load_shared16(held + 16);
-      const auto mask = [&](int r, std::uint32_t even, std::uint32_t odd) {
-        if (!there || !readable.contains(static_cast<std::int32_t>(even))) {
-          scores[r][0] = scores[r][1] = -INFINITY;
-        }
-        if (!there || !readable.contains(static_cast<std::int32_t>(odd))) {
-          scores[r][2] = scores[r][3] = -INFINITY;
-        }
-      };
-      mask(0, front.x, front.y);
-      mask(1, front.z, front.w);
-      mask(2, back.x, back.y);
-      mask(3, back.z, back.w);
-      softmax.weigh(scores, sums);
-#pragma unroll
-      for (int stage = 0; stage < Values::kStages; ++stage) {
-        const std::uint32_t from = stage_at();
-        if (stage == 0) sums.prepare(from, lane, scores);
-        sums.multiply(from, lane, stage);
-        advance();
-      }
-    }
-    wait_for_copies<0>();
-  }
-
-  /// Queries of a unit as fragments, scaled so that exponents are to base 2.
-  static __device__ void stage_queries(const DecodeParams& params, const Unit& unit,
-                                       const float* __restrict__ q, uint4* to) {
-    constexpr float kLog2E = 1.44269504088896f;
-    const float scale = params.scale * kLog2E;
-    for (int i = static_cast<int>(threadIdx.x); i < kDim / 16 * kWarpThreads; i += kThreads) {
-      const int step = i / kWarpThreads;
-      const int head = i % kWarpThreads / 4;
-      float x[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int d = Keys::channel(step, i % 4, j);
-        x[j] = head < unit.num_heads ? q[std::int64_t{head} * kDim + d] * scale : 0.0f;
-      }
-      const SplitPair low = split<typename Keys::Number>(x[0], x[1]);
-      const SplitPair high = split<typename Keys::Number>(x[2], x[3]);
-      to[i] = {low.high, high.high, low.low, high.low};
-    }
-  }
+      Tiles::kQueryBytes + std::max({kWarps * kWarpBytes, kMergeBytes, Merge::kRoomBytes});
 
   /// Merges the warps and writes the output of a whole unit, or a part.
   static __device__ void write(const DecodeParams& params, const Unit& unit, std::int64_t row,
@@ -291,10 +143,9 @@ struct DecodeKernel {
     if (!waits) wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
     const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-    auto* queries = reinterpret_cast<uint4*>(memory);
-    char* rings = memory + kQueryBytes;
+    char* rings = memory + Tiles::kQueryBytes;
     char* ring = rings + warp_idx * kWarpBytes;
-    auto* scratch = reinterpret_cast<float*>(ring + kWarpBytes - kScratchBytes);
+    auto* scratch = reinterpret_cast<float*>(ring + kOpenBytes);
     const std::int32_t* first_tiles = params.first_tiles;
     if (first_tiles == nullptr) {
       count_in_block<kThreads>(params, counted);
@@ -333,23 +184,27 @@ struct DecodeKernel {
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
       }
-      const std::int32_t sealed_end = min(end, num_sealed);
-      Reader reader(params, streams, begin + warp_idx, sealed_end, shared_address(ring), lane_idx);
-#pragma unroll 1
-      for (int i = 0; i < kRing - 1; ++i) reader.copy();
+      const std::int32_t open_tile = max(begin - num_sealed, 0) + warp_idx;  // of the open ones
+      const bool has_open = open_tile < end - num_sealed;
+      Tiles tiles(params, streams, begin + warp_idx, min(end, num_sealed), shared_address(ring),
+                  lane_idx);
+      if (!has_open) tiles.start();
       if (waits) wait_for_previous();
       waits = false;
-      stage_queries(params, unit, q, queries);
+      Tiles::stage_queries(params, unit, q, memory);
       __syncthreads();
 
       Softmax softmax;
       typename Values::Sums sums{};
-      attend_sealed(params, streams, begin + warp_idx, sealed_end, readable, shared_address(ring),
-                    shared_address(queries + lane_idx), lane_idx, reader, softmax, sums);
-      const std::int32_t open_begin = max(begin - num_sealed, 0);  // of the unit's open tiles
-      attend_open<Values, kDim, kWarps>(
-          params, unit, streams, segment.num_streams, open_begin + warp_idx, end - num_sealed,
-          readable, q, scratch, reinterpret_cast<float*>(ring), lane_idx, softmax, sums);
+      // Reads that wait for each other come before all the others are on their way.
+      if (has_open) {
+        attend_open<Values, kDim, kWarps>(params, unit, streams, segment.num_streams, open_tile,
+                                          end - num_sealed, readable, q, scratch,
+                                          reinterpret_cast<float*>(ring), lane_idx, softmax, sums);
+        __syncwarp();  // all have read what the copies replace
+        tiles.start();
+      }
+      tiles.attend(readable, shared_address(memory), softmax, sums);
       const bool is_whole = begin == 0 && unit_begin + end == unit_end;
       float* part =
           is_whole ? nullptr : part_of(params, static_cast<std::int32_t>(blockIdx.x), begin > 0);

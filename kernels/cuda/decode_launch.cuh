@@ -16,6 +16,7 @@ inline constexpr int kDecodeWarps = 4;  // of a block
 /// nothing enqueued, where keys and values have other forms than its own, or the GPU too little
 /// shared memory.
 [[nodiscard]] bool decode_plain(DecodeParams& params, CudaContext& context);
+[[nodiscard]] bool decode_pages(DecodeParams& params, CudaContext& context);
 [[nodiscard]] bool decode_fp8(DecodeParams& params, CudaContext& context);
 [[nodiscard]] bool decode_integers(DecodeParams& params, CudaContext& context);
 

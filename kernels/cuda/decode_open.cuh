@@ -22,7 +22,7 @@ __device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
   float sums[kHeadsPerUnit][4] = {};
-  constexpr int kGroups = kDim < 128 ? kDim / 32 : 4;  // of 32 channels, that are read at once
+  constexpr int kGroups = 2;  // of 32 channels, that are read at once
 #pragma unroll 1
   for (int begin = 4 * g; begin < kDim; begin += 32 * kGroups) {
     float4 k[kGroups][4];

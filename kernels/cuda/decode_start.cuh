@@ -5,20 +5,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
+#include <cstdint>
 
 #include "kernels/cuda/decode_kernel.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace pikv::kernels::cuda {
-
-/// Stages of the ring of a warp: 24 KiB of plain pages, with two blocks of four warps on a
-/// multiprocessor, or 16 KiB of packed ones, with three.
-template <class Keys, class Values>
-inline constexpr int kRingStages = static_cast<int>(
-    std::clamp<std::uint32_t>((Keys::kIsPacked ? 16u << 10 : 24u << 10) /
-                                  (kWarpThreads * std::max(Keys::kLaneBytes, Values::kLaneBytes)),
-                              3, 12));
 
 /// Zero where the GPU has too little shared memory. Asked once a GPU and thread: it takes the host
 /// longer than the launch.
@@ -30,7 +22,9 @@ template <class Kernel>
   const auto kernel = decode_kernel<Kernel>;
   num_blocks = 0;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess) {
+                           static_cast<int>(Kernel::kSharedBytes)) != cudaSuccess ||
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                           cudaSharedmemCarveoutMaxShared) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
   } else {
     pikv::cuda::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
@@ -41,12 +35,13 @@ template <class Kernel>
   return num_blocks;
 }
 
-template <class Keys, class Values, int kDim>
+/// `Tiles`: of the sealed pages.
+template <class Tiles>
 [[nodiscard]] bool start_decode(DecodeParams& params, CudaContext& context) {
-  using Kernel = DecodeKernel<Keys, Values, kDim, kDecodeWarps, kRingStages<Keys, Values>>;
+  using Kernel = DecodeKernel<Tiles>;
   const auto kernel = decode_kernel<Kernel>;
   const int blocks_per_sm = blocks_of_multiprocessor<Kernel>(context);
-  const std::int64_t part_bytes = 2 * PartShape{kDim}.floats() * std::int64_t{sizeof(float)};
+  const std::int64_t part_bytes = 2 * PartShape{Tiles::kDim}.floats() * std::int64_t{sizeof(float)};
   params.num_blocks =
       static_cast<std::int32_t>(std::min({std::int64_t{context.num_multiprocessors} * blocks_per_sm,
                                           params.part_bytes / part_bytes, kMaxDecodeBlocks}));
