@@ -53,7 +53,7 @@ struct PageForm {
   /// Codes come with factors, as integer_pair says; so much less is what they are multiplied with.
   static constexpr bool kHasFactors = Traits::kBits < 8;
   /// Of code i of a word.
-  static constexpr float inverse_factor(int i) {
+  static __device__ constexpr float inverse_factor(int i) {
     return 1.0f / static_cast<float>(1 << (i * Traits::kBits % 8));
   }
 
