@@ -46,8 +46,6 @@ template <class Params>
 void launch_or_record(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
                       int num_threads, std::size_t shared_bytes, bool early, const Params& params) {
   static_assert(std::is_trivially_copyable_v<Params>);
-  Params argument = params;
-  __builtin_clear_padding(&argument);  // arguments of two steps are compared byte by byte
   pikv::cuda::launch(context,
                      {.kernel = reinterpret_cast<const void*>(kernel),
                       .num_blocks = {num_blocks.x, num_blocks.y, num_blocks.z},
@@ -55,7 +53,7 @@ void launch_or_record(CudaContext& context, void (*kernel)(Params), dim3 num_blo
                       .shared_bytes = static_cast<unsigned>(shared_bytes),
                       .params_bytes = static_cast<unsigned>(sizeof(Params)),
                       .early = early},
-                     &argument);
+                     &params);
 }
 
 /// Launches a kernel, with what was uploaded for it.
