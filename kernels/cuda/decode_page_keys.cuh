@@ -20,9 +20,10 @@ struct PageQueries {
   using Form = PageForm<kElement, kDim>;
   static constexpr std::uint32_t kSetBytes = kDim * kHeadsPerUnit * 2;
   static constexpr std::uint32_t kSets = Form::kHasFactors ? 2 : 1;
-  static constexpr std::uint32_t kOnesBytes = kSets * kSetBytes;  // offset of eight ones
-  static constexpr std::uint32_t kUnitsBytes = kOnesBytes + 16;   // of [kHeadsPerUnit] floats:
-  static constexpr std::uint32_t kBytes = kOnesBytes + kUnitBytes / 4;  // what undoes these powers
+  // Where eight ones lie, and [kHeadsPerUnit] floats that undo these powers.
+  static constexpr std::uint32_t kOnesBytes = kSets * kSetBytes;
+  static constexpr std::uint32_t kUnitsBytes = kOnesBytes + 16;
+  static constexpr std::uint32_t kBytes = kOnesBytes + kUnitBytes / 4;
   static_assert(kUnitsBytes + kHeadsPerUnit * sizeof(float) <= kBytes);
 
   /// By all warps of a block. q: [unit.num_heads, D].
@@ -41,8 +42,8 @@ struct PageQueries {
       for (int i = 0; i < kPieces; ++i) {
         const int d = 4 * (i * kWarpThreads + lane_idx);
         if (head >= unit.num_heads || d >= kDim) continue;
-        x[i] = *reinterpret_cast<const float4*>(q + std::int64_t{head} * kDim + d);
-        x[i] = {x[i].x * scale, x[i].y * scale, x[i].z * scale, x[i].w * scale};
+        const float* from = q + std::int64_t{head} * kDim + d;
+        x[i] = {from[0] * scale, from[1] * scale, from[2] * scale, from[3] * scale};
         largest = fmaxf(fmaxf(largest, fmaxf(fabsf(x[i].x), fabsf(x[i].y))),
                         fmaxf(fabsf(x[i].z), fabsf(x[i].w)));
       }

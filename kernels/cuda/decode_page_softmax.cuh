@@ -3,6 +3,9 @@
 //
 // The online softmax of a warp over pages (decode_page.cuh), to base 2. Weights are relative to a
 // reference, which follows the largest score only when a weight would leave float16 otherwise.
+//
+// Weights are finite whatever the scores. Of integers, those of scores, or of their parts by codes
+// or by lows, beyond 2^27 may all round to 0: float32 knows such numbers to 16 only.
 #pragma once
 
 #include <cmath>
@@ -60,10 +63,15 @@ struct PageSoftmax {
           largest[i] = fmaxf(largest[i], __shfl_xor_sync(kWholeWarp, largest[i], step));
         }
         const float score = fmaf(largest[i], factor[i], low[i] * unit[i]);
-        const float next = fmaxf(reference[i], score - kTop);
+        float next = fmaxf(reference[i], score - kTop);
+        offset[i] = fmaf(low[i], unit[i], -next);
+        // Of scores above a million, the sum rounds to other numbers: weights shall be float16.
+        while (fmaf(largest[i], factor[i], offset[i]) > kTop + 1.0f) {
+          next = __fadd_ru(next, fmaf(largest[i], factor[i], offset[i]) - kTop);
+          offset[i] = fmaf(low[i], unit[i], -next);
+        }
         shrink[i] = power_of_two(reference[i] - next);
         reference[i] = next;
-        offset[i] = fmaf(low[i], unit[i], -next);
       }
       sums.rescale(shrink[0], shrink[1]);
     }

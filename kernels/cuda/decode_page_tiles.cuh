@@ -51,10 +51,10 @@ struct PageTiles {
     std::int32_t end;
     int lane_idx;
     std::uint32_t lane_bytes;
-    const std::byte* found =
-        nullptr;                      // the page of one of the next kWarpThreads tiles, a lane each
     const std::byte* page = nullptr;  // of `tile`
-    int num_taken = kWarpThreads;     // of those found
+    // Pages of kWarpThreads tiles, each on a lane: reads wait once for all of them.
+    const std::byte* found = nullptr;
+    int num_taken = kWarpThreads;
 
     __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
                       std::int32_t last, int lane)
@@ -65,6 +65,7 @@ struct PageTiles {
           lane_idx(lane),
           lane_bytes(16 * lane) {}
 
+    /// Finds the page of `tile`.
     __device__ void take() {
       if (num_taken == kWarpThreads) {
         if (const std::int32_t i = tile + kWarps * lane_idx; i < end) {

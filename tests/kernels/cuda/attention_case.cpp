@@ -93,10 +93,17 @@ std::size_t AttentionCase::append_page(Random& random, const PageLayout& layout,
   const auto value_stride = static_cast<std::size_t>(layout.full_stride());
   std::vector<float> elements(num_slots * (head_dim + value_stride), 0.0f);
   std::vector<std::int32_t> slot_positions(num_slots, kNoPosition);
+  const auto factor = [&] {
+    if (shape_.spread == 0) return 1.0f;
+    return std::ldexp(1.0f, static_cast<int>(random.below(2 * shape_.spread + 1)) - shape_.spread);
+  };
+  std::vector<float> channel_factors(head_dim);
+  for (float& x : channel_factors) x = shape_.key_factor * factor();
   for (std::size_t slot = 0; slot < positions.size(); ++slot) {
+    const float slot_factor = factor();
     for (std::size_t d = 0; d < head_dim; ++d) {
-      elements[d * num_slots + slot] = random.normal();
-      elements[num_slots * head_dim + slot * value_stride + d] = random.normal();
+      elements[d * num_slots + slot] = channel_factors[d] * random.normal();
+      elements[num_slots * head_dim + slot * value_stride + d] = slot_factor * random.normal();
     }
     slot_positions[slot] = positions[slot];
   }

@@ -36,6 +36,10 @@ struct AttentionShape {
   bool key_bounds = false;
   bool seals_all = false;   // also pages that are not full
   bool disordered = false;  // slots of a stream in any order, with some that hold nothing
+  float key_factor = 1.0f;  // of all keys, which are normal otherwise
+  /// Channels of keys and slots of values of a page are multiplied by random powers of two, up to
+  /// 2^spread and down to 2^-spread.
+  std::int32_t spread = 0;
 };
 
 /// The last `num_rows` positions of a context ask.

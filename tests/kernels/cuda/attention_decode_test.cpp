@@ -78,6 +78,88 @@ TEST_F(AttentionDecodeCuda, PackedPagesAgreeAtEveryLengthAroundATile) {
   }
 }
 
+// Pages of 64 slots with groups of 64 have kernels of their own.
+AttentionShape whole_tile_shape(Element element, std::int32_t head_dim) {
+  return {.head_dim = head_dim,
+          .num_slots = 64,
+          .num_heads = 8,
+          .num_streams = 2,
+          .sealed = {
+              PageForm({element, ScaleAxis::kPerChannel, 64}, {element, ScaleAxis::kPerSlot, 64})}};
+}
+constexpr Element kPackedElements[] = {Element::kE4m3, Element::kE5m2, Element::kInt8,
+                                       Element::kInt4, Element::kInt2};
+
+TEST_F(AttentionDecodeCuda, PagesThatAreTilesAgreeWithHolesWindowsAndAnyGroup) {
+  for (const Element element : kPackedElements) {
+    for (const std::int32_t head_dim : kHeadDims) {
+      for (const std::int32_t group : {1, 4, 8, 9}) {
+        for (const std::optional<std::int32_t> window : {std::optional<std::int32_t>{}, {300}}) {
+          SCOPED_TRACE(::testing::Message() << name(element) << ", D = " << head_dim << ", G = "
+                                            << group << ", window " << window.value_or(0));
+          AttentionShape shape = whole_tile_shape(element, head_dim);
+          shape.num_kv_heads = 1;
+          shape.num_heads = group;
+          shape.num_streams = 3;
+          shape.window = window;
+          shape.disordered = true;
+          shape.seals_all = window.has_value();
+          expect_same(
+              AttentionCase(random_, shape, {{1, 1}, {1, 900}, {1, 0}, {1, 128}, {1, 3001}}),
+              kHalfProducts);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(AttentionDecodeCuda, PagesThatAreTilesAgreeOverALongContext) {
+  for (const Element element : kPackedElements) {
+    SCOPED_TRACE(name(element));
+    expect_same(AttentionCase(random_, whole_tile_shape(element, 128), {{1, 60'001}, {1, 500}}),
+                kHalfProducts);
+  }
+}
+
+TEST_F(AttentionDecodeCuda, PagesThatAreTilesAgreeWithScalesOfAWideRange) {
+  for (const Element element : kPackedElements) {
+    SCOPED_TRACE(name(element));
+    AttentionShape shape = whole_tile_shape(element, 128);
+    shape.spread = 5;
+    AttentionCase batch(random_, shape, {{1, 2000}, {1, 100}});
+    batch.scale_queries(0.05f);
+    expect_same(batch, {3e-2, 3e-3});  // values are up to 32 times the usual ones
+  }
+}
+
+TEST_F(AttentionDecodeCuda, PagesThatAreTilesAgreeForLargeKeysOrQueries) {
+  for (const Element element : kPackedElements) {
+    for (const float factor : {1e-3f, 1e3f}) {
+      SCOPED_TRACE(::testing::Message() << name(element) << ", keys times " << factor);
+      AttentionShape shape = whole_tile_shape(element, 128);
+      shape.key_factor = factor;
+      AttentionCase batch(random_, shape, {{1, 700}, {1, 3000}});
+      batch.scale_queries(1.0f / factor);
+      expect_same(batch, kHalfProducts);
+    }
+  }
+}
+
+TEST_F(AttentionDecodeCuda, LargeQueriesTimesTheLargestScalesStayFinite) {
+  // Keys are nearly the largest that float16 holds; of queries times their scales, many are above
+  // all of it. One weight is 1, and whose it is may be a matter of rounding.
+  for (const Element element : kPackedElements) {
+    SCOPED_TRACE(name(element));
+    AttentionShape shape = whole_tile_shape(element, 128);
+    shape.key_factor = 1e4f;
+    AttentionCase batch(random_, shape, {{1, 700}});
+    batch.scale_queries(1e3f);
+    const AttentionCase::Result cuda = batch.run(gpu());
+    expect_close(cuda.lse, batch.run(cpu()).lse, {0.0, 5e-3});
+    for (const float x : cuda.o) EXPECT_LE(std::abs(x), 10.0f);
+  }
+}
+
 TEST_F(AttentionDecodeCuda, AgreesForEveryGroupAndManyStreams) {
   for (const std::int32_t group : {1, 2, 4, 5, 7, 8, 9, 16, 17}) {
     for (const std::int32_t num_streams : {1, 2, 9}) {
