@@ -46,7 +46,7 @@ std::size_t next_place(CudaContext& context, std::size_t bytes) {
   UploadRing& ring = context.uploads;
   require(bytes <= kHalf, "upload", bytes, " bytes of arguments exceed ", kHalf);
   std::size_t place = aligned(ring.used);
-  const std::size_t half = ring.used / kHalf;
+  const std::size_t half = ring.used == 0 ? 0 : (ring.used - 1) / kHalf;  // it may be just full
   if (place + bytes > (half + 1) * kHalf) {
     flush_launches(context);
     send_uploads(context);
