@@ -154,9 +154,9 @@ class PrefillConsumer {
 
   /// Starts scores = q . k of the keys whose turn it is.
   __device__ void score(Scores& scores) {
-    const std::uint64_t q = operand_at(memory_ + group_ * Shape::kGroupQueryBytes, 0);
-    const std::uint64_t keys = operand_at(
-        memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes, Shape::kKeyBlockBytes);
+    const Operand q = operand_at(memory_ + group_ * Shape::kGroupQueryBytes, 0);
+    const Operand keys = operand_at(memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes,
+                                    Shape::kKeyBlockBytes);
     hold(scores);
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
@@ -171,7 +171,7 @@ class PrefillConsumer {
   __device__ void add_values(const Weights& weights, Outputs& o) {
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      const std::uint64_t values =
+      const Operand values =
           operand_at(memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes +
                          part * (kPartColumns / kBlockColumns) * Shape::kValueBlockBytes,
                      Shape::kValueBlockBytes);
