@@ -91,7 +91,7 @@ class PrefillConsumer {
       release_keys();
       weigh(scores, lines, shrink);
       round(scores, weights);
-      for (head = next_keys(); head.num_blocks > 0; head = next_keys()) {
+      for (head = next_keys(); head.num_blocks > 0;) {
         wait_for_values();  // of the tile before
         show_tensor_cores();
         take_turn();
@@ -106,6 +106,9 @@ class PrefillConsumer {
         mask(head, common, ranges, scores);
         release_keys();
         weigh(scores, lines, shrink);
+        hold(scores);
+        // Ends a stretch of code, so that the compiler leaves powers before the wait for outputs.
+        head = next_keys();
         wait_for_products<0>();
         hold(o);
         release_values();
