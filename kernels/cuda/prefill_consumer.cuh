@@ -4,15 +4,15 @@
 // A warpgroup of prefill attention that computes, 64 lines of each item (prefill_shared.cuh), as
 // Shah et al. 2024 (FlashAttention-3, 2407.08608): while the tensor cores work on the scores of a
 // tile and on the output of the one before, its lines are weighed; and the warpgroups take turns at
-// starting products, so that one weighs while the other multiplies. The softmax is online (Milakov
-// and Gimelshein 2018, 1805.02867), to base 2. Weights are rounded to the type of the pages; their
-// sum is not.
+// starting products, so that one weighs while the other multiplies. Weights are rounded to the type
+// of the pages; their sum is not.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/prefill_shared.cuh"
+#include "kernels/cuda/prefill_softmax.cuh"
 
 namespace pikv::kernels::cuda {
 
@@ -32,11 +32,6 @@ class PrefillConsumer {
   using Scores = float[kSlots / 2];
   using Weights = std::uint32_t[kSlots / 4];
   using Outputs = float[kParts][kPartColumns / 2];
-
-  struct Lines {
-    float largest[2] = {-INFINITY, -INFINITY};  // score so far, before it is scaled
-    float total[2] = {};                        // of the weights of this thread's slots
-  };
 
  public:
   __device__ PrefillConsumer(const PrefillParams& params, PrefillShared<Shape>& shared,
@@ -76,7 +71,7 @@ class PrefillConsumer {
     Scores scores;
     Weights weights;
     Outputs o = {};
-    Lines lines;
+    SoftmaxLines lines;
     float shrink[2];
     TileHead head = next_keys();
     const bool reads = head.num_blocks > 0;
@@ -89,7 +84,7 @@ class PrefillConsumer {
       hold(scores);
       mask(head, common, ranges, scores);
       release_keys();
-      weigh(scores, lines, shrink);
+      static_cast<void>(lines.weigh(scores, scale_, shrink));  // there are no sums yet
       round(scores, weights);
       for (head = next_keys(); head.num_blocks > 0;) {
         wait_for_values();  // of the tile before
@@ -105,14 +100,13 @@ class PrefillConsumer {
         hold(scores);
         mask(head, common, ranges, scores);
         release_keys();
-        weigh(scores, lines, shrink);
-        hold(scores);
-        // Ends a stretch of code, so that the compiler leaves powers before the wait for outputs.
-        head = next_keys();
+        const bool shrinks = lines.weigh(scores, scale_, shrink);
+        // Else the compiler moves powers behind the wait for outputs, which are not ready yet.
+        head = next_keys(lines.zero());
         wait_for_products<0>();
         hold(o);
         release_values();
-        scale(o, shrink);
+        if (shrinks) scale(o, shrink);
         round(scores, weights);
       }
     }
@@ -134,9 +128,9 @@ class PrefillConsumer {
   __device__ void take_turn() { wait_among<kTurnThreads>(kFirstTurnBarrier + group_); }
   __device__ void pass_turn() { arrive_among<kTurnThreads>(kFirstTurnBarrier + 1 - group_); }
 
-  /// Waits for keys, and says of which tile.
-  __device__ TileHead next_keys() {
-    wait_for_phase(shared_address(&shared_.keys_full[keys_.stage]), keys_.parity);
+  /// Waits for keys, and says of which tile; not before `zero` is known.
+  __device__ TileHead next_keys(std::uint32_t zero = 0) {
+    wait_for_phase(shared_address(&shared_.keys_full[keys_.stage]), keys_.parity ^ zero);
     return shared_.heads[keys_.stage];
   }
   __device__ void wait_for_values() {
@@ -216,36 +210,6 @@ class PrefillConsumer {
     }
   }
 
-  /// Scores become weights; `shrink` is what weights so far are to be multiplied by.
-  __device__ void weigh(Scores& scores, Lines& lines, float (&shrink)[2]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float tops[2] = {lines.largest[i], -INFINITY};
-#pragma unroll
-      for (int j = 0; j < kSlots / 8; ++j) {
-        tops[0] = fmaxf(tops[0], scores[4 * j + 2 * i]);
-        tops[1] = fmaxf(tops[1], scores[4 * j + 2 * i + 1]);
-      }
-      float top = fmaxf(tops[0], tops[1]);
-      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 2));
-      const float base = top == -INFINITY ? 0.0f : top * scale_;
-      shrink[i] = power_of_two(fmaf(lines.largest[i], scale_, -base));
-      lines.largest[i] = top;
-      float sums[2] = {};
-#pragma unroll
-      for (int j = 0; j < kSlots / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = scores[4 * j + 2 * i + e];
-          x = power_of_two(fmaf(x, scale_, -base));
-          sums[e] += x;
-        }
-      }
-      lines.total[i] = fmaf(lines.total[i], shrink[i], sums[0] + sums[1]);
-    }
-  }
-
   static __device__ void scale(Outputs& o, const float (&factors)[2]) {
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
@@ -262,7 +226,7 @@ class PrefillConsumer {
     }
   }
 
-  __device__ void write(const PrefillItem& item, std::int32_t first_line, const Lines& lines,
+  __device__ void write(const PrefillItem& item, std::int32_t first_line, const SoftmaxLines& lines,
                         const Outputs& o) {
     constexpr float kLn2 = 0.693147180559945f;
     const int t = lane_ % 4;
@@ -282,8 +246,7 @@ class PrefillConsumer {
         *reinterpret_cast<float2*>(to + 8 * j) = {sums[0] * factor, sums[1] * factor};
       }
       if (t == 0) {
-        params_.lse[place] =
-            total > 0.0f ? (lines.largest[i] * scale_ + log2f(total)) * kLn2 : -INFINITY;
+        params_.lse[place] = total > 0.0f ? (lines.base[i] + log2f(total)) * kLn2 : -INFINITY;
       }
     }
   }
