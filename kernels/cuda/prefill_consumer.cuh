@@ -76,7 +76,7 @@ class PrefillConsumer {
     TileHead head = next_keys();
     const bool reads = head.num_blocks > 0;
     if (reads) {
-      show_tensor_cores();
+      show_copies();
       begin_products();
       score(scores);
       commit_products();
@@ -88,7 +88,7 @@ class PrefillConsumer {
       round(scores, weights);
       for (head = next_keys(); head.num_blocks > 0;) {
         wait_for_values();  // of the tile before
-        show_tensor_cores();
+        show_copies();
         take_turn();
         begin_products();
         score(scores);
@@ -114,7 +114,7 @@ class PrefillConsumer {
     release(&shared_.queries_free);
     if (reads) {
       wait_for_values();
-      show_tensor_cores();
+      show_copies();
       begin_products();
       add_values(weights, o);
       commit_products();
@@ -125,6 +125,10 @@ class PrefillConsumer {
     write(item, line, lines, o);
   }
 
+  /// Pieces that threads copied; boxes come the way that tensor cores read.
+  static __device__ void show_copies() {
+    if constexpr (!Shape::kComesInBoxes) show_tensor_cores();
+  }
   __device__ void take_turn() { wait_among<kTurnThreads>(kFirstTurnBarrier + group_); }
   __device__ void pass_turn() { arrive_among<kTurnThreads>(kFirstTurnBarrier + 1 - group_); }
 
@@ -199,7 +203,7 @@ class PrefillConsumer {
 #pragma unroll
     for (int j = 0; j < kSlots / 8; ++j) {
       int2 two = *reinterpret_cast<const int2*>(positions + 8 * j);
-      if (j / 2 >= head.num_blocks) two = {kNoPosition, kNoPosition};
+      if (8 * j / Shape::kBlockSlots >= head.num_blocks) two = {kNoPosition, kNoPosition};
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& even = scores[4 * j + 2 * i];

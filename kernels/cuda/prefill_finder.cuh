@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which slots an item of prefill attention reads. A warpgroup looks at the positions of
-// kGroupThreads blocks of kLanes slots at once, stream after stream, and puts those that some line
+// kGroupThreads blocks of slots at once, stream after stream, and puts those that some line
 // of the item may read into a ring in shared memory, in their order.
 #pragma once
 
@@ -29,7 +29,7 @@ class BlockFinder {
       : params_(params),
         shared_(shared),
         thread_(thread),
-        page_blocks_(params.num_slots / kLanes) {}
+        page_blocks_(params.num_slots / Shape::kBlockSlots) {}
 
   /// Once nothing is left of the item before.
   __device__ void begin(const PrefillItem& item) {
@@ -52,7 +52,7 @@ class BlockFinder {
       next_page_ = page_of_block(thread_);
     }
     const std::int32_t i = next_block_ + thread_;
-    FoundBlock block{next_page_, i % page_blocks_ * kLanes,
+    FoundBlock block{next_page_, i % page_blocks_ * Shape::kBlockSlots,
                      i / page_blocks_ >= stream_.num_sealed_pages ? 1 : 0};
     // Which page comes next is asked for early: its positions are another way to memory.
     next_block_ += kGroupThreads;
@@ -96,8 +96,8 @@ class BlockFinder {
   __device__ bool inspect(const FoundBlock& block, PositionSpan& span) const {
     const auto* positions = reinterpret_cast<const int4*>(positions_of(params_, block));
     bool is_read = false;
-#pragma unroll
-    for (int j = 0; j < kLanes / 4; ++j) {
+#pragma unroll 8
+    for (int j = 0; j < Shape::kBlockSlots / 4; ++j) {
       const int4 four = positions[j];
       for (const std::int32_t position : {four.x, four.y, four.z, four.w}) {
         is_read = is_read || range_.contains(position);

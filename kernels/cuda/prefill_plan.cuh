@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/boxes.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/streams.cuh"
 
@@ -42,6 +43,10 @@ struct PrefillParams {
   float scale;  // positive
   PlainPage sealed;
   PlainPage open;  // float32
+  // Of sealed pages, where blocks come in boxes: kBoxColumns slots of all channels of keys, and
+  // kBoxColumns channels of as many slots of values.
+  CUtensorMap key_boxes;
+  CUtensorMap value_boxes;
 };
 
 struct PrefillItem {

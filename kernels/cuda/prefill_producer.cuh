@@ -7,23 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/cuda/prefill_box_copies.cuh"
 #include "kernels/cuda/prefill_finder.cuh"
+#include "kernels/cuda/prefill_piece_copies.cuh"
 
 namespace pikv::kernels::cuda {
-
-/// Eight floats, rounded; those out of range become the largest number there is, so that a weight
-/// of zero hides them.
-template <class T>
-__device__ __forceinline__ uint4 rounded_piece(const float* __restrict__ from) {
-  constexpr float kLargest = std::is_same_v<T, Half> ? 65504.0f : 3.38953139e38f;
-  const auto round = [](float x, float y) {
-    return pack<T>(fminf(fmaxf(x, -kLargest), kLargest), fminf(fmaxf(y, -kLargest), kLargest));
-  };
-  const float4 low = *reinterpret_cast<const float4*>(from);
-  const float4 high = *reinterpret_cast<const float4*>(from + 4);
-  return {round(low.x, low.y), round(low.z, low.w), round(high.x, high.y), round(high.z, high.w)};
-}
 
 template <class Shape>
 class PrefillProducer {
@@ -32,7 +22,7 @@ class PrefillProducer {
   // Pieces of a row of channels, and rows that the threads copy at once.
   static constexpr int kRowPieces = kDim / kPieceElements;
   static constexpr int kRowsAtOnce = kGroupThreads / kRowPieces;
-  static_assert(kRowsAtOnce <= kLanes);
+  using Copies = std::conditional_t<Shape::kComesInBoxes, BoxCopies<Shape>, PieceCopies<Shape>>;
 
  public:
   __device__ PrefillProducer(const PrefillParams& params, PrefillShared<Shape>& shared,
@@ -41,7 +31,8 @@ class PrefillProducer {
         shared_(shared),
         memory_(memory),
         thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
-        finder_(params, shared, thread_) {}
+        finder_(params, shared, thread_),
+        copies_(params, thread_) {}
 
   __device__ void run() {
     const std::int32_t num_items = count_items(params_, thread_ % kWarpThreads);
@@ -123,12 +114,14 @@ class PrefillProducer {
   /// The keys of the `count` blocks after the first `skipped`.
   __device__ void bring_keys(int skipped, int count) {
     const std::uint32_t keys = begin_keys();
-    if (thread_ < Shape::kTileBlocks * 4) {
-      const FoundBlock& block = finder_.found(skipped, thread_ / 4, count);
+    constexpr int kBlockPositions = Shape::kBlockSlots / 4;  // that are copied at once
+    if (thread_ < Shape::kTileBlocks * kBlockPositions) {
+      const FoundBlock& block = finder_.found(skipped, thread_ / kBlockPositions, count);
       copy16(shared_address(&shared_.positions[keys_.stage][thread_ * 4]),
-             positions_of(params_, block) + thread_ % 4 * sizeof(int4));
+             positions_of(params_, block) + thread_ % kBlockPositions * sizeof(int4));
     }
-    const bool stores = copy_keys(keys, skipped, count);
+    const bool stores = copies_.keys(finder_, keys, shared_address(&shared_.keys_full[keys_.stage]),
+                                     skipped, count);
     if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(skipped, count)};
     end_keys(stores);
   }
@@ -136,9 +129,10 @@ class PrefillProducer {
   /// The values of the first `count` blocks, which are done with then.
   __device__ void bring_values(int count) {
     wait_for_phase(shared_address(&shared_.values_free[values_.stage]), values_.parity ^ 1);
-    const bool stores =
-        copy_values(memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, count);
-    arrive_with_copies(shared_address(&shared_.values_full[values_.stage]), stores);
+    const std::uint32_t full = shared_address(&shared_.values_full[values_.stage]);
+    const bool stores = copies_.values(
+        finder_, memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, full, count);
+    end_stage(full, stores);
     values_.advance();
     finder_.drop(count);
   }
@@ -155,14 +149,14 @@ class PrefillProducer {
     return memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes;
   }
   __device__ void end_keys(bool stores) {
-    const std::uint32_t full = shared_address(&shared_.keys_full[keys_.stage]);
-    if (thread_ == 0) arrive(full);  // of the head, which is not a copy
-    arrive_with_copies(full, stores);
+    end_stage(shared_address(&shared_.keys_full[keys_.stage]), stores);
     keys_.advance();
   }
 
-  /// `stores`: whether this thread wrote anything to the tile itself.
-  __device__ void arrive_with_copies(std::uint32_t full, bool stores) {
+  /// `stores`: whether this thread wrote anything to the tile itself. The first thread arrives for
+  /// what is no copy of its own, too: the head of keys, and boxes.
+  __device__ void end_stage(std::uint32_t full, bool stores) {
+    if (thread_ == 0) arrive(full);
     if (stores) {
       commit_copies();
       wait_for_copies<0>();
@@ -171,69 +165,6 @@ class PrefillProducer {
     } else {
       arrive_after_copies(full);
     }
-  }
-
-  /// A thread copies one piece, eight slots, of every kRowsAtOnce-th channel.
-  __device__ bool copy_keys(std::uint32_t tile, int skipped, int count) {
-    constexpr int kPieces = Shape::kSlots / kPieceElements;
-    constexpr int kChannelsAtOnce = kGroupThreads / kPieces;
-    constexpr int kBlockOfPieces = kLanes / kPieceElements;
-    static_assert(kChannelsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
-    const int piece = thread_ % kPieces;
-    const int channel = thread_ / kPieces;
-    const FoundBlock block = finder_.found(skipped, piece / kBlockOfPieces, count);
-    const std::int32_t slot = block.slot + piece % kBlockOfPieces * kPieceElements;
-    const std::int64_t first = std::int64_t{channel} * params_.num_slots + slot;
-    const std::int64_t step = std::int64_t{kChannelsAtOnce} * params_.num_slots;
-    const std::uint32_t to = tile + piece / kBlockPieces * Shape::kKeyBlockBytes +
-                             swizzled_bytes(channel, piece % kBlockPieces);
-    constexpr std::uint32_t kStepBytes = kChannelsAtOnce * kBlockRowBytes;
-    if (block.is_open != 0) {
-      const float* from = reinterpret_cast<const float*>(block.page) + first;
-#pragma unroll 2
-      for (int i = 0; i < kDim / kChannelsAtOnce; ++i) {
-        store_shared16(to + i * kStepBytes, rounded_piece<Number>(from + i * step));
-      }
-      return true;
-    }
-    const std::byte* from = block.page + first * sizeof(Number);
-#pragma unroll
-    for (int i = 0; i < kDim / kChannelsAtOnce; ++i) {
-      copy16(to + i * kStepBytes, from + i * step * sizeof(Number));
-    }
-    return false;
-  }
-
-  /// A thread copies one piece, eight channels, of every kRowsAtOnce-th slot.
-  __device__ bool copy_values(std::uint32_t tile, int count) {
-    const int piece = thread_ % kRowPieces;
-    const int row = thread_ / kRowPieces;
-    tile += piece / kBlockPieces * Shape::kValueBlockBytes;
-    bool stores = false;
-#pragma unroll 2
-    for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder_.found(0, b, count);
-      const std::int64_t first = std::int64_t{block.slot + row} * kDim + piece * kPieceElements;
-      const auto to = [&](int i) {
-        return tile + swizzled_bytes(b * kLanes + row + i, piece % kBlockPieces);
-      };
-      if (block.is_open != 0) {
-        const auto* from =
-            reinterpret_cast<const float*>(block.page + params_.open.value_bytes) + first;
-#pragma unroll 1
-        for (int i = 0; i < kLanes; i += kRowsAtOnce) {
-          store_shared16(to(i), rounded_piece<Number>(from + i * kDim));
-        }
-        stores = true;
-      } else {
-        const std::byte* from = block.page + params_.sealed.value_bytes + first * sizeof(Number);
-#pragma unroll
-        for (int i = 0; i < kLanes; i += kRowsAtOnce) {
-          copy16(to(i), from + i * kDim * sizeof(Number));
-        }
-      }
-    }
-    return stores;
   }
 
   const PrefillParams& params_;
@@ -246,6 +177,7 @@ class PrefillProducer {
   RingPlace<Shape::kKeyStages> keys_;
   RingPlace<Shape::kValueStages> values_;
   BlockFinder<Shape> finder_;
+  Copies copies_;
 };
 
 }  // namespace pikv::kernels::cuda

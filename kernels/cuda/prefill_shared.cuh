@@ -6,7 +6,7 @@
 //
 //   queries  of an item, rounded
 //   tiles    of up to kSlots slots that some line of the item may read, gathered in blocks of
-//            kLanes slots from wherever they are; through a ring each, the keys of a tile and
+//            kBlockSlots slots from wherever they are; through a ring each, the keys of a tile and
 //            then the values of the tile before
 //
 // An item ends with a tile that has keys but no blocks.
@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/barriers.cuh"
+#include "kernels/cuda/boxes.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/prefill_plan.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -32,18 +33,23 @@ inline constexpr int kProducerRegisters = 72;
 inline constexpr int kConsumerRegisters = 216;
 static_assert(kProducerRegisters + kComputeGroups * kConsumerRegisters == 3 * 168);
 
-/// Sizes of a kernel for one type of elements and head size. Operands lie in blocks of 64 columns
-/// (wgmma.cuh): queries [64 lines] by channels, keys [D] by slots, values [kSlots] by channels.
-template <class T, int kHeadDim>
+/// Sizes of a kernel for one type of elements, head size and size of blocks of slots: 16, of which
+/// threads copy pieces, or, where it divides pages, 64, which the copy engine brings. Operands lie
+/// in blocks of 64 columns (wgmma.cuh): queries [64 lines] by channels, keys [D] by slots, values
+/// [kSlots] by channels.
+template <class T, int kHeadDim, int kSlotsOfBlock>
 struct PrefillShape {
   using Number = T;
   static constexpr int kDim = kHeadDim;
+  static constexpr int kBlockSlots = kSlotsOfBlock;
+  static constexpr bool kComesInBoxes = kBlockSlots == kBoxColumns;
+  static_assert(kComesInBoxes || kBlockSlots == kLanes);
   // So that the sums of a line's scores and outputs and its weights fit into registers.
   static constexpr int kSlots = kDim > 128 ? 64 : 128;
   // Values are held longer than keys, so what memory there is for a fifth tile is for them.
   static constexpr int kKeyStages = kDim > 64 ? 2 : 4;
   static constexpr int kValueStages = kDim > 128 ? 2 : kDim > 64 ? 3 : 4;
-  static constexpr int kTileBlocks = kSlots / kLanes;
+  static constexpr int kTileBlocks = kSlots / kBlockSlots;
   static constexpr std::uint32_t kQueryBlockBytes = kGroupLines * kBlockRowBytes;
   static constexpr std::uint32_t kKeyBlockBytes = kDim * kBlockRowBytes;
   static constexpr std::uint32_t kValueBlockBytes = kSlots * kBlockRowBytes;
@@ -55,7 +61,7 @@ struct PrefillShape {
   static constexpr std::uint32_t kSharedBytes = kValuesAt + kValueStages * kTileBytes + 1024;
 };
 
-/// kLanes slots that may be read: where.
+/// kBlockSlots slots that may be read: where.
 struct FoundBlock {
   std::byte* page;
   std::int32_t slot;     // the first one, of the page
