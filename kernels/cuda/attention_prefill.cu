@@ -21,8 +21,10 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   if (params.left->exist == 0) return;
   const std::uint32_t memory = (shared_address(dynamic_memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
-    init_barrier(shared_address(&shared.queries_full), kGroupThreads);
-    init_barrier(shared_address(&shared.queries_free), kComputeWarps);
+    for (int i = 0; i < Shape::kQueryStages; ++i) {
+      init_barrier(shared_address(&shared.queries_full[i]), kGroupThreads);
+      init_barrier(shared_address(&shared.queries_free[i]), kComputeWarps);
+    }
     for (int i = 0; i < Shape::kKeyStages; ++i) {
       init_barrier(shared_address(&shared.keys_full[i]), kGroupThreads + 1);
       init_barrier(shared_address(&shared.keys_free[i]), kComputeWarps);

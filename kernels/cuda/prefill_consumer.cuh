@@ -46,9 +46,9 @@ class PrefillConsumer {
 
   __device__ void run() {
     if (group_ == 1) pass_turn();  // the first turn is the other's
-    for (std::uint32_t parity = 0;; parity ^= 1) {
-      wait_for_phase(shared_address(&shared_.queries_full), parity);
-      const PrefillItem item = shared_.item;
+    while (true) {
+      wait_for_phase(shared_address(&shared_.queries_full[queries_.stage]), queries_.parity);
+      const PrefillItem item = shared_.items[queries_.stage];
       if (item.num_lines == 0) return;
       attend(item);
     }
@@ -111,7 +111,8 @@ class PrefillConsumer {
       }
     }
     release_keys();  // of the end of the item
-    release(&shared_.queries_free);
+    release(&shared_.queries_free[queries_.stage]);
+    queries_.advance();
     if (reads) {
       wait_for_values();
       show_copies();
@@ -155,7 +156,8 @@ class PrefillConsumer {
 
   /// Starts scores = q . k of the keys whose turn it is.
   __device__ void score(Scores& scores) {
-    const Operand q = operand_at(memory_ + group_ * Shape::kGroupQueryBytes, 0);
+    const Operand q = operand_at(
+        memory_ + queries_.stage * Shape::kQueryStageBytes + group_ * Shape::kGroupQueryBytes, 0);
     const Operand keys = operand_at(memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes,
                                     Shape::kKeyBlockBytes);
     hold(scores);
@@ -262,6 +264,7 @@ class PrefillConsumer {
   int warp_;
   int lane_;
   float scale_;  // that exponents are to base 2
+  RingPlace<Shape::kQueryStages> queries_;
   RingPlace<Shape::kKeyStages> keys_;
   RingPlace<Shape::kValueStages> values_;
 };

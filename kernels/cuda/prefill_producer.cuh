@@ -36,10 +36,12 @@ class PrefillProducer {
 
   __device__ void run() {
     const std::int32_t num_items = count_items(params_, thread_ % kWarpThreads);
+    take();
     do {
       item_ = next_item(num_items);
       is_announced_ = false;
       if (item_.num_lines > 0) {
+        take();
         fetch_queries();
         bring_tiles();
       }
@@ -49,22 +51,28 @@ class PrefillProducer {
   }
 
  private:
+  /// Long before the answer is needed.
+  __device__ void take() {
+    if (thread_ == 0) taken_ = atomicAdd(&params_.left->num_items_taken, 1u);
+  }
+
+  /// The item that was taken last.
   __device__ PrefillItem next_item(std::int32_t num_items) {
-    if (thread_ == 0) shared_.taken = atomicAdd(&params_.left->num_items_taken, 1u);
+    if (thread_ == 0) shared_.taken = taken_;
     wait_among<kGroupThreads>(kProducerBarrier);
     const std::uint32_t taken = shared_.taken;
     wait_among<kGroupThreads>(kProducerBarrier);  // it is written again
     return find_item(params_, taken, num_items, thread_ % kWarpThreads);
   }
 
-  /// Says which item follows, once the one before needs its queries no more.
+  /// Says which item follows, once there is room for its queries.
   __device__ __forceinline__ void announce(bool with_queries) {
-    wait_for_phase(shared_address(&shared_.queries_free), queries_parity_ ^ 1);
-    queries_parity_ ^= 1;
+    wait_for_phase(shared_address(&shared_.queries_free[queries_.stage]), queries_.parity ^ 1);
     is_announced_ = true;
-    if (thread_ == 0) shared_.item = item_;
+    if (thread_ == 0) shared_.items[queries_.stage] = item_;
     if (with_queries) copy_queries();
-    arrive(shared_address(&shared_.queries_full));
+    arrive(shared_address(&shared_.queries_full[queries_.stage]));
+    queries_.advance();
   }
 
   /// Has the queries come as near as the second-level cache.
@@ -85,7 +93,8 @@ class PrefillProducer {
     for (int i = 0; i < kItemLines / kRowsAtOnce; ++i) {
       const int line = thread_ / kRowPieces + i * kRowsAtOnce;
       const std::int64_t place = item_.place(params_, item_.first_line + line);
-      store_shared16(memory_ + line / kGroupLines * Shape::kGroupQueryBytes +
+      store_shared16(memory_ + queries_.stage * Shape::kQueryStageBytes +
+                         line / kGroupLines * Shape::kGroupQueryBytes +
                          piece / kBlockPieces * Shape::kQueryBlockBytes +
                          swizzled_bytes(line % kGroupLines, piece % kBlockPieces),
                      rounded_piece<Number>(params_.q + place * kDim + piece * kPieceElements));
@@ -173,7 +182,8 @@ class PrefillProducer {
   int thread_;
   PrefillItem item_{};
   bool is_announced_ = false;
-  std::uint32_t queries_parity_ = 0;
+  std::uint32_t taken_ = 0;  // of the first thread
+  RingPlace<Shape::kQueryStages> queries_;
   RingPlace<Shape::kKeyStages> keys_;
   RingPlace<Shape::kValueStages> values_;
   BlockFinder<Shape> finder_;

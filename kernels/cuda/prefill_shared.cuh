@@ -4,7 +4,7 @@
 // What the warps of a block of prefill attention share. A warpgroup brings what the others, 64
 // lines each, compute with:
 //
-//   queries  of an item, rounded
+//   queries  of an item, rounded, through a ring
 //   tiles    of up to kSlots slots that some line of the item may read, gathered in blocks of
 //            kBlockSlots slots from wherever they are; through a ring each, the keys of a tile and
 //            then the values of the tile before
@@ -46,16 +46,18 @@ struct PrefillShape {
   static_assert(kComesInBoxes || kBlockSlots == kLanes);
   // So that the sums of a line's scores and outputs and its weights fit into registers.
   static constexpr int kSlots = kDim > 128 ? 64 : 128;
-  // Values are held longer than keys, so what memory there is for a fifth tile is for them.
+  // Queries of the next item come while tiles of this one are left; for D = 256 there is no room.
+  static constexpr int kQueryStages = kDim > 128 ? 1 : 2;
   static constexpr int kKeyStages = kDim > 64 ? 2 : 4;
-  static constexpr int kValueStages = kDim > 128 ? 2 : kDim > 64 ? 3 : 4;
+  static constexpr int kValueStages = kDim > 64 ? 2 : 4;
   static constexpr int kTileBlocks = kSlots / kBlockSlots;
   static constexpr std::uint32_t kQueryBlockBytes = kGroupLines * kBlockRowBytes;
   static constexpr std::uint32_t kKeyBlockBytes = kDim * kBlockRowBytes;
   static constexpr std::uint32_t kValueBlockBytes = kSlots * kBlockRowBytes;
   static constexpr std::uint32_t kGroupQueryBytes = kGroupLines * kDim * sizeof(T);
   static constexpr std::uint32_t kTileBytes = kSlots * kDim * sizeof(T);  // of keys or values
-  static constexpr std::uint32_t kKeysAt = kComputeGroups * kGroupQueryBytes;
+  static constexpr std::uint32_t kQueryStageBytes = kComputeGroups * kGroupQueryBytes;
+  static constexpr std::uint32_t kKeysAt = kQueryStages * kQueryStageBytes;
   static constexpr std::uint32_t kValuesAt = kKeysAt + kKeyStages * kTileBytes;
   // The first block of rows begins at a multiple of 1024.
   static constexpr std::uint32_t kSharedBytes = kValuesAt + kValueStages * kTileBytes + 1024;
@@ -85,14 +87,14 @@ struct TileHead {
 
 template <class Shape>
 struct PrefillShared {
-  // Both rings and the queries: when they are full, and when they are free again.
-  std::uint64_t queries_full;
-  std::uint64_t queries_free;
+  // Of the rings: when a stage is full, and when it is free again.
+  std::uint64_t queries_full[Shape::kQueryStages];
+  std::uint64_t queries_free[Shape::kQueryStages];
   std::uint64_t keys_full[Shape::kKeyStages];
   std::uint64_t keys_free[Shape::kKeyStages];
   std::uint64_t values_full[Shape::kValueStages];
   std::uint64_t values_free[Shape::kValueStages];
-  PrefillItem item;                                                      // with the queries
+  PrefillItem items[Shape::kQueryStages];                                // with the queries
   TileHead heads[Shape::kKeyStages];                                     // with the keys
   alignas(16) std::int32_t positions[Shape::kKeyStages][Shape::kSlots];  // with the keys
   // Of the warpgroup that brings: a ring of blocks that it found, and what its warps tell each
