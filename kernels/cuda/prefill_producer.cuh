@@ -22,6 +22,7 @@ class PrefillProducer {
   // Pieces of a row of channels, and rows that the threads copy at once.
   static constexpr int kRowPieces = kDim / kPieceElements;
   static constexpr int kRowsAtOnce = kGroupThreads / kRowPieces;
+  static constexpr int kWarpRows = kWarpThreads / kRowPieces;  // of these, by a warp
   using Copies = std::conditional_t<Shape::kComesInBoxes, BoxCopies<Shape>, PieceCopies<Shape>>;
 
  public:
@@ -75,27 +76,29 @@ class PrefillProducer {
     queries_.advance();
   }
 
-  /// Has the queries come as near as the second-level cache.
+  /// Has the queries come as near as the second-level cache. Lines that a warp copies are divided
+  /// among its lanes, which look for one each, once.
   __device__ void fetch_queries() {
+    static_assert(kItemLines == kGroupThreads);
     constexpr int kLineFloats = 32;
-    constexpr int kRowFetches = kDim / kLineFloats;
+    const int lane = thread_ % kWarpThreads;
+    const int line =
+        lane / kWarpRows * kRowsAtOnce + thread_ / kWarpThreads * kWarpRows + lane % kWarpRows;
+    place_ = item_.place(params_, item_.first_line + line);
 #pragma unroll
-    for (int i = 0; i < kRowFetches; ++i) {
-      const int fetch = i * kGroupThreads + thread_;
-      const std::int64_t place = item_.place(params_, item_.first_line + fetch / kRowFetches);
-      prefetch(params_.q + place * kDim + fetch % kRowFetches * kLineFloats);
-    }
+    for (int i = 0; i < kDim; i += kLineFloats) prefetch(params_.q + place_ * kDim + i);
   }
 
   __device__ void copy_queries() {
+    const int lane = thread_ % kWarpThreads;
     const int piece = thread_ % kRowPieces;
+    const std::uint32_t to = memory_ + queries_.stage * Shape::kQueryStageBytes +
+                             piece / kBlockPieces * Shape::kQueryBlockBytes;
 #pragma unroll 4
     for (int i = 0; i < kItemLines / kRowsAtOnce; ++i) {
       const int line = thread_ / kRowPieces + i * kRowsAtOnce;
-      const std::int64_t place = item_.place(params_, item_.first_line + line);
-      store_shared16(memory_ + queries_.stage * Shape::kQueryStageBytes +
-                         line / kGroupLines * Shape::kGroupQueryBytes +
-                         piece / kBlockPieces * Shape::kQueryBlockBytes +
+      const std::int64_t place = __shfl_sync(kWholeWarp, place_, i * kWarpRows + lane / kRowPieces);
+      store_shared16(to + line / kGroupLines * Shape::kGroupQueryBytes +
                          swizzled_bytes(line % kGroupLines, piece % kBlockPieces),
                      rounded_piece<Number>(params_.q + place * kDim + piece * kPieceElements));
     }
@@ -181,6 +184,7 @@ class PrefillProducer {
   std::uint32_t memory_;
   int thread_;
   PrefillItem item_{};
+  std::int64_t place_ = 0;  // of a line of the item
   bool is_announced_ = false;
   std::uint32_t taken_ = 0;  // of the first thread
   RingPlace<Shape::kQueryStages> queries_;
