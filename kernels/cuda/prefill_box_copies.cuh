@@ -24,13 +24,13 @@ class BoxCopies {
   __device__ BoxCopies(const PrefillParams& params, int thread)
       : params_(params), thread_(thread) {}
 
-  /// Keys of the `count` blocks after the first `skipped`. Whether this thread wrote any itself.
+  /// Keys of the first `count` blocks. Whether this thread wrote any itself.
   __device__ bool keys(const BlockFinder<Shape>& finder, std::uint32_t tile, std::uint32_t full,
-                       int skipped, int count) const {
+                       int count) const {
     bool stores = false;
 #pragma unroll
     for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder.found(skipped, b, count);
+      const FoundBlock block = finder.found(b, count);
       const std::uint32_t to = tile + b * Shape::kKeyBlockBytes;
       if (block.is_open != 0) {
         store_keys(block, to);
@@ -50,7 +50,7 @@ class BoxCopies {
     bool stores = false;
 #pragma unroll
     for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder.found(0, b, count);
+      const FoundBlock block = finder.found(b, count);
       const std::uint32_t to = tile + b * kValueBoxBytes;
       if (block.is_open != 0) {
         store_values(block, to);

@@ -63,16 +63,16 @@ class BlockFinder {
   }
 
   [[nodiscard]] __device__ int num_found() const { return static_cast<int>(end_ - begin_); }
-  /// Block b of the `count` after the first `skipped`; after them the last one again, which gives
-  /// slots that no line reads finite numbers.
-  [[nodiscard]] __device__ const FoundBlock& found(int skipped, int b, int count) const {
-    return shared_.found[place(skipped + min(b, count - 1))];
+  /// Block b of the first `count`; after them the last one again, which gives slots that no line
+  /// reads finite numbers.
+  [[nodiscard]] __device__ const FoundBlock& found(int b, int count) const {
+    return shared_.found[place(min(b, count - 1))];
   }
-  /// Of the `count` blocks after the first `skipped`.
-  [[nodiscard]] __device__ PositionSpan span(int skipped, int count) const {
-    PositionSpan all = shared_.spans[place(skipped)];
+  /// Of the first `count` blocks.
+  [[nodiscard]] __device__ PositionSpan span(int count) const {
+    PositionSpan all = shared_.spans[place(0)];
     for (int b = 1; b < count; ++b) {
-      const PositionSpan& span = shared_.spans[place(skipped + b)];
+      const PositionSpan& span = shared_.spans[place(b)];
       all.lowest = min(all.lowest, span.lowest);
       all.highest = max(all.highest, span.highest);
     }

@@ -25,17 +25,17 @@ class PieceCopies {
   __device__ PieceCopies(const PrefillParams& params, int thread)
       : params_(params), thread_(thread) {}
 
-  /// Keys of the `count` blocks after the first `skipped`. Whether this thread wrote any itself.
+  /// Keys of the first `count` blocks. Whether this thread wrote any itself.
   /// A thread copies one piece, eight slots, of every kRowsAtOnce-th channel.
   __device__ bool keys(const BlockFinder<Shape>& finder, std::uint32_t tile, std::uint32_t /*full*/,
-                       int skipped, int count) const {
+                       int count) const {
     constexpr int kPieces = Shape::kSlots / kPieceElements;
     constexpr int kChannelsAtOnce = kGroupThreads / kPieces;
     constexpr int kBlockOfPieces = kLanes / kPieceElements;
     static_assert(kChannelsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
     const int piece = thread_ % kPieces;
     const int channel = thread_ / kPieces;
-    const FoundBlock block = finder.found(skipped, piece / kBlockOfPieces, count);
+    const FoundBlock block = finder.found(piece / kBlockOfPieces, count);
     const std::int32_t slot = block.slot + piece % kBlockOfPieces * kPieceElements;
     const std::int64_t first = std::int64_t{channel} * params_.num_slots + slot;
     const std::int64_t step = std::int64_t{kChannelsAtOnce} * params_.num_slots;
@@ -67,7 +67,7 @@ class PieceCopies {
     bool stores = false;
 #pragma unroll 2
     for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder.found(0, b, count);
+      const FoundBlock block = finder.found(b, count);
       const std::int64_t first = std::int64_t{block.slot + row} * kDim + piece * kPieceElements;
       const auto to = [&](int i) {
         return tile + swizzled_bytes(b * kLanes + row + i, piece % kBlockPieces);

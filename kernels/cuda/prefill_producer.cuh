@@ -107,38 +107,35 @@ class PrefillProducer {
 
   __device__ void bring_tiles() {
     finder_.begin(item_);
-    int count = 0;  // blocks of the tile whose keys were brought last
     for (bool has_more = true; has_more;) {
       has_more = finder_.look();
       const int enough = has_more ? Shape::kTileBlocks : 1;
-      for (int left = finder_.num_found() - count; left >= enough;
-           left = finder_.num_found() - count) {
-        const int next_count = min(left, Shape::kTileBlocks);
-        bring_keys(count, next_count);
+      while (finder_.num_found() >= enough) {
+        const int count = min(finder_.num_found(), Shape::kTileBlocks);
+        bring_keys(count);
         if (!is_announced_) announce(/*with_queries=*/true);  // keys arrive meanwhile
-        if (count > 0) bring_values(count);
-        count = next_count;
+        bring_values(count);
+        finder_.drop(count);
       }
     }
-    if (count > 0) bring_values(count);
   }
 
-  /// The keys of the `count` blocks after the first `skipped`.
-  __device__ void bring_keys(int skipped, int count) {
+  /// The keys of the first `count` blocks.
+  __device__ void bring_keys(int count) {
     const std::uint32_t keys = begin_keys();
     constexpr int kBlockPositions = Shape::kBlockSlots / 4;  // that are copied at once
     if (thread_ < Shape::kTileBlocks * kBlockPositions) {
-      const FoundBlock& block = finder_.found(skipped, thread_ / kBlockPositions, count);
+      const FoundBlock& block = finder_.found(thread_ / kBlockPositions, count);
       copy16(shared_address(&shared_.positions[keys_.stage][thread_ * 4]),
              positions_of(params_, block) + thread_ % kBlockPositions * sizeof(int4));
     }
-    const bool stores = copies_.keys(finder_, keys, shared_address(&shared_.keys_full[keys_.stage]),
-                                     skipped, count);
-    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(skipped, count)};
+    const bool stores =
+        copies_.keys(finder_, keys, shared_address(&shared_.keys_full[keys_.stage]), count);
+    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(count)};
     end_keys(stores);
   }
 
-  /// The values of the first `count` blocks, which are done with then.
+  /// The values of the first `count` blocks.
   __device__ void bring_values(int count) {
     wait_for_phase(shared_address(&shared_.values_free[values_.stage]), values_.parity ^ 1);
     const std::uint32_t full = shared_address(&shared_.values_full[values_.stage]);
@@ -146,7 +143,6 @@ class PrefillProducer {
         finder_, memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, full, count);
     end_stage(full, stores);
     values_.advance();
-    finder_.drop(count);
   }
 
   __device__ void end_item() {

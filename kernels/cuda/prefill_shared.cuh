@@ -6,8 +6,7 @@
 //
 //   queries  of an item, rounded, through a ring
 //   tiles    of up to kSlots slots that some line of the item may read, gathered in blocks of
-//            kBlockSlots slots from wherever they are; through a ring each, the keys of a tile and
-//            then the values of the tile before
+//            kBlockSlots slots from wherever they are; keys and values through a ring each
 //
 // An item ends with a tile that has keys but no blocks.
 #pragma once
@@ -46,10 +45,11 @@ struct PrefillShape {
   static_assert(kComesInBoxes || kBlockSlots == kLanes);
   // So that the sums of a line's scores and outputs and its weights fit into registers.
   static constexpr int kSlots = kDim > 128 ? 64 : 128;
-  // Queries of the next item come while tiles of this one are left; for D = 256 there is no room.
-  static constexpr int kQueryStages = kDim > 128 ? 1 : 2;
+  // Queries of the next item come while tiles of this one are left, where there is room; pieces,
+  // which come slowly, have it for values, which are held longer than keys.
+  static constexpr int kQueryStages = kDim <= 64 || (kDim <= 128 && kComesInBoxes) ? 2 : 1;
   static constexpr int kKeyStages = kDim > 64 ? 2 : 4;
-  static constexpr int kValueStages = kDim > 64 ? 2 : 4;
+  static constexpr int kValueStages = kDim <= 64 ? 4 : kDim <= 128 && !kComesInBoxes ? 3 : 2;
   static constexpr int kTileBlocks = kSlots / kBlockSlots;
   static constexpr std::uint32_t kQueryBlockBytes = kGroupLines * kBlockRowBytes;
   static constexpr std::uint32_t kKeyBlockBytes = kDim * kBlockRowBytes;
@@ -76,8 +76,7 @@ struct PositionSpan {
   std::int32_t highest;
 };
 
-/// As many as are looked at at once, a tile whose values are still to be copied, and fewer than a
-/// tile's, rounded up to a power of two.
+/// As many as are looked at at once and fewer than a tile's, rounded up to a power of two.
 inline constexpr int kFoundBlocks = 2 * kGroupThreads;
 
 struct TileHead {
