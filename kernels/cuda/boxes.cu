@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
-#include "kernels/cuda/boxes.cuh"
+#include "kernels/cuda/boxes.hpp"
 
 namespace pikv::kernels::cuda {
 namespace {
@@ -28,13 +28,12 @@ Encode find_encode() {
 bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map) {
   static const Encode encode = find_encode();
   if (encode == nullptr || num_rows > 256) return false;
-  constexpr std::uint64_t kStepBytes = 16;
   constexpr int kAddressBits = 49;  // of GPUs
   const auto rows = static_cast<std::uint32_t>(num_rows);
   const cuuint64_t sizes[] = {kBoxColumns, rows, kBoxSteps,
-                              (std::uint64_t{1} << kAddressBits) / kStepBytes / kBoxSteps};
-  const cuuint64_t strides[] = {static_cast<std::uint64_t>(row_bytes), kStepBytes,
-                                kStepBytes * kBoxSteps};
+                              (std::uint64_t{1} << kAddressBits) / kBoxStepBytes / kBoxSteps};
+  const cuuint64_t strides[] = {static_cast<std::uint64_t>(row_bytes), kBoxStepBytes,
+                                kBoxStepBytes * kBoxSteps};
   const cuuint32_t box[] = {kBoxColumns, rows, 1, 1};
   const cuuint32_t every[] = {1, 1, 1, 1};
   return encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 4, reinterpret_cast<void*>(kFirstBoxAddress),

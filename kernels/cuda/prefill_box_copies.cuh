@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/boxes.cuh"
 #include "kernels/cuda/prefill_finder.cuh"
 #include "kernels/cuda/prefill_rounding.cuh"
 

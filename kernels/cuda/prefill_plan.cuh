@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_decode.cuh"
-#include "kernels/cuda/boxes.cuh"
+#include "kernels/cuda/boxes.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/streams.cuh"
 

@@ -14,7 +14,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/barriers.cuh"
-#include "kernels/cuda/boxes.cuh"
+#include "kernels/cuda/boxes.hpp"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/prefill_plan.cuh"
 #include "kernels/cuda/wgmma.cuh"

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/attention.hpp"
+#include "kernels/cuda/boxes.hpp"
 #include "tests/kernels/cuda/attention_case.hpp"
 
 namespace pikv::test {
@@ -289,6 +290,18 @@ TEST_F(AttentionPrefillCuda, ScalesSumsWhereLaterScoresAreMuchLarger) {
     // Scores are off by 2^-9 of their terms.
     expect_result(batch, batch.run(gpu()), batch.run(cpu()), {0.02 * factor, 2e-2});
   }
+}
+
+TEST_F(AttentionPrefillCuda, HopperHasMapsOfBoxes) {
+  // Without them nothing else here fails: tiles come in pieces, slower.
+  if (describe_cuda_devices().front().find("sm_90") == std::string::npos) {
+    GTEST_SKIP() << "not a GPU of the kind that has the kernel";
+  }
+  CUtensorMap map;
+  EXPECT_TRUE(kernels::cuda::make_box_map(64, 256, map));
+  EXPECT_TRUE(kernels::cuda::make_box_map(256, 128, map));
+  EXPECT_FALSE(kernels::cuda::make_box_map(257, 128, map));
+  EXPECT_FALSE(kernels::cuda::make_box_map(64, 8, map));
 }
 
 TEST_F(AttentionPrefillCuda, BringsBoxesOfLongContextsAndOfTheOpenPage) {
