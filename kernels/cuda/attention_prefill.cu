@@ -21,16 +21,19 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   if (params.left->exist == 0) return;
   const std::uint32_t memory = (shared_address(dynamic_memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
-    init_barrier(shared_address(&shared.queries_full), kGroupThreads);
-    init_barrier(shared_address(&shared.queries_free), kComputeWarps);
+    for (int i = 0; i < Shape::kQueryStages; ++i) {
+      init_barrier(shared_address(&shared.queries_full[i]), kGroupThreads);
+      init_barrier(shared_address(&shared.queries_free[i]), kComputeWarps);
+    }
     for (int i = 0; i < Shape::kKeyStages; ++i) {
       init_barrier(shared_address(&shared.keys_full[i]), kGroupThreads + 1);
       init_barrier(shared_address(&shared.keys_free[i]), kComputeWarps);
     }
     for (int i = 0; i < Shape::kValueStages; ++i) {
-      init_barrier(shared_address(&shared.values_full[i]), kGroupThreads);
+      init_barrier(shared_address(&shared.values_full[i]), kGroupThreads + 1);
       init_barrier(shared_address(&shared.values_free[i]), kComputeWarps);
     }
+    show_tensor_cores();  // and the copy engine
   }
   __syncthreads();
   const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
@@ -76,16 +79,32 @@ template <class Shape>
   return true;
 }
 
+/// Whether blocks may come in boxes; makes their maps.
+[[nodiscard]] bool make_box_maps(PrefillParams& params, std::int32_t head_dim) {
+  constexpr std::int64_t kElementBytes = sizeof(BFloat16);
+  return params.num_slots % kBoxColumns == 0 &&
+         make_box_map(head_dim, params.num_slots * kElementBytes, params.key_boxes) &&
+         make_box_map(kBoxColumns, head_dim * kElementBytes, params.value_boxes);
+}
+
+template <class T, int kHeadDim>
+[[nodiscard]] bool start_prefill(PrefillParams& params, CudaContext& context,
+                                 std::int64_t num_lines) {
+  return make_box_maps(params, kHeadDim)
+             ? start_prefill<PrefillShape<T, kHeadDim, kBoxColumns>>(params, context, num_lines)
+             : start_prefill<PrefillShape<T, kHeadDim, kLanes>>(params, context, num_lines);
+}
+
 template <class T>
-[[nodiscard]] bool start_prefill(const PrefillParams& params, CudaContext& context,
+[[nodiscard]] bool start_prefill(PrefillParams& params, CudaContext& context,
                                  std::int64_t num_lines, std::int32_t head_dim) {
   switch (head_dim) {
     case 64:
-      return start_prefill<PrefillShape<T, 64>>(params, context, num_lines);
+      return start_prefill<T, 64>(params, context, num_lines);
     case 128:
-      return start_prefill<PrefillShape<T, 128>>(params, context, num_lines);
+      return start_prefill<T, 128>(params, context, num_lines);
     case 256:
-      return start_prefill<PrefillShape<T, 256>>(params, context, num_lines);
+      return start_prefill<T, 256>(params, context, num_lines);
     default:
       return false;
   }
@@ -109,23 +128,25 @@ bool attend_runs(Exec& exec, const AttentionArgs& args, LongSegments* left) {
   const auto num_heads = static_cast<std::int32_t>(args.q.extent(1));
   // Where nothing was left, nothing else uses the workspace.
   auto* workspace = static_cast<LongSegments*>(context.workspace.get());
-  const PrefillParams params{.q = args.q.data,
-                             .positions = args.positions.data,
-                             .segments = args.segments.data,
-                             .streams = args.streams.data,
-                             .o = args.o.data,
-                             .lse = args.lse.data,
-                             .left = left != nullptr ? left : workspace,
-                             .skips_single_rows = left != nullptr,
-                             .num_segments = args.segments.extent(0),
-                             .num_heads = num_heads,
-                             .num_kv_heads = args.num_kv_heads,
-                             .group_size = num_heads / args.num_kv_heads,
-                             .num_slots = sealed.num_slots,
-                             .window = args.window ? *args.window : kUnbounded,
-                             .scale = args.scale,
-                             .sealed = plain_page(sealed),
-                             .open = plain_page(args.open_layout)};
+  PrefillParams params{.q = args.q.data,
+                       .positions = args.positions.data,
+                       .segments = args.segments.data,
+                       .streams = args.streams.data,
+                       .o = args.o.data,
+                       .lse = args.lse.data,
+                       .left = left != nullptr ? left : workspace,
+                       .skips_single_rows = left != nullptr,
+                       .num_segments = args.segments.extent(0),
+                       .num_heads = num_heads,
+                       .num_kv_heads = args.num_kv_heads,
+                       .group_size = num_heads / args.num_kv_heads,
+                       .num_slots = sealed.num_slots,
+                       .window = args.window ? *args.window : kUnbounded,
+                       .scale = args.scale,
+                       .sealed = plain_page(sealed),
+                       .open = plain_page(args.open_layout),
+                       .key_boxes = {},
+                       .value_boxes = {}};
   const std::int64_t num_lines = args.q.extent(0) * params.group_size;
   switch (sealed.dtype()) {
     case DType::kBf16:

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention of segments of many rows on the tensor cores of Hopper (prefill_kernel.cuh), with
+// Attention of segments of many rows on the tensor cores of Hopper (prefill_shared.cuh), with
 // rounded factors, for the head sizes of models over plain 16-bit pages.
 #pragma once
 

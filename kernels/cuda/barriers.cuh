@@ -27,6 +27,13 @@ __device__ __forceinline__ void arrive(std::uint32_t barrier) {
 __device__ __forceinline__ void arrive_after_copies(std::uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
+/// The phase does not end before so many bytes more have come from the copy engine (boxes.cuh). Of
+/// a thread that has not arrived yet.
+__device__ __forceinline__ void expect_bytes(std::uint32_t barrier, std::uint32_t num_bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
+               "r"(num_bytes)
+               : "memory");
+}
 __device__ __forceinline__ void wait_for_phase(std::uint32_t barrier, std::uint32_t parity) {
   std::uint32_t is_past = 0;
   while (is_past == 0) {
@@ -67,7 +74,7 @@ __device__ __forceinline__ void arrive_among(int barrier) {
 }
 
 /// Orders what was written to shared memory, by this thread or by cp.async of threads that it
-/// waited for, before what tensor cores read there.
+/// waited for, before what tensor cores and the copy engine do there.
 __device__ __forceinline__ void show_tensor_cores() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

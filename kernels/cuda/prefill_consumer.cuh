@@ -4,15 +4,15 @@
 // A warpgroup of prefill attention that computes, 64 lines of each item (prefill_shared.cuh), as
 // Shah et al. 2024 (FlashAttention-3, 2407.08608): while the tensor cores work on the scores of a
 // tile and on the output of the one before, its lines are weighed; and the warpgroups take turns at
-// starting products, so that one weighs while the other multiplies. The softmax is online (Milakov
-// and Gimelshein 2018, 1805.02867), to base 2. Weights are rounded to the type of the pages; their
-// sum is not.
+// starting products, so that one weighs while the other multiplies. Weights are rounded to the type
+// of the pages; their sum is not.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/prefill_shared.cuh"
+#include "kernels/cuda/prefill_softmax.cuh"
 
 namespace pikv::kernels::cuda {
 
@@ -33,11 +33,6 @@ class PrefillConsumer {
   using Weights = std::uint32_t[kSlots / 4];
   using Outputs = float[kParts][kPartColumns / 2];
 
-  struct Lines {
-    float largest[2] = {-INFINITY, -INFINITY};  // score so far, before it is scaled
-    float total[2] = {};                        // of the weights of this thread's slots
-  };
-
  public:
   __device__ PrefillConsumer(const PrefillParams& params, PrefillShared<Shape>& shared,
                              std::uint32_t memory, int group)
@@ -51,9 +46,9 @@ class PrefillConsumer {
 
   __device__ void run() {
     if (group_ == 1) pass_turn();  // the first turn is the other's
-    for (std::uint32_t parity = 0;; parity ^= 1) {
-      wait_for_phase(shared_address(&shared_.queries_full), parity);
-      const PrefillItem item = shared_.item;
+    while (true) {
+      wait_for_phase(shared_address(&shared_.queries_full[queries_.stage]), queries_.parity);
+      const PrefillItem item = shared_.items[queries_.stage];
       if (item.num_lines == 0) return;
       attend(item);
     }
@@ -76,12 +71,12 @@ class PrefillConsumer {
     Scores scores;
     Weights weights;
     Outputs o = {};
-    Lines lines;
+    SoftmaxLines lines;
     float shrink[2];
     TileHead head = next_keys();
     const bool reads = head.num_blocks > 0;
     if (reads) {
-      show_tensor_cores();
+      show_copies();
       begin_products();
       score(scores);
       commit_products();
@@ -89,11 +84,11 @@ class PrefillConsumer {
       hold(scores);
       mask(head, common, ranges, scores);
       release_keys();
-      weigh(scores, lines, shrink);
+      static_cast<void>(lines.weigh(scores, scale_, shrink));  // there are no sums yet
       round(scores, weights);
-      for (head = next_keys(); head.num_blocks > 0; head = next_keys()) {
+      for (head = next_keys(); head.num_blocks > 0;) {
         wait_for_values();  // of the tile before
-        show_tensor_cores();
+        show_copies();
         take_turn();
         begin_products();
         score(scores);
@@ -105,19 +100,22 @@ class PrefillConsumer {
         hold(scores);
         mask(head, common, ranges, scores);
         release_keys();
-        weigh(scores, lines, shrink);
+        const bool shrinks = lines.weigh(scores, scale_, shrink);
+        // Else the compiler moves powers behind the wait for outputs, which are not ready yet.
+        head = next_keys(lines.zero());
         wait_for_products<0>();
         hold(o);
         release_values();
-        scale(o, shrink);
+        if (shrinks) scale(o, shrink);
         round(scores, weights);
       }
     }
     release_keys();  // of the end of the item
-    release(&shared_.queries_free);
+    release(&shared_.queries_free[queries_.stage]);
+    queries_.advance();
     if (reads) {
       wait_for_values();
-      show_tensor_cores();
+      show_copies();
       begin_products();
       add_values(weights, o);
       commit_products();
@@ -128,12 +126,16 @@ class PrefillConsumer {
     write(item, line, lines, o);
   }
 
+  /// Pieces that threads copied; boxes come the way that tensor cores read.
+  static __device__ void show_copies() {
+    if constexpr (!Shape::kComesInBoxes) show_tensor_cores();
+  }
   __device__ void take_turn() { wait_among<kTurnThreads>(kFirstTurnBarrier + group_); }
   __device__ void pass_turn() { arrive_among<kTurnThreads>(kFirstTurnBarrier + 1 - group_); }
 
-  /// Waits for keys, and says of which tile.
-  __device__ TileHead next_keys() {
-    wait_for_phase(shared_address(&shared_.keys_full[keys_.stage]), keys_.parity);
+  /// Waits for keys, and says of which tile; not before `zero` is known.
+  __device__ TileHead next_keys(std::uint32_t zero = 0) {
+    wait_for_phase(shared_address(&shared_.keys_full[keys_.stage]), keys_.parity ^ zero);
     return shared_.heads[keys_.stage];
   }
   __device__ void wait_for_values() {
@@ -154,9 +156,10 @@ class PrefillConsumer {
 
   /// Starts scores = q . k of the keys whose turn it is.
   __device__ void score(Scores& scores) {
-    const std::uint64_t q = operand_at(memory_ + group_ * Shape::kGroupQueryBytes, 0);
-    const std::uint64_t keys = operand_at(
-        memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes, Shape::kKeyBlockBytes);
+    const Operand q = operand_at(
+        memory_ + queries_.stage * Shape::kQueryStageBytes + group_ * Shape::kGroupQueryBytes, 0);
+    const Operand keys = operand_at(memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes,
+                                    Shape::kKeyBlockBytes);
     hold(scores);
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
@@ -171,7 +174,7 @@ class PrefillConsumer {
   __device__ void add_values(const Weights& weights, Outputs& o) {
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
-      const std::uint64_t values =
+      const Operand values =
           operand_at(memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes +
                          part * (kPartColumns / kBlockColumns) * Shape::kValueBlockBytes,
                      Shape::kValueBlockBytes);
@@ -202,7 +205,7 @@ class PrefillConsumer {
 #pragma unroll
     for (int j = 0; j < kSlots / 8; ++j) {
       int2 two = *reinterpret_cast<const int2*>(positions + 8 * j);
-      if (j / 2 >= head.num_blocks) two = {kNoPosition, kNoPosition};
+      if (8 * j / Shape::kBlockSlots >= head.num_blocks) two = {kNoPosition, kNoPosition};
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float& even = scores[4 * j + 2 * i];
@@ -210,36 +213,6 @@ class PrefillConsumer {
         even = ranges[i].contains(two.x) ? even : -INFINITY;
         odd = ranges[i].contains(two.y) ? odd : -INFINITY;
       }
-    }
-  }
-
-  /// Scores become weights; `shrink` is what weights so far are to be multiplied by.
-  __device__ void weigh(Scores& scores, Lines& lines, float (&shrink)[2]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float tops[2] = {lines.largest[i], -INFINITY};
-#pragma unroll
-      for (int j = 0; j < kSlots / 8; ++j) {
-        tops[0] = fmaxf(tops[0], scores[4 * j + 2 * i]);
-        tops[1] = fmaxf(tops[1], scores[4 * j + 2 * i + 1]);
-      }
-      float top = fmaxf(tops[0], tops[1]);
-      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 2));
-      const float base = top == -INFINITY ? 0.0f : top * scale_;
-      shrink[i] = power_of_two(fmaf(lines.largest[i], scale_, -base));
-      lines.largest[i] = top;
-      float sums[2] = {};
-#pragma unroll
-      for (int j = 0; j < kSlots / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = scores[4 * j + 2 * i + e];
-          x = power_of_two(fmaf(x, scale_, -base));
-          sums[e] += x;
-        }
-      }
-      lines.total[i] = fmaf(lines.total[i], shrink[i], sums[0] + sums[1]);
     }
   }
 
@@ -259,7 +232,7 @@ class PrefillConsumer {
     }
   }
 
-  __device__ void write(const PrefillItem& item, std::int32_t first_line, const Lines& lines,
+  __device__ void write(const PrefillItem& item, std::int32_t first_line, const SoftmaxLines& lines,
                         const Outputs& o) {
     constexpr float kLn2 = 0.693147180559945f;
     const int t = lane_ % 4;
@@ -279,8 +252,7 @@ class PrefillConsumer {
         *reinterpret_cast<float2*>(to + 8 * j) = {sums[0] * factor, sums[1] * factor};
       }
       if (t == 0) {
-        params_.lse[place] =
-            total > 0.0f ? (lines.largest[i] * scale_ + log2f(total)) * kLn2 : -INFINITY;
+        params_.lse[place] = total > 0.0f ? (lines.base[i] + log2f(total)) * kLn2 : -INFINITY;
       }
     }
   }
@@ -292,6 +264,7 @@ class PrefillConsumer {
   int warp_;
   int lane_;
   float scale_;  // that exponents are to base 2
+  RingPlace<Shape::kQueryStages> queries_;
   RingPlace<Shape::kKeyStages> keys_;
   RingPlace<Shape::kValueStages> values_;
 };

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which slots an item of prefill attention reads. A warpgroup looks at the positions of
-// kGroupThreads blocks of kLanes slots at once, stream after stream, and puts those that some line
+// kGroupThreads blocks of slots at once, stream after stream, and puts those that some line
 // of the item may read into a ring in shared memory, in their order.
 #pragma once
 
@@ -29,7 +29,7 @@ class BlockFinder {
       : params_(params),
         shared_(shared),
         thread_(thread),
-        page_blocks_(params.num_slots / kLanes) {}
+        page_blocks_(params.num_slots / Shape::kBlockSlots) {}
 
   /// Once nothing is left of the item before.
   __device__ void begin(const PrefillItem& item) {
@@ -52,7 +52,7 @@ class BlockFinder {
       next_page_ = page_of_block(thread_);
     }
     const std::int32_t i = next_block_ + thread_;
-    FoundBlock block{next_page_, i % page_blocks_ * kLanes,
+    FoundBlock block{next_page_, i % page_blocks_ * Shape::kBlockSlots,
                      i / page_blocks_ >= stream_.num_sealed_pages ? 1 : 0};
     // Which page comes next is asked for early: its positions are another way to memory.
     next_block_ += kGroupThreads;
@@ -63,16 +63,16 @@ class BlockFinder {
   }
 
   [[nodiscard]] __device__ int num_found() const { return static_cast<int>(end_ - begin_); }
-  /// Block b of the `count` after the first `skipped`; after them the last one again, which gives
-  /// slots that no line reads finite numbers.
-  [[nodiscard]] __device__ const FoundBlock& found(int skipped, int b, int count) const {
-    return shared_.found[place(skipped + min(b, count - 1))];
+  /// Block b of the first `count`; after them the last one again, which gives slots that no line
+  /// reads finite numbers.
+  [[nodiscard]] __device__ const FoundBlock& found(int b, int count) const {
+    return shared_.found[place(min(b, count - 1))];
   }
-  /// Of the `count` blocks after the first `skipped`.
-  [[nodiscard]] __device__ PositionSpan span(int skipped, int count) const {
-    PositionSpan all = shared_.spans[place(skipped)];
+  /// Of the first `count` blocks.
+  [[nodiscard]] __device__ PositionSpan span(int count) const {
+    PositionSpan all = shared_.spans[place(0)];
     for (int b = 1; b < count; ++b) {
-      const PositionSpan& span = shared_.spans[place(skipped + b)];
+      const PositionSpan& span = shared_.spans[place(b)];
       all.lowest = min(all.lowest, span.lowest);
       all.highest = max(all.highest, span.highest);
     }
@@ -96,8 +96,8 @@ class BlockFinder {
   __device__ bool inspect(const FoundBlock& block, PositionSpan& span) const {
     const auto* positions = reinterpret_cast<const int4*>(positions_of(params_, block));
     bool is_read = false;
-#pragma unroll
-    for (int j = 0; j < kLanes / 4; ++j) {
+#pragma unroll 8
+    for (int j = 0; j < Shape::kBlockSlots / 4; ++j) {
       const int4 four = positions[j];
       for (const std::int32_t position : {four.x, four.y, four.z, four.w}) {
         is_read = is_read || range_.contains(position);

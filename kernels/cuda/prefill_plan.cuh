@@ -4,19 +4,23 @@
 // How prefill attention is divided. The query heads of a KV head read the same keys, so a row and a
 // head of the group together are a line: line i of a segment is row i / G and head i % G. An item
 // of work is kItemLines lines of one segment and KV head, fewer at its end, with all that they
-// read. Blocks take items from a counter; the last lines of a segment, which read most, come first.
+// read. Blocks take items from a counter, head after head, so that those that run together read
+// what the second-level cache can hold; the last lines of a segment, which read most, come first.
 // What an item computes does not depend on who takes it.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/boxes.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/streams.cuh"
 
 namespace pikv::kernels::cuda {
 
 inline constexpr int kItemLines = 128;
+/// Or all heads of an item in turn.
+inline constexpr bool kHeadAfterHead = true;
 
 /// Where the parts of a page begin, in bytes.
 struct PlainPage {
@@ -42,6 +46,10 @@ struct PrefillParams {
   float scale;  // positive
   PlainPage sealed;
   PlainPage open;  // float32
+  // Of sealed pages, where blocks come in boxes: kBoxColumns slots of all channels of keys, and
+  // kBoxColumns channels of as many slots of values.
+  CUtensorMap key_boxes;
+  CUtensorMap value_boxes;
 };
 
 struct PrefillItem {
@@ -101,14 +109,17 @@ __device__ __forceinline__ std::int32_t count_items(const PrefillParams& params,
   return static_cast<std::int32_t>(__reduce_add_sync(kWholeWarp, static_cast<unsigned>(count)));
 }
 
-/// Item `taken` of num_items x Hkv, the last lines first; for a whole warp.
+/// Item `taken` of Hkv x num_items, the last lines first; for a whole warp.
 __device__ __forceinline__ PrefillItem find_item(const PrefillParams& params, std::uint32_t taken,
                                                  std::int32_t num_items, int lane) {
   PrefillItem item{};
   const auto num_kv_heads = static_cast<std::uint32_t>(params.num_kv_heads);
-  if (taken >= static_cast<std::uint32_t>(num_items) * num_kv_heads) return item;
-  item.kv_head = static_cast<std::int32_t>(taken % num_kv_heads);
-  std::int32_t left = num_items - 1 - static_cast<std::int32_t>(taken / num_kv_heads);
+  const auto num_of_head = static_cast<std::uint32_t>(num_items);
+  if (taken >= num_of_head * num_kv_heads) return item;
+  const std::uint32_t head = kHeadAfterHead ? taken / num_of_head : taken % num_kv_heads;
+  const std::uint32_t of_head = kHeadAfterHead ? taken % num_of_head : taken / num_kv_heads;
+  item.kv_head = static_cast<std::int32_t>(head);
+  std::int32_t left = num_items - 1 - static_cast<std::int32_t>(of_head);
   for (std::int64_t base = 0; base < params.num_segments; base += kWarpThreads) {
     const std::int32_t mine = item_count(params, base + lane);
     std::int32_t until = mine;  // items of the lanes up to this one

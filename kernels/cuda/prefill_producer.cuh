@@ -7,23 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/cuda/prefill_box_copies.cuh"
 #include "kernels/cuda/prefill_finder.cuh"
+#include "kernels/cuda/prefill_piece_copies.cuh"
 
 namespace pikv::kernels::cuda {
-
-/// Eight floats, rounded; those out of range become the largest number there is, so that a weight
-/// of zero hides them.
-template <class T>
-__device__ __forceinline__ uint4 rounded_piece(const float* __restrict__ from) {
-  constexpr float kLargest = std::is_same_v<T, Half> ? 65504.0f : 3.38953139e38f;
-  const auto round = [](float x, float y) {
-    return pack<T>(fminf(fmaxf(x, -kLargest), kLargest), fminf(fmaxf(y, -kLargest), kLargest));
-  };
-  const float4 low = *reinterpret_cast<const float4*>(from);
-  const float4 high = *reinterpret_cast<const float4*>(from + 4);
-  return {round(low.x, low.y), round(low.z, low.w), round(high.x, high.y), round(high.z, high.w)};
-}
 
 template <class Shape>
 class PrefillProducer {
@@ -32,7 +22,8 @@ class PrefillProducer {
   // Pieces of a row of channels, and rows that the threads copy at once.
   static constexpr int kRowPieces = kDim / kPieceElements;
   static constexpr int kRowsAtOnce = kGroupThreads / kRowPieces;
-  static_assert(kRowsAtOnce <= kLanes);
+  static constexpr int kWarpRows = kWarpThreads / kRowPieces;  // of these, by a warp
+  using Copies = std::conditional_t<Shape::kComesInBoxes, BoxCopies<Shape>, PieceCopies<Shape>>;
 
  public:
   __device__ PrefillProducer(const PrefillParams& params, PrefillShared<Shape>& shared,
@@ -41,14 +32,17 @@ class PrefillProducer {
         shared_(shared),
         memory_(memory),
         thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
-        finder_(params, shared, thread_) {}
+        finder_(params, shared, thread_),
+        copies_(params, thread_) {}
 
   __device__ void run() {
     const std::int32_t num_items = count_items(params_, thread_ % kWarpThreads);
+    take();
     do {
       item_ = next_item(num_items);
       is_announced_ = false;
       if (item_.num_lines > 0) {
+        take();
         fetch_queries();
         bring_tiles();
       }
@@ -58,44 +52,53 @@ class PrefillProducer {
   }
 
  private:
+  /// Long before the answer is needed.
+  __device__ void take() {
+    if (thread_ == 0) taken_ = atomicAdd(&params_.left->num_items_taken, 1u);
+  }
+
+  /// The item that was taken last.
   __device__ PrefillItem next_item(std::int32_t num_items) {
-    if (thread_ == 0) shared_.taken = atomicAdd(&params_.left->num_items_taken, 1u);
+    if (thread_ == 0) shared_.taken = taken_;
     wait_among<kGroupThreads>(kProducerBarrier);
     const std::uint32_t taken = shared_.taken;
     wait_among<kGroupThreads>(kProducerBarrier);  // it is written again
     return find_item(params_, taken, num_items, thread_ % kWarpThreads);
   }
 
-  /// Says which item follows, once the one before needs its queries no more.
+  /// Says which item follows, once there is room for its queries.
   __device__ __forceinline__ void announce(bool with_queries) {
-    wait_for_phase(shared_address(&shared_.queries_free), queries_parity_ ^ 1);
-    queries_parity_ ^= 1;
+    wait_for_phase(shared_address(&shared_.queries_free[queries_.stage]), queries_.parity ^ 1);
     is_announced_ = true;
-    if (thread_ == 0) shared_.item = item_;
+    if (thread_ == 0) shared_.items[queries_.stage] = item_;
     if (with_queries) copy_queries();
-    arrive(shared_address(&shared_.queries_full));
+    arrive(shared_address(&shared_.queries_full[queries_.stage]));
+    queries_.advance();
   }
 
-  /// Has the queries come as near as the second-level cache.
+  /// Has the queries come as near as the second-level cache. Lines that a warp copies are divided
+  /// among its lanes, which look for one each, once.
   __device__ void fetch_queries() {
+    static_assert(kItemLines == kGroupThreads);
     constexpr int kLineFloats = 32;
-    constexpr int kRowFetches = kDim / kLineFloats;
+    const int lane = thread_ % kWarpThreads;
+    const int line =
+        lane / kWarpRows * kRowsAtOnce + thread_ / kWarpThreads * kWarpRows + lane % kWarpRows;
+    place_ = item_.place(params_, item_.first_line + line);
 #pragma unroll
-    for (int i = 0; i < kRowFetches; ++i) {
-      const int fetch = i * kGroupThreads + thread_;
-      const std::int64_t place = item_.place(params_, item_.first_line + fetch / kRowFetches);
-      prefetch(params_.q + place * kDim + fetch % kRowFetches * kLineFloats);
-    }
+    for (int i = 0; i < kDim; i += kLineFloats) prefetch(params_.q + place_ * kDim + i);
   }
 
   __device__ void copy_queries() {
+    const int lane = thread_ % kWarpThreads;
     const int piece = thread_ % kRowPieces;
+    const std::uint32_t to = memory_ + queries_.stage * Shape::kQueryStageBytes +
+                             piece / kBlockPieces * Shape::kQueryBlockBytes;
 #pragma unroll 4
     for (int i = 0; i < kItemLines / kRowsAtOnce; ++i) {
       const int line = thread_ / kRowPieces + i * kRowsAtOnce;
-      const std::int64_t place = item_.place(params_, item_.first_line + line);
-      store_shared16(memory_ + line / kGroupLines * Shape::kGroupQueryBytes +
-                         piece / kBlockPieces * Shape::kQueryBlockBytes +
+      const std::int64_t place = __shfl_sync(kWholeWarp, place_, i * kWarpRows + lane / kRowPieces);
+      store_shared16(to + line / kGroupLines * Shape::kGroupQueryBytes +
                          swizzled_bytes(line % kGroupLines, piece % kBlockPieces),
                      rounded_piece<Number>(params_.q + place * kDim + piece * kPieceElements));
     }
@@ -104,43 +107,42 @@ class PrefillProducer {
 
   __device__ void bring_tiles() {
     finder_.begin(item_);
-    int count = 0;  // blocks of the tile whose keys were brought last
     for (bool has_more = true; has_more;) {
       has_more = finder_.look();
       const int enough = has_more ? Shape::kTileBlocks : 1;
-      for (int left = finder_.num_found() - count; left >= enough;
-           left = finder_.num_found() - count) {
-        const int next_count = min(left, Shape::kTileBlocks);
-        bring_keys(count, next_count);
+      while (finder_.num_found() >= enough) {
+        const int count = min(finder_.num_found(), Shape::kTileBlocks);
+        bring_keys(count);
         if (!is_announced_) announce(/*with_queries=*/true);  // keys arrive meanwhile
-        if (count > 0) bring_values(count);
-        count = next_count;
+        bring_values(count);
+        finder_.drop(count);
       }
     }
-    if (count > 0) bring_values(count);
   }
 
-  /// The keys of the `count` blocks after the first `skipped`.
-  __device__ void bring_keys(int skipped, int count) {
+  /// The keys of the first `count` blocks.
+  __device__ void bring_keys(int count) {
     const std::uint32_t keys = begin_keys();
-    if (thread_ < Shape::kTileBlocks * 4) {
-      const FoundBlock& block = finder_.found(skipped, thread_ / 4, count);
+    constexpr int kBlockPositions = Shape::kBlockSlots / 4;  // that are copied at once
+    if (thread_ < Shape::kTileBlocks * kBlockPositions) {
+      const FoundBlock& block = finder_.found(thread_ / kBlockPositions, count);
       copy16(shared_address(&shared_.positions[keys_.stage][thread_ * 4]),
-             positions_of(params_, block) + thread_ % 4 * sizeof(int4));
+             positions_of(params_, block) + thread_ % kBlockPositions * sizeof(int4));
     }
-    const bool stores = copy_keys(keys, skipped, count);
-    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(skipped, count)};
+    const bool stores =
+        copies_.keys(finder_, keys, shared_address(&shared_.keys_full[keys_.stage]), count);
+    if (thread_ == 0) shared_.heads[keys_.stage] = {count, finder_.span(count)};
     end_keys(stores);
   }
 
-  /// The values of the first `count` blocks, which are done with then.
+  /// The values of the first `count` blocks.
   __device__ void bring_values(int count) {
     wait_for_phase(shared_address(&shared_.values_free[values_.stage]), values_.parity ^ 1);
-    const bool stores =
-        copy_values(memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, count);
-    arrive_with_copies(shared_address(&shared_.values_full[values_.stage]), stores);
+    const std::uint32_t full = shared_address(&shared_.values_full[values_.stage]);
+    const bool stores = copies_.values(
+        finder_, memory_ + Shape::kValuesAt + values_.stage * Shape::kTileBytes, full, count);
+    end_stage(full, stores);
     values_.advance();
-    finder_.drop(count);
   }
 
   __device__ void end_item() {
@@ -155,14 +157,14 @@ class PrefillProducer {
     return memory_ + Shape::kKeysAt + keys_.stage * Shape::kTileBytes;
   }
   __device__ void end_keys(bool stores) {
-    const std::uint32_t full = shared_address(&shared_.keys_full[keys_.stage]);
-    if (thread_ == 0) arrive(full);  // of the head, which is not a copy
-    arrive_with_copies(full, stores);
+    end_stage(shared_address(&shared_.keys_full[keys_.stage]), stores);
     keys_.advance();
   }
 
-  /// `stores`: whether this thread wrote anything to the tile itself.
-  __device__ void arrive_with_copies(std::uint32_t full, bool stores) {
+  /// `stores`: whether this thread wrote anything to the tile itself. The first thread arrives for
+  /// what is no copy of its own, too: the head of keys, and boxes.
+  __device__ void end_stage(std::uint32_t full, bool stores) {
+    if (thread_ == 0) arrive(full);
     if (stores) {
       commit_copies();
       wait_for_copies<0>();
@@ -173,79 +175,19 @@ class PrefillProducer {
     }
   }
 
-  /// A thread copies one piece, eight slots, of every kRowsAtOnce-th channel.
-  __device__ bool copy_keys(std::uint32_t tile, int skipped, int count) {
-    constexpr int kPieces = Shape::kSlots / kPieceElements;
-    constexpr int kChannelsAtOnce = kGroupThreads / kPieces;
-    constexpr int kBlockOfPieces = kLanes / kPieceElements;
-    static_assert(kChannelsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
-    const int piece = thread_ % kPieces;
-    const int channel = thread_ / kPieces;
-    const FoundBlock block = finder_.found(skipped, piece / kBlockOfPieces, count);
-    const std::int32_t slot = block.slot + piece % kBlockOfPieces * kPieceElements;
-    const std::int64_t first = std::int64_t{channel} * params_.num_slots + slot;
-    const std::int64_t step = std::int64_t{kChannelsAtOnce} * params_.num_slots;
-    const std::uint32_t to = tile + piece / kBlockPieces * Shape::kKeyBlockBytes +
-                             swizzled_bytes(channel, piece % kBlockPieces);
-    constexpr std::uint32_t kStepBytes = kChannelsAtOnce * kBlockRowBytes;
-    if (block.is_open != 0) {
-      const float* from = reinterpret_cast<const float*>(block.page) + first;
-#pragma unroll 2
-      for (int i = 0; i < kDim / kChannelsAtOnce; ++i) {
-        store_shared16(to + i * kStepBytes, rounded_piece<Number>(from + i * step));
-      }
-      return true;
-    }
-    const std::byte* from = block.page + first * sizeof(Number);
-#pragma unroll
-    for (int i = 0; i < kDim / kChannelsAtOnce; ++i) {
-      copy16(to + i * kStepBytes, from + i * step * sizeof(Number));
-    }
-    return false;
-  }
-
-  /// A thread copies one piece, eight channels, of every kRowsAtOnce-th slot.
-  __device__ bool copy_values(std::uint32_t tile, int count) {
-    const int piece = thread_ % kRowPieces;
-    const int row = thread_ / kRowPieces;
-    tile += piece / kBlockPieces * Shape::kValueBlockBytes;
-    bool stores = false;
-#pragma unroll 2
-    for (int b = 0; b < Shape::kTileBlocks; ++b) {
-      const FoundBlock block = finder_.found(0, b, count);
-      const std::int64_t first = std::int64_t{block.slot + row} * kDim + piece * kPieceElements;
-      const auto to = [&](int i) {
-        return tile + swizzled_bytes(b * kLanes + row + i, piece % kBlockPieces);
-      };
-      if (block.is_open != 0) {
-        const auto* from =
-            reinterpret_cast<const float*>(block.page + params_.open.value_bytes) + first;
-#pragma unroll 1
-        for (int i = 0; i < kLanes; i += kRowsAtOnce) {
-          store_shared16(to(i), rounded_piece<Number>(from + i * kDim));
-        }
-        stores = true;
-      } else {
-        const std::byte* from = block.page + params_.sealed.value_bytes + first * sizeof(Number);
-#pragma unroll
-        for (int i = 0; i < kLanes; i += kRowsAtOnce) {
-          copy16(to(i), from + i * kDim * sizeof(Number));
-        }
-      }
-    }
-    return stores;
-  }
-
   const PrefillParams& params_;
   PrefillShared<Shape>& shared_;
   std::uint32_t memory_;
   int thread_;
   PrefillItem item_{};
+  std::int64_t place_ = 0;  // of a line of the item
   bool is_announced_ = false;
-  std::uint32_t queries_parity_ = 0;
+  std::uint32_t taken_ = 0;  // of the first thread
+  RingPlace<Shape::kQueryStages> queries_;
   RingPlace<Shape::kKeyStages> keys_;
   RingPlace<Shape::kValueStages> values_;
   BlockFinder<Shape> finder_;
+  Copies copies_;
 };
 
 }  // namespace pikv::kernels::cuda

@@ -36,18 +36,28 @@ __device__ __forceinline__ std::uint32_t swizzled_bytes(int row, int piece) {
          static_cast<std::uint32_t>(piece ^ (row % 8)) * kPieceBytes;
 }
 
-/// How the tensor cores find an operand (PTX ISA, matrix descriptor). In units of 16 bytes: where
-/// it begins, bits 0 to 13; from one block of columns to the next, bits 16 to 29; from eight rows
-/// to the next eight, bits 32 to 45. Bits 62 and 63 hold 1: swizzled in rows of 128 bytes.
-__device__ __forceinline__ std::uint64_t operand_at(std::uint32_t address, std::uint32_t stride) {
-  constexpr std::uint64_t kEightRows = 8 * kBlockRowBytes / 16;
-  return std::uint64_t{1} << 62 | kEightRows << 32 | std::uint64_t{stride / 16} << 16 |
-         (address & 0x3ffff) / 16;
+/// How the tensor cores find an operand (PTX ISA, matrix descriptor), as the halves of 64 bits: a
+/// sum of 64 bits in their place would carry from one to the other.
+struct Operand {
+  /// In units of 16 bytes: where it begins, bits 0 to 13; from one block of columns to the next,
+  /// bits 16 to 29.
+  std::uint32_t place;
+  /// From eight rows to the next eight, bits 0 to 13. Bits 30 and 31 hold 1: swizzled in rows of
+  /// 128 bytes.
+  static constexpr std::uint32_t kForm = std::uint32_t{1} << 30 | 8 * kBlockRowBytes / 16;
+
+  __device__ __forceinline__ Operand operator+(std::uint32_t distance) const {
+    return {place + distance};
+  }
+};
+/// The same for all lanes, of which the compiler is told.
+__device__ __forceinline__ Operand operand_at(std::uint32_t address, std::uint32_t stride) {
+  return {__shfl_sync(0xffffffffu, stride / 16 << 16 | (address & 0x3ffff) / 16, 0)};
 }
 /// The next 16 rows of B.
-inline constexpr std::uint64_t kNextRows = 16 * kBlockRowBytes / 16;
+inline constexpr std::uint32_t kNextRows = 16 * kBlockRowBytes / 16;
 /// The next 16 columns of A inside a block.
-inline constexpr std::uint64_t kNextColumns = 16 * 2 / 16;
+inline constexpr std::uint32_t kNextColumns = 16 * 2 / 16;
 
 /// Before products: what was written to their registers is there.
 __device__ __forceinline__ void begin_products() {
@@ -85,52 +95,50 @@ __device__ __forceinline__ void hold(float (&sums)[kCount]) {
 
 /// c (+)= a b, where `adds` is 1 (0).
 template <class T>
-__device__ __forceinline__ void multiply_group(float (&c)[32], std::uint64_t a, std::uint64_t b,
-                                               int adds);
+__device__ __forceinline__ void multiply_group(float (&c)[32], Operand a, Operand b, int adds);
 template <class T>
-__device__ __forceinline__ void multiply_group(float (&c)[64], std::uint64_t a, std::uint64_t b,
-                                               int adds);
+__device__ __forceinline__ void multiply_group(float (&c)[64], Operand a, Operand b, int adds);
 /// c += a b.
 template <class T>
-__device__ __forceinline__ void multiply_group(float (&c)[32], const std::uint32_t* a,
-                                               std::uint64_t b);
+__device__ __forceinline__ void multiply_group(float (&c)[32], const std::uint32_t* a, Operand b);
 template <class T>
-__device__ __forceinline__ void multiply_group(float (&c)[64], const std::uint32_t* a,
-                                               std::uint64_t b);
+__device__ __forceinline__ void multiply_group(float (&c)[64], const std::uint32_t* a, Operand b);
 
-#define PIKV_MULTIPLY_SHARED(T, type, count, columns, a, b, adds)                         \
-  template <>                                                                             \
-  __device__ __forceinline__ void multiply_group<T>(float(&c)[count], std::uint64_t left, \
-                                                    std::uint64_t right, int sum) {       \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, " adds                                    \
-                 ", 0;"                                                                   \
-                 "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type     \
-                 " {" PIKV_SUMS_##count "}, " a ", " b ", p, 1, 1, 0, 1;}"                \
-                 : PIKV_LIST_##count                                                      \
-                 : "l"(left), "l"(right), "r"(sum));                                      \
+#define PIKV_MULTIPLY_SHARED(T, type, count, columns, a, b, form, adds)                            \
+  template <>                                                                                      \
+  __device__ __forceinline__ void multiply_group<T>(float(&c)[count], Operand left, Operand right, \
+                                                    int sum) {                                     \
+    asm volatile("{.reg .pred p; .reg .b64 a, b; setp.ne.b32 p, " adds ", 0; mov.b64 a, {" a       \
+                 ", " form "}; mov.b64 b, {" b ", " form                                           \
+                 "};"                                                                              \
+                 "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type              \
+                 " {" PIKV_SUMS_##count "}, a, b, p, 1, 1, 0, 1;}"                                 \
+                 : PIKV_LIST_##count                                                               \
+                 : "r"(left.place), "r"(right.place), "n"(Operand::kForm), "r"(sum));              \
   }
-#define PIKV_MULTIPLY_REGISTERS(T, type, count, columns, a, b)                                   \
+#define PIKV_MULTIPLY_REGISTERS(T, type, count, columns, a, b, form)                             \
   template <>                                                                                    \
   __device__ __forceinline__ void multiply_group<T>(float(&c)[count], const std::uint32_t* left, \
-                                                    std::uint64_t right) {                       \
-    asm volatile(                                                                                \
-        "{.reg .pred p; setp.eq.b32 p, 0, 0;"                                                    \
-        "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type                     \
-        " {" PIKV_SUMS_##count "}, {" a "}, " b ", p, 1, 1, 1;}"                                 \
-        : PIKV_LIST_##count                                                                      \
-        : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right));                   \
+                                                    Operand right) {                             \
+    asm volatile("{.reg .pred p; .reg .b64 b; setp.eq.b32 p, 0, 0; mov.b64 b, {" b ", " form     \
+                 "};"                                                                            \
+                 "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type            \
+                 " {" PIKV_SUMS_##count "}, {" a "}, b, p, 1, 1, 1;}"                            \
+                 : PIKV_LIST_##count                                                             \
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right.place),     \
+                   "n"(Operand::kForm));                                                         \
   }
 #define PIKV_LIST_32 PIKV_THIRTY_TWO(c, 0)
 #define PIKV_LIST_64 PIKV_THIRTY_TWO(c, 0), PIKV_THIRTY_TWO(c, 32)
 
-PIKV_MULTIPLY_SHARED(BFloat16, "bf16", 32, "64", "%32", "%33", "%34")
-PIKV_MULTIPLY_SHARED(BFloat16, "bf16", 64, "128", "%64", "%65", "%66")
-PIKV_MULTIPLY_SHARED(Half, "f16", 32, "64", "%32", "%33", "%34")
-PIKV_MULTIPLY_SHARED(Half, "f16", 64, "128", "%64", "%65", "%66")
-PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 32, "64", "%32,%33,%34,%35", "%36")
-PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 64, "128", "%64,%65,%66,%67", "%68")
-PIKV_MULTIPLY_REGISTERS(Half, "f16", 32, "64", "%32,%33,%34,%35", "%36")
-PIKV_MULTIPLY_REGISTERS(Half, "f16", 64, "128", "%64,%65,%66,%67", "%68")
+PIKV_MULTIPLY_SHARED(BFloat16, "bf16", 32, "64", "%32", "%33", "%34", "%35")
+PIKV_MULTIPLY_SHARED(BFloat16, "bf16", 64, "128", "%64", "%65", "%66", "%67")
+PIKV_MULTIPLY_SHARED(Half, "f16", 32, "64", "%32", "%33", "%34", "%35")
+PIKV_MULTIPLY_SHARED(Half, "f16", 64, "128", "%64", "%65", "%66", "%67")
+PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 32, "64", "%32,%33,%34,%35", "%36", "%37")
+PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 64, "128", "%64,%65,%66,%67", "%68", "%69")
+PIKV_MULTIPLY_REGISTERS(Half, "f16", 32, "64", "%32,%33,%34,%35", "%36", "%37")
+PIKV_MULTIPLY_REGISTERS(Half, "f16", 64, "128", "%64,%65,%66,%67", "%68", "%69")
 
 #undef PIKV_EIGHT
 #undef PIKV_THIRTY_TWO

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/attention.hpp"
+#include "kernels/cuda/boxes.hpp"
 #include "tests/kernels/cuda/attention_case.hpp"
 
 namespace pikv::test {
@@ -276,6 +277,47 @@ TEST_F(AttentionPrefillCuda, LargeScoresOfOneSlotDrownTheOthers) {
   const AttentionCase::Result exact = batch.run(cpu());
   expect_all(cuda.lse, exact.lse, {0.5, 1e-2}, 8, 1);
   for (const float value : cuda.o) ASSERT_TRUE(std::isfinite(value));
+}
+
+TEST_F(AttentionPrefillCuda, ScalesSumsWhereLaterScoresAreMuchLarger) {
+  // The largest score of a line grows from tile to tile, by less and by more than what sums bear.
+  const AttentionShape shape{
+      .head_dim = 128, .num_slots = 64, .num_heads = 8, .sealed = {DType::kBf16}};
+  for (const float factor : {2.0f, 4.0f, 8.0f}) {
+    SCOPED_TRACE(::testing::Message() << "queries times " << factor);
+    AttentionCase batch(random_, shape, {{100, 2000}});
+    batch.scale_queries(factor);
+    // Scores are off by 2^-9 of their terms.
+    expect_result(batch, batch.run(gpu()), batch.run(cpu()), {0.02 * factor, 2e-2});
+  }
+}
+
+TEST_F(AttentionPrefillCuda, HopperHasMapsOfBoxes) {
+  // Without them nothing else here fails: tiles come in pieces, slower.
+  if (describe_cuda_devices().front().find("sm_90") == std::string::npos) {
+    GTEST_SKIP() << "not a GPU of the kind that has the kernel";
+  }
+  CUtensorMap map;
+  EXPECT_TRUE(kernels::cuda::make_box_map(64, 256, map));
+  EXPECT_TRUE(kernels::cuda::make_box_map(256, 128, map));
+  EXPECT_FALSE(kernels::cuda::make_box_map(257, 128, map));
+  EXPECT_FALSE(kernels::cuda::make_box_map(64, 8, map));
+}
+
+TEST_F(AttentionPrefillCuda, BringsBoxesOfLongContextsAndOfTheOpenPage) {
+  // More blocks of 64 slots than are looked at at once; the last page is open.
+  for (const std::int32_t head_dim : {64, 128, 256}) {
+    for (const std::int32_t num_slots : {64, 128, 192}) {
+      SCOPED_TRACE(::testing::Message() << "D = " << head_dim << ", P = " << num_slots);
+      const AttentionShape shape{.head_dim = head_dim,
+                                 .num_slots = num_slots,
+                                 .num_heads = 2,
+                                 .num_kv_heads = 1,
+                                 .num_streams = 1,
+                                 .sealed = {DType::kBf16}};
+      expect_same(AttentionCase(random_, shape, {{70, 11000}, {130, 130}}));
+    }
+  }
 }
 
 TEST_F(AttentionPrefillCuda, RepeatsBitForBit) {

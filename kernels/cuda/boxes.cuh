@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a kernel asks the copy engine for a box (boxes.hpp). It arrives swizzled, as wgmma.cuh wants
+// it. For sm_90a.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/boxes.hpp"
+
+namespace pikv::kernels::cuda {
+
+/// Of one thread: begins to copy the box at `from`, 16-byte aligned, to `to`, a multiple of 1024.
+/// Its bytes count at the barrier, which expects them (barriers.cuh).
+__device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map,
+                                         const std::byte* from, std::uint32_t barrier) {
+  const std::uint64_t step =
+      (reinterpret_cast<std::uint64_t>(from) - kFirstBoxAddress) / kBoxStepBytes;
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %2, %3, %4}], [%5];" ::"r"(to),
+      "l"(&map), "r"(0), "r"(static_cast<std::uint32_t>(step % kBoxSteps)),
+      "r"(static_cast<std::uint32_t>(step / kBoxSteps)), "r"(barrier)
+      : "memory");
+}
+
+}  // namespace pikv::kernels::cuda

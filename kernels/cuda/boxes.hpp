@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: 2026 The PiKV Authors
+// SPDX-License-Identifier: Apache-2.0
+//
+// Boxes of 16-bit elements that the copy engine of Hopper brings to shared memory (boxes.cuh): rows
+// of 128 bytes, each as far from the last as a map says, from any address of GPU memory that is a
+// multiple of 16. A map names no memory of its own: beside columns and rows it has two dimensions
+// that stand for all addresses in steps of 16 bytes, so that pages may lie anywhere. Plain C++: the
+// host compiler may include it.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace pikv::kernels::cuda {
+
+/// Elements of a row of a box.
+inline constexpr int kBoxColumns = 64;
+
+inline constexpr std::uint64_t kBoxStepBytes = 16;
+/// Steps in the first of the two dimensions.
+inline constexpr std::uint64_t kBoxSteps = std::uint64_t{1} << 31;
+/// Where a map's addresses begin: not at null, which stands for no address.
+inline constexpr std::uint64_t kFirstBoxAddress = kBoxStepBytes;
+
+/// The map of boxes of num_rows rows (1 to 256), `row_bytes` (a multiple of 16) apart. False where
+/// the driver makes none.
+[[nodiscard]] bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map);
+
+}  // namespace pikv::kernels::cuda
