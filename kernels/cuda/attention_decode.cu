@@ -57,8 +57,8 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
                                args.streams.size() <= kFewStreams * num_units;
   if (counts_in_block) params.first_tiles = nullptr;
-  // The two launches before may still run (wait_for_previous).
-  params.reads_ahead = counts_in_block && context.launches_since_page_write >= 2;
+  // The launch before may still run (wait_for_previous).
+  params.reads_ahead = counts_in_block && context.launches_since_page_write > 0;
   const bool served = decode_plain(params, context) || decode_pages(params, context) ||
                       decode_fp8(params, context) || decode_integers(params, context);
   return served ? params.long_segments : nullptr;

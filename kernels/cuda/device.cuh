@@ -49,22 +49,14 @@ __device__ __forceinline__ Half narrow<Half>(float x) {
   return {__half_as_ushort(__float2half_rn(x))};
 }
 
-/// Lets blocks of the next launch take their places once all of this one call it.
-__device__ __forceinline__ void admit_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
 /// Until all that the launch before wrote is there, for kernels of launch_early: every block calls
-/// it. Then the next launch may begin, so that when one does, all but the one before it have ended,
-/// and what they wrote may be read at once. After a kernel that calls admit_next() before this, it
-/// is all but two.
+/// it. Then blocks of the next launch may take their places, so that when a launch begins, all but
+/// the one before it have ended, and what they wrote may be read at once.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
-  admit_next();
 }
 
 /// The same result, bit for bit, on every lane; the order of the sum is fixed.

@@ -52,19 +52,6 @@ __device__ __forceinline__ float dot(const Pack<T, kWide>& pack, const float* __
   return total;
 }
 
-/// This block's share of the weights that the next kernel reads, so that memory does not idle
-/// between the two.
-template <class T>
-__device__ __forceinline__ void prefetch_down(const Params& params, const ExpertMatrices& expert) {
-  if (threadIdx.x != 0) return;
-  const auto bytes = static_cast<std::uint64_t>(params.hidden * params.width) * sizeof(T);
-  const std::uint64_t share = (bytes / gridDim.x + 15) / 16 * 16;
-  const std::uint64_t begin = blockIdx.x * share;
-  if (begin >= bytes) return;
-  prefetch(static_cast<const std::byte*>(expert.down) + begin,
-           static_cast<std::uint32_t>(min(share, bytes - begin) / 16 * 16));
-}
-
 /// A warp an output of one expert.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
@@ -79,7 +66,6 @@ __global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
   const ExpertMatrices expert = params.table[params.experts[pair]];  // all of it at once
   if (expert.gate == nullptr) return;
   start_staging(params.x, params.hidden, staged);
-  prefetch_down<T>(params, expert);
   const T* const weights[2] = {static_cast<const T*>(expert.gate) + n * params.hidden,
                                static_cast<const T*>(expert.up) + n * params.hidden};
   const float gate_bias = expert.gate_bias == nullptr ? 0.0f : expert.gate_bias[n];

@@ -119,13 +119,6 @@ __device__ __forceinline__ void copy16_or_zeros(std::uint32_t to, const void* fr
 __device__ __forceinline__ void copy8(std::uint32_t to, const std::byte* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from));
 }
-/// Asks for bytes, so many and from there on multiples of 16, to be brought into the second-level
-/// cache. One thread.
-__device__ __forceinline__ void prefetch(const void* from, std::uint32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
-#endif
-}
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
 /// Until at most kPending of this thread's groups of copies are under way.
 template <int kPending>

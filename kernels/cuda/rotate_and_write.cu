@@ -24,7 +24,6 @@ __global__ void __launch_bounds__(kBlockThreads)
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   std::int64_t i =
       std::int64_t{blockIdx.x} * kWarpsPerBlock + static_cast<int>(threadIdx.x) / kWarpThreads;
-  admit_next();  // attention, which has much to read that neither this nor the products write
   wait_for_previous();
   if (i < params.queries.num_head_rows) {
     rotate_head(params.queries, i, [](std::int64_t, float) {});
