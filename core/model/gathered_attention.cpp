@@ -7,7 +7,6 @@
 // page readers exchange.
 #include <algorithm>
 #include <array>
-#include <utility>
 
 #include "core/model/sharded_attention.hpp"
 #include "core/model/sized_view.hpp"
@@ -49,24 +48,16 @@ void ShardedAttention::attend_gathered(const Args& args, const ServedRows& rows)
   const auto o = sized<3>(gathered_.o, shape);
   const auto lse = sized<2>(gathered_.lse, {num_all, config_.num_heads});
   batches_.resize(1);
-  Batch& batch = batches_[0];
-  if (prepares(rows)) {
-    PreparedLayer prepared = take_prepared(args.layer, rows);
-    batch = std::move(prepared.batch);
-    batch.queries.q = q;
-    if (holds) attend(args.window, batch, prepared.on_device, {.o = o, .lse = lse});
-  } else {
-    append_here(args.layer, rows);
-    batch.queries = {
-        .sequences = rows.sequences, .positions = rows.positions, .q = q, .o = o, .lse = lse};
-    // Page readers exchange what they chose, so ranks without shards take part, with nothing.
-    attend(args.layer, args.window, holders, std::span(batches_).first(holds ? 1 : 0));
-  }
+  append_here(args.layer, rows);
+  batches_[0].queries = {
+      .sequences = rows.sequences, .positions = rows.positions, .q = q, .o = o, .lse = lse};
+  // Page readers exchange what they chose, so ranks without shards take part, with nothing.
+  attend(args.layer, args.window, holders, std::span(batches_).first(holds ? 1 : 0));
   merge_parts(args, holders);
   if (!keeps_account()) return;
   const std::array totals = {row_array(config_.num_heads, lse_.data(), gathered_.lse.data())};
   config_.exchange->gather(args.rows.all.first_row, totals);
-  if (holds) account(args.window, batch, lse);
+  if (holds) account(args.window, batches_[0], lse);
 }
 
 /// The entries that this rank owns; a basis maps them one after the other.

@@ -97,7 +97,7 @@ class ShardedAttention {
   }
   void prepare_layers(LayerId first, const ServedRows& rows);
   [[nodiscard]] PreparedLayer take_prepared(LayerId layer, const ServedRows& rows,
-                                            const kernels::Rotations* rotations = nullptr);
+                                            const kernels::Rotations* rotations);
   void run_prepared(const Args& args);
   [[nodiscard]] KvCache::Entries entries_here(LayerId layer, const ServedRows& rows);
   void append(const KvCache::Entries& entries);
