@@ -70,7 +70,7 @@ struct PartMerge {
     }
   };
 
-  /// That of the parts which become part `begin` of a unit. As parts_of: its first block may end
+  /// That of the parts which become part `begin` of a unit. As in part_of: its first block may end
   /// another unit.
   static __device__ unsigned* counter_of(unsigned* counters, std::int32_t begin) {
     return counters + 2 * begin + (begin > 0 ? 0 : 1);
