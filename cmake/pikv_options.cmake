@@ -34,6 +34,8 @@ target_compile_options(
             # between functions of one build.
             "$<${cxx_only}:-Wno-psabi>"
             "$<$<AND:${cxx_only},$<BOOL:${PIKV_WERROR}>>:-Werror>"
+            "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>"
+            "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${PIKV_WERROR}>>:SHELL:-Werror all-warnings -Xcompiler=-Werror>"
             "$<$<AND:${cxx_only},$<BOOL:${PIKV_MARCH}>>:-march=${PIKV_MARCH}>")
 if(PIKV_SANITIZE)
   target_compile_options(pikv_build_options

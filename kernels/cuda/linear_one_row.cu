@@ -37,12 +37,12 @@ struct Product {
 
 /// The row is x + added, normalised by `weight` unless that is null.
 struct Row {
-  const float* x;                    // [K]
-  const float* __restrict__ added;   // [K], or null
-  const float* __restrict__ weight;  // [K], or null
-  float* __restrict__ sum;           // [K], or null: gets x + added
-  float* __restrict__ normed;        // [K], with `weight`
-  float eps;
+  const float* x;                              // [K]
+  const float* __restrict__ added = nullptr;   // [K], or null
+  const float* __restrict__ weight = nullptr;  // [K], or null
+  float* __restrict__ sum = nullptr;           // [K], or null: gets x + added
+  float* __restrict__ normed = nullptr;        // [K], with `weight`
+  float eps = 0.0f;
 };
 
 template <class T>
