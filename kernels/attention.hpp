@@ -22,7 +22,10 @@
 // CUDA, segments of one row: divided over the whole GPU for heads of 64, 128 or 256 channels, all
 // of them stored, in pages of one form: bf16, f16, or packed, keys with scales along channels and
 // values along slots, in groups of 64 channels or more. Over 16-bit pages results are those of
-// float32 sums; over packed ones factors are rounded to float16, whose range they may not leave.
+// float32 sums; over packed ones factors are rounded to float16, whose range products of queries
+// and scales may leave only in pages of 64 slots with groups of 64. Positions, segments, streams
+// and their tables may be read while the operation before still runs, so that it may not write
+// them: Exec::on_device brings them in time.
 // CUDA, segments of many rows where Exec::product_dtype() is kBf16: on the tensor cores of Hopper
 // (sm_90a), for heads of 64, 128 or 256 channels in plain pages of one form, bf16 or f16, and a
 // positive scale; queries, weights and what is in open pages are rounded to that form (Shah et al.

@@ -8,31 +8,18 @@
 
 namespace pikv::kernels::cuda {
 
-namespace {
-
-template <Element kElement, int kDim>
-[[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
-  using Values = Fp8Values<kElement, kDim>;
-  if (tiles_have_one_scale(params.sealed)) {
-    return start_decode<StagedTiles<Fp8Keys<kElement, kDim, true>, Values, kDim, kDecodeWarps>>(
-        params, context);
-  }
-  return start_decode<StagedTiles<Fp8Keys<kElement, kDim, false>, Values, kDim, kDecodeWarps>>(
-      params, context);
-}
-
-}  // namespace
-
 bool decode_fp8(DecodeParams& params, CudaContext& context) {
-  if (!has_default_scales(params)) return false;
-  return with_head_dim(params.open.head_dim, [&]<int kDim>() {
-    switch (params.sealed.keys.element) {
-      case Element::kE4m3:
-        return decode<Element::kE4m3, kDim>(params, context);
-      case Element::kE5m2:
-        return decode<Element::kE5m2, kDim>(params, context);
-      default:
-        return false;
+  return with_packed_pages(params, [&]<Element kElement, int kDim>() {
+    if constexpr (!ElementTraits<kElement>::kIsFp8) {
+      return false;
+    } else {
+      const auto start = [&]<bool kOneScale>() {
+        return start_decode<StagedTiles<Fp8Keys<kElement, kDim, kOneScale>,
+                                        Fp8Values<kElement, kDim>, kDim, kDecodeWarps>>(params,
+                                                                                        context);
+      };
+      return tiles_have_one_scale(params.sealed) ? start.template operator()<true>()
+                                                 : start.template operator()<false>();
     }
   });
 }

@@ -8,33 +8,18 @@
 
 namespace pikv::kernels::cuda {
 
-namespace {
-
-template <Element kElement, int kDim>
-[[nodiscard]] bool decode(DecodeParams& params, CudaContext& context) {
-  using Values = IntegerValues<kElement, kDim>;
-  if (tiles_have_one_scale(params.sealed)) {
-    return start_decode<StagedTiles<IntegerKeys<kElement, kDim, true>, Values, kDim, kDecodeWarps>>(
-        params, context);
-  }
-  return start_decode<StagedTiles<IntegerKeys<kElement, kDim, false>, Values, kDim, kDecodeWarps>>(
-      params, context);
-}
-
-}  // namespace
-
 bool decode_integers(DecodeParams& params, CudaContext& context) {
-  if (!has_default_scales(params)) return false;
-  return with_head_dim(params.open.head_dim, [&]<int kDim>() {
-    switch (params.sealed.keys.element) {
-      case Element::kInt8:
-        return decode<Element::kInt8, kDim>(params, context);
-      case Element::kInt4:
-        return decode<Element::kInt4, kDim>(params, context);
-      case Element::kInt2:
-        return decode<Element::kInt2, kDim>(params, context);
-      default:
-        return false;
+  return with_packed_pages(params, [&]<Element kElement, int kDim>() {
+    if constexpr (!ElementTraits<kElement>::kIsInteger) {
+      return false;
+    } else {
+      const auto start = [&]<bool kOneScale>() {
+        return start_decode<StagedTiles<IntegerKeys<kElement, kDim, kOneScale>,
+                                        IntegerValues<kElement, kDim>, kDim, kDecodeWarps>>(
+            params, context);
+      };
+      return tiles_have_one_scale(params.sealed) ? start.template operator()<true>()
+                                                 : start.template operator()<false>();
     }
   });
 }

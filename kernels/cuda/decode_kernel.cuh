@@ -22,7 +22,7 @@
 
 namespace pikv::kernels::cuda {
 
-/// `Tiles`: how sealed tiles are read (decode_staged.cuh, decode_page.cuh).
+/// `Tiles`: how sealed tiles are read (decode_staged.cuh, decode_page_tiles.cuh).
 template <class Tiles>
 struct DecodeKernel {
   using Values = typename Tiles::Values;
@@ -33,9 +33,8 @@ struct DecodeKernel {
   // Open tiles come before the sealed ones, in the same memory: values, and scores.
   static constexpr std::uint32_t kOpenBytes = kLanes * kDim * sizeof(float);
   static constexpr std::uint32_t kScratchBytes = kLanes * kHeadsPerUnit * sizeof(float);
-  static constexpr std::uint32_t kWarpBytes = Tiles::kWarpBytes > kOpenBytes + kScratchBytes
-                                                  ? Tiles::kWarpBytes
-                                                  : kOpenBytes + kScratchBytes;
+  static constexpr std::uint32_t kWarpBytes =
+      std::max(Tiles::kWarpBytes, kOpenBytes + kScratchBytes);
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
   // Parts of other blocks, as many as the rings of most have room for.
   using Merge = PartMerge<kDim, kWarps, kDim <= 128 ? 16 : 8>;

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The open pages of a unit, in float32: a stream has one at most, so plain arithmetic will do, but
-// every read waits for memory: all of a tile are on their way at once. A tile is kLanes slots.
+// every read waits for memory: many of a tile are on their way at once. A tile is kLanes slots.
 #pragma once
 
 #include <cmath>
@@ -70,8 +70,8 @@ __device__ __noinline__ void score_open_tile(const float* __restrict__ keys, std
 }
 
 /// The open tiles `tile`, `tile` + kWarps, ... below `end` of a unit, counted over its streams.
-/// Memory of the warp: `scratch`, [kLanes, kHeadsPerUnit], and `room` for the values of a tile,
-/// where its copies have all arrived.
+/// Memory of the warp, to which no copies are on their way: `scratch`, [kLanes, kHeadsPerUnit], and
+/// `room` for the values of a tile.
 template <class Values, int kDim, int kWarps, class Softmax>
 __device__ void attend_open(const DecodeParams& params, const Unit& unit, const StreamView* streams,
                             std::int32_t num_streams, std::int32_t tile, std::int32_t end,

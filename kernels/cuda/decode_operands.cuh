@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How a warp reads a tile of kTileSlots slots of pages in 16-bit numbers, and multiplies by it.
-// decode_packed.cuh has the same for packed pages.
+// decode_packed_keys.cuh and decode_packed_values.cuh have the same for packed pages.
 //
 // Lane (g, t) multiplies, of keys, slots 8g ... 8g + 7 of the channels that are its k-indices; of
 // values, the channels that are its rows, of slots of the t-th block of kLanes. Sixteen bytes of

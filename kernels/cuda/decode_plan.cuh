@@ -5,8 +5,7 @@
 // kHeadsPerUnit of the query heads of its group. The slots of a unit are cut into tiles: kTileSlots
 // slots of sealed pages of one stream (fewer at its end), all streams in their order, then kLanes
 // slots of each open page. The tiles of all units, end to end, are cut into equal ranges, one a
-// block, wherever that cuts units: the block that writes the last part of a unit merges them all,
-// in their order.
+// block, wherever that cuts units: which blocks merge the parts of a unit, decode_merge.cuh says.
 // Lengths are read on the device, so that the host need not know them; the division, and so the
 // rounding, follows from the lengths alone.
 #pragma once

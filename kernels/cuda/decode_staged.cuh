@@ -3,8 +3,8 @@
 //
 // Sealed tiles of a unit, read in stages: a part of the keys or of the values each, from pages of
 // any size. A warp reads ahead through a ring of stages in shared memory, across the ends of tiles,
-// so that memory is never idle while it computes. decode_page.cuh has the same for tiles that are
-// pages.
+// so that memory is never idle while it computes. decode_page_tiles.cuh has the same for
+// tiles that are pages.
 #pragma once
 
 #include <algorithm>

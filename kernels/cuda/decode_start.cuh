@@ -79,4 +79,27 @@ template <class F>
   }
 }
 
+/// Calls f.template operator()<kElement, kDim>() for packed pages with the default scales, or
+/// returns false.
+template <class F>
+[[nodiscard]] bool with_packed_pages(const DecodeParams& params, const F& f) {
+  if (!has_default_scales(params)) return false;
+  return with_head_dim(params.open.head_dim, [&]<int kDim>() {
+    switch (params.sealed.keys.element) {
+      case Element::kE4m3:
+        return f.template operator()<Element::kE4m3, kDim>();
+      case Element::kE5m2:
+        return f.template operator()<Element::kE5m2, kDim>();
+      case Element::kInt8:
+        return f.template operator()<Element::kInt8, kDim>();
+      case Element::kInt4:
+        return f.template operator()<Element::kInt4, kDim>();
+      case Element::kInt2:
+        return f.template operator()<Element::kInt2, kDim>();
+      default:
+        return false;
+    }
+  });
+}
+
 }  // namespace pikv::kernels::cuda
