@@ -241,8 +241,7 @@ class BenchDecode final : public Program {
     if (const auto limit = runtime.kv_limit_bytes()) {
       fmt::print("KV pages may take {:.2f} GB\n", static_cast<double>(*limit) * 1e-9);
     }
-    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps, graphs {}\n\n", gb_per_s,
-               num_steps_, graphs_);
+    fmt::print("a copy reads and writes at {:.0f} GB/s; {} steps\n\n", gb_per_s, num_steps_);
   }
 
   static void print_rows(const std::vector<Row>& rows, double gb_per_s) {

@@ -19,8 +19,6 @@
 namespace pikv::kernels::cuda {
 
 inline constexpr int kItemLines = 128;
-/// Or all heads of an item in turn.
-inline constexpr bool kHeadAfterHead = true;
 
 /// Where the parts of a page begin, in bytes.
 struct PlainPage {
@@ -116,9 +114,8 @@ __device__ __forceinline__ PrefillItem find_item(const PrefillParams& params, st
   const auto num_kv_heads = static_cast<std::uint32_t>(params.num_kv_heads);
   const auto num_of_head = static_cast<std::uint32_t>(num_items);
   if (taken >= num_of_head * num_kv_heads) return item;
-  const std::uint32_t head = kHeadAfterHead ? taken / num_of_head : taken % num_kv_heads;
-  const std::uint32_t of_head = kHeadAfterHead ? taken % num_of_head : taken / num_kv_heads;
-  item.kv_head = static_cast<std::int32_t>(head);
+  const std::uint32_t of_head = taken % num_of_head;
+  item.kv_head = static_cast<std::int32_t>(taken / num_of_head);
   std::int32_t left = num_items - 1 - static_cast<std::int32_t>(of_head);
   for (std::int64_t base = 0; base < params.num_segments; base += kWarpThreads) {
     const std::int32_t mine = item_count(params, base + lane);
