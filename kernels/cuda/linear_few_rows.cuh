@@ -14,7 +14,7 @@ namespace pikv::kernels::cuda {
 /// rows begin at 16 bytes.
 [[nodiscard]] bool can_multiply_few_rows(std::span<const LinearArgs> products);
 
-/// y of such products in one launch, each weight read once for every 32 rows.
+/// y of such products in one launch, or two of more than 8 rows; each weight is read once.
 void multiply_few_rows(Exec& exec, std::span<const LinearArgs> products);
 
 }  // namespace pikv::kernels::cuda
