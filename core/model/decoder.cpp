@@ -74,12 +74,18 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
 
 void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   const EndOfStep end(attention_);
-  const bool can_be_recorded = parts_.exchange == nullptr || parts_.exchange->can_be_recorded();
-  if (can_be_recorded && have_own_sequences(rows.sequences)) {
+  if (can_be_recorded() && have_own_sequences(rows.sequences)) {
     exec_.record([&] { run_layers(rows, observer); });
   } else {
     run_layers(rows, observer);
   }
+}
+
+/// A rank must not wait on the host for peers that wait for launches which it holds back: between
+/// GPUs, page readers exchange what they chose by messages.
+bool Decoder::can_be_recorded() const {
+  return parts_.exchange == nullptr ||
+         (parts_.exchange->can_be_recorded() && parts_.page_reader == nullptr);
 }
 
 void Decoder::run_layers(const StepRows& rows, const HiddenObserver& observer) {

@@ -91,6 +91,7 @@ class Decoder {
   [[nodiscard]] ReadStats read_stats() const { return attention_.read_stats(); }
 
  private:
+  [[nodiscard]] bool can_be_recorded() const;
   void run_layers(const StepRows& rows, const HiddenObserver& observer);
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);
