@@ -10,6 +10,10 @@ namespace pikv::kernels::cuda {
 namespace {
 
 constexpr std::int32_t kMaxBoxRows = 256;
+// Of the second of the dimensions that stand for addresses.
+constexpr std::uint64_t kBoxLeapBytes = kBoxStepBytes * kBoxSteps;
+constexpr int kAddressBits = 49;  // of GPUs
+constexpr std::uint64_t kBoxLeaps = (std::uint64_t{1} << kAddressBits) / kBoxLeapBytes;
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
@@ -45,15 +49,22 @@ bool encode_map(const void* first, const cuuint64_t (&sizes)[kDims],
 }  // namespace
 
 bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map) {
-  constexpr int kAddressBits = 49;  // of GPUs
   const auto rows = static_cast<std::uint32_t>(num_rows);
+  const auto stride = static_cast<std::uint64_t>(row_bytes);
   return num_rows <= kMaxBoxRows &&
-         encode_map<4>(
-             reinterpret_cast<const void*>(kFirstBoxAddress),
-             {kBoxColumns, rows, kBoxSteps,
-              (std::uint64_t{1} << kAddressBits) / kBoxStepBytes / kBoxSteps},
-             {static_cast<std::uint64_t>(row_bytes), kBoxStepBytes, kBoxStepBytes * kBoxSteps},
-             {kBoxColumns, rows, 1, 1}, map);
+         encode_map<4>(reinterpret_cast<const void*>(kFirstBoxAddress),
+                       {kBoxColumns, rows, kBoxSteps, kBoxLeaps},
+                       {stride, kBoxStepBytes, kBoxLeapBytes}, {kBoxColumns, rows, 1, 1}, map);
+}
+
+bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map) {
+  constexpr int kStacks = 4;
+  constexpr int kStackRows = kDealtRows / kStacks;
+  const auto stride = static_cast<std::uint64_t>(row_bytes);
+  return encode_map<5>(reinterpret_cast<const void*>(kFirstBoxAddress),
+                       {kBoxColumns, kStackRows, kStacks, kBoxSteps, kBoxLeaps},
+                       {kStacks * stride, stride, kBoxStepBytes, kBoxLeapBytes},
+                       {kBoxColumns, kStackRows, kStacks, 1, 1}, map);
 }
 
 bool make_matrix_map(const void* matrix, std::int64_t num_rows, std::int64_t num_columns,

@@ -28,6 +28,13 @@ inline constexpr std::uint64_t kFirstBoxAddress = kBoxStepBytes;
 /// the driver makes none.
 [[nodiscard]] bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map);
 
+/// Rows of a dealt box: as cards are dealt to four, row 4 u + b comes as row 8 b + u.
+inline constexpr int kDealtRows = 32;
+
+/// The same of dealt boxes. So the sums of a lane (wgmma.cuh), where such rows are the columns of a
+/// product, are of eight neighbours: element e of columns 8 b + 2 t + e is of row 8 t + 4 e + b.
+[[nodiscard]] bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map);
+
 /// The map of boxes of num_box_rows rows (1 to 256) of one matrix, [num_rows, num_columns] of
 /// 16-bit elements, at a multiple of 16 bytes, num_columns a multiple of 8; outside it are zeros.
 /// False where the driver makes none.

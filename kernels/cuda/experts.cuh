@@ -16,10 +16,6 @@ namespace pikv::kernels::cuda {
 
 /// x / (1 + exp(-x))
 [[nodiscard]] __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
-/// The same with an error of some 2^-20 of it, for what is rounded to bfloat16 next.
-[[nodiscard]] __device__ __forceinline__ float quick_silu(float x) {
-  return __fdividef(x, 1.0f + __expf(-x));
-}
 
 /// bias[n] and bias[n + 1], or zeros.
 [[nodiscard]] __device__ __forceinline__ float2 bias_at(const float* bias, std::int64_t n) {

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// The warpgroup of grouped_wgmma.cu that brings slabs (grouped_shared.cuh). Its first thread asks
-// the copy engine for boxes of weights, and of the second product for boxes of rows; rows of the
-// first product all threads copy, a piece of every 16th row each.
+// The warpgroup of grouped_wgmma.cu that brings slabs (grouped_shared.cuh). The first lane of each
+// warp asks the copy engine for two boxes of weights, and of the second product for a box of rows;
+// rows of the first product all threads copy, a piece of every 16th row each.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,6 @@ class SlabProducer {
   static constexpr int kRowsAtOnce = kGroupThreads / kBlockPieces;
   static constexpr int kRowCopies = kTileRows / kRowsAtOnce;
   static_assert(kRowsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
-  static constexpr int kMatrices = kIsGateUp ? 2 : 1;
-  static constexpr int kMatrixBoxes = kSlabWeights / kMatrices / kBoxRows;
 
  public:
   __device__ SlabProducer(const WgmmaProduct& params, SlabBarriers& barriers, std::uint32_t memory)
@@ -28,10 +26,13 @@ class SlabProducer {
         product_(params.product),
         barriers_(barriers),
         memory_(memory),
-        thread_(static_cast<int>(threadIdx.x) % kGroupThreads) {}
+        thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
+        warp_(thread_ / kWarpThreads) {}
+
+  /// Arrivals of this warpgroup at the barrier of a full stage: of first lanes, and of copies.
+  static constexpr int kArrivals = kGroupThreads / kWarpThreads + (kIsGateUp ? kGroupThreads : 0);
 
   __device__ void run() {
-    if (!kIsGateUp && thread_ >= kWarpThreads) return;  // boxes need one thread
     ItemWalk<kIsGateUp> items(product_);
     for (ProductItem item = items.take(); item.num_rows() > 0; item = items.take()) {
       begin(item);
@@ -46,13 +47,17 @@ class SlabProducer {
  private:
   __device__ void begin(const ProductItem& item) {
     const ExpertMatrices& expert = product_.table[item.tile.expert];
-    const void* matrices[] = {kIsGateUp ? expert.gate : expert.down, expert.up};
-#pragma unroll
-    for (int m = 0; m < kMatrices; ++m) {
-      weights_[m] = static_cast<const std::byte*>(matrices[m]) + item.first_output * row_bytes();
+    const void* matrix = expert.down;
+    std::int64_t output = item.first_output + warp_ * kWeightsOfWarp;
+    if constexpr (kIsGateUp) {
+      constexpr int kWarps = kItemOutputs<true> / kWeightsOfWarp;  // that bring one matrix
+      matrix = warp_ < kWarps ? expert.gate : expert.up;
+      output = item.first_output + warp_ % kWarps * kWeightsOfWarp;
     }
-    num_boxes_ =
-        min(static_cast<int>(product_.num_outputs - item.first_output) / kBoxRows, kMatrixBoxes);
+    weights_ = static_cast<const std::byte*>(matrix) + output * row_bytes();
+    // What lies behind the last output or row is left as it is: nobody reads its products.
+    has_weights_ = output < product_.num_outputs;
+    has_row_box_ = !kIsGateUp && warp_ * kGroupRows < item.num_rows();
     if constexpr (kIsGateUp) {
       const int row = thread_ / kBlockPieces;
       num_copies_ = (item.num_rows() - row + kRowsAtOnce - 1) / kRowsAtOnce;  // or more, or less
@@ -71,40 +76,30 @@ class SlabProducer {
     wait_for_phase(shared_address(&barriers_.free[ring_.stage]), ring_.parity ^ 1);
     const std::uint32_t full = shared_address(&barriers_.full[ring_.stage]);
     const std::uint32_t rows = memory_ + static_cast<std::uint32_t>(ring_.stage) * kSlabBytes;
-    if (thread_ == 0) {
-      const int row_boxes = kIsGateUp ? 0 : (item.num_rows() + kBoxRows - 1) / kBoxRows;
-      expect_bytes(full,
-                   static_cast<std::uint32_t>(kMatrices * num_boxes_ + row_boxes) * kBoxBytes);
-      copy_weights(rows + kSlabRowsBytes, input, full);
-      for (int i = 0; i < row_boxes; ++i) {
-        copy_matrix_box(rows + static_cast<std::uint32_t>(i) * kBoxBytes, params_.row_boxes[part],
-                        input, item.tile.begin + i * kBoxRows, full);
-      }
+    const bool is_first = thread_ % kWarpThreads == 0;
+    if (is_first && has_weights_) {
+      constexpr std::uint32_t kDealtBytes = kDealtRows * kBlockRowBytes;
+      const std::uint32_t to =
+          rows + kSlabRowsBytes + static_cast<std::uint32_t>(warp_) * 2 * kDealtBytes;
+      const std::byte* from = weights_ + input * sizeof(BFloat16);
+      expect_bytes(full, 2 * kDealtBytes);
+      copy_dealt_box(to, params_.weight_boxes, from, full);
+      copy_dealt_box(to + kDealtBytes, params_.weight_boxes, from + kDealtRows * row_bytes(), full);
+    }
+    if (is_first && has_row_box_) {
+      constexpr std::uint32_t kBoxBytes = kGroupRows * kBlockRowBytes;
+      expect_bytes(full, kBoxBytes);
+      copy_matrix_box(rows + static_cast<std::uint32_t>(warp_) * kBoxBytes, params_.row_boxes[part],
+                      input, item.tile.begin + warp_ * kGroupRows, full);
     }
     if constexpr (kIsGateUp) {
       copy_rows(rows, part, input);
       arrive_after_copies(full);
     }
-    if (thread_ == 0) arrive(full);
+    if (is_first) arrive(full);
     ring_.advance();
   }
 
-  /// What lies behind the last output is left as it is: nobody reads its products.
-  __device__ __forceinline__ void copy_weights(std::uint32_t to, std::int32_t input,
-                                               std::uint32_t full) const {
-#pragma unroll
-    for (int m = 0; m < kMatrices; ++m) {
-#pragma unroll
-      for (int i = 0; i < kMatrixBoxes; ++i) {
-        if (i >= num_boxes_) break;
-        copy_box(to + static_cast<std::uint32_t>(m * kMatrixBoxes + i) * kBoxBytes,
-                 params_.weight_boxes,
-                 weights_[m] + i * kBoxRows * row_bytes() + input * sizeof(BFloat16), full);
-      }
-    }
-  }
-
-  /// Behind the last row the same.
   __device__ __forceinline__ void copy_rows(std::uint32_t to, int part, std::int32_t input) const {
     const auto* from = reinterpret_cast<const std::byte*>(product_.parts[part] + input);
     to += swizzled_bytes(thread_ / kBlockPieces, thread_ % kBlockPieces);
@@ -125,10 +120,12 @@ class SlabProducer {
   SlabBarriers& barriers_;
   std::uint32_t memory_;
   int thread_;
+  int warp_;
   RingPlace<kSlabStages> ring_;
   // Of an item:
-  const std::byte* weights_[kMatrices];  // its first row of each matrix
-  int num_boxes_ = 0;                    // of each matrix
+  const std::byte* weights_ = nullptr;  // the first that this warp brings
+  bool has_weights_ = false;
+  bool has_row_box_ = false;
   int num_copies_ = 0;
   std::uint32_t rows_[kRowCopies];  // where this thread's pieces of them begin, in pieces
 };

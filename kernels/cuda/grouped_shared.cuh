@@ -4,7 +4,8 @@
 // What the warps of a block of grouped_wgmma.cu share: a ring of slabs, of 64 inputs each, of the
 // rows of a tile and of the weights that they are multiplied by. A stage has the rows, a block of
 // 64 of them for each warpgroup that computes, and behind them 256 rows of weights (blocks as in
-// wgmma.cuh); of gate and up, 128 of each, so that both of an output come to one thread.
+// wgmma.cuh), dealt (boxes.hpp); of gate and up, 128 of each, so that both of an output come to one
+// thread.
 //
 // A block takes every gridDim.x-th of the items, tiles of rows by tiles of outputs, for each all
 // slabs of each part of the rows, the smallest part first.
@@ -28,13 +29,14 @@ inline constexpr int kProductGroups = kTileRows / kGroupRows;
 inline constexpr int kProductWarps = kProductGroups * kGroupThreads / kWarpThreads;
 inline constexpr int kWgmmaThreads = (1 + kProductGroups) * kGroupThreads;
 
-inline constexpr int kBoxRows = 64;
-inline constexpr std::uint32_t kBoxBytes = kBoxRows * kBlockRowBytes;
+inline constexpr int kWeightsOfWarp = 2 * kDealtRows;  // of a slab, that a warp brings
+static_assert(kSlabWeights == kGroupThreads / kWarpThreads * kWeightsOfWarp);
+
 inline constexpr std::uint32_t kSlabRowsBytes = kTileRows * kBlockRowBytes;
 inline constexpr std::uint32_t kSlabBytes = kSlabRowsBytes + kSlabWeights * kBlockRowBytes;
 // The first stage begins at a multiple of 1024.
 inline constexpr std::uint32_t kWgmmaSharedBytes = kSlabStages * kSlabBytes + 1024;
-static_assert(kGroupRows == kBoxRows && kSlabBytes % 1024 == 0);
+static_assert(kSlabBytes % 1024 == 0);
 
 template <bool kIsGateUp>
 inline constexpr int kItemOutputs = kIsGateUp ? kSlabWeights / 2 : kSlabWeights;

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   const std::uint32_t memory = (shared_address(dynamic_memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kSlabStages; ++i) {
-      init_barrier(shared_address(&barriers.full[i]), kIsGateUp ? kGroupThreads + 1 : 1);
+      init_barrier(shared_address(&barriers.full[i]), SlabProducer<kIsGateUp>::kArrivals);
       init_barrier(shared_address(&barriers.free[i]), kProductWarps);
     }
     show_tensor_cores();  // and the copy engine
@@ -45,15 +45,16 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
 
 template <bool kIsGateUp, int kParts>
 [[nodiscard]] bool launch(Exec& exec, const GroupedProduct& product, std::int64_t max_tiles) {
-  if (product.num_inputs % kSlabInputs != 0 || product.num_outputs % kBoxRows != 0) return false;
+  if (product.num_inputs % kSlabInputs != 0 || product.num_outputs % kWeightsOfWarp != 0)
+    return false;
   CudaContext& context = exec.cuda_context();
   const cudaStream_t stream = stream_of(context);
   WgmmaProduct params{};
   params.product = product;
   const std::int64_t row_bytes = product.num_inputs * static_cast<std::int64_t>(sizeof(BFloat16));
-  if (!make_box_map(kBoxRows, row_bytes, params.weight_boxes)) return false;
+  if (!make_dealt_box_map(row_bytes, params.weight_boxes)) return false;
   for (int p = 0; !kIsGateUp && p < kParts; ++p) {
-    if (!make_matrix_map(product.parts[p], product.num_pairs, product.num_inputs, kBoxRows,
+    if (!make_matrix_map(product.parts[p], product.num_pairs, product.num_inputs, kGroupRows,
                          params.row_boxes[p])) {
       return false;
     }
