@@ -32,7 +32,7 @@ inline constexpr std::uint64_t kFirstBoxAddress = kBoxStepBytes;
 inline constexpr int kDealtRows = 32;
 
 /// The same of dealt boxes. So the sums of a lane (wgmma.cuh), where such rows are the columns of a
-/// product, are of eight neighbours: element e of columns 8 b + 2 t + e is of row 8 t + 4 e + b.
+/// product, are of eight neighbours: column 8 b + 2 t + e is of row 8 t + 4 e + b.
 [[nodiscard]] bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map);
 
 /// The map of boxes of num_box_rows rows (1 to 256) of one matrix, [num_rows, num_columns] of
