@@ -31,19 +31,19 @@ Encode find_encode() {
   return reinterpret_cast<Encode>(function);
 }
 
-/// Of swizzled boxes; `sizes` and `box` begin with columns and rows.
+/// Of swizzled boxes; `sizes` and `box` begin with columns and rows. `ahead`: how much of memory
+/// comes to the second-level cache together.
 template <int kDims>
 bool encode_map(const void* first, const cuuint64_t (&sizes)[kDims],
                 const cuuint64_t (&strides)[kDims - 1], const cuuint32_t (&box)[kDims],
-                CUtensorMap& map) {
+                CUtensorMapL2promotion ahead, CUtensorMap& map) {
   static const Encode encode = find_encode();
   if (encode == nullptr) return false;
   cuuint32_t every[kDims];
   std::fill_n(every, kDims, 1u);
   return encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, kDims, const_cast<void*>(first), sizes,
                 strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+                ahead, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -54,7 +54,8 @@ bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& ma
   return num_rows <= kMaxBoxRows &&
          encode_map<4>(reinterpret_cast<const void*>(kFirstBoxAddress),
                        {kBoxColumns, rows, kBoxSteps, kBoxLeaps},
-                       {stride, kBoxStepBytes, kBoxLeapBytes}, {kBoxColumns, rows, 1, 1}, map);
+                       {stride, kBoxStepBytes, kBoxLeapBytes}, {kBoxColumns, rows, 1, 1},
+                       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, map);
 }
 
 bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map) {
@@ -64,7 +65,8 @@ bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map) {
   return encode_map<5>(reinterpret_cast<const void*>(kFirstBoxAddress),
                        {kBoxColumns, kStackRows, kStacks, kBoxSteps, kBoxLeaps},
                        {kStacks * stride, stride, kBoxStepBytes, kBoxLeapBytes},
-                       {kBoxColumns, kStackRows, kStacks, 1, 1}, map);
+                       {kBoxColumns, kStackRows, kStacks, 1, 1}, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                       map);
 }
 
 bool make_matrix_map(const void* matrix, std::int64_t num_rows, std::int64_t num_columns,
@@ -74,7 +76,8 @@ bool make_matrix_map(const void* matrix, std::int64_t num_rows, std::int64_t num
   return num_box_rows <= kMaxBoxRows &&
          encode_map<2>(matrix, {columns, static_cast<std::uint64_t>(num_rows)},
                        {columns * kElementBytes},
-                       {kBoxColumns, static_cast<std::uint32_t>(num_box_rows)}, map);
+                       {kBoxColumns, static_cast<std::uint32_t>(num_box_rows)},
+                       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, map);
 }
 
 }  // namespace pikv::kernels::cuda
