@@ -24,8 +24,10 @@ constexpr std::int64_t kMinRowsOfExpert = 4;
 constexpr int kBlockThreads = 256;
 constexpr int kOrderThreads = 1024;
 constexpr int kOrderWarps = kOrderThreads / kWarpThreads;
-constexpr int kMaxCursors = 8192;         // 32 KiB of shared memory: of all experts, for some warps
-static_assert(kTileRows >= kExpertRows);  // pairs has room for the order and the tiles
+constexpr int kMaxCursors = 8192;  // 32 KiB of shared memory: of all experts, for some warps
+// The room for pairs is made for tiles of kExpertRows rows, and one more: it holds two counters.
+static_assert(kTileRows >= kExpertRows && num_order_words(1, 1) <= num_expert_words(1, 1) &&
+              num_order_words(1 << 20, 1024) <= num_expert_words(1 << 20, 1024));
 
 struct OrderParams {
   const std::int32_t* __restrict__ experts;  // [P]
@@ -75,7 +77,10 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   std::int32_t first_tile = 0;
   std::int32_t tiles_in_all = 0;
   Scan(scan_room).ExclusiveSum(num_tiles, first_tile, tiles_in_all);
-  if (expert == 0) *params.order.num_tiles = tiles_in_all;
+  if (expert == 0) {
+    *params.order.num_tiles = tiles_in_all;
+    params.order.num_taken[0] = params.order.num_taken[1] = 0;
+  }
   if (expert < num_experts) {
     for (std::int32_t i = 0; i < num_tiles; ++i) {
       const std::int32_t tile_begin = first_pair + i * kTileRows;
@@ -207,8 +212,9 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
 
   std::int32_t* const words = args.pairs.data;
   const PairOrder order{.num_tiles = words,
-                        .pairs = words + 1,
-                        .tiles = reinterpret_cast<RowTile*>(words + 1 + num_pairs)};
+                        .num_taken = reinterpret_cast<std::uint32_t*>(words + 1),
+                        .pairs = words + 3,
+                        .tiles = reinterpret_cast<RowTile*>(words + 3 + num_pairs)};
   order_kernel<<<1, kOrderThreads, 0, stream_of(exec)>>>(
       {.experts = args.experts.data,
        .table = args.table.data,

@@ -15,16 +15,17 @@ namespace pikv::kernels::cuda {
 template <bool kIsGateUp, int kParts>
 class SlabConsumer {
  public:
-  __device__ SlabConsumer(const GroupedProduct& product, SlabBarriers& barriers,
-                          std::uint32_t memory, int group)
-      : product_(product), barriers_(barriers), memory_(memory), group_(group) {}
+  __device__ SlabConsumer(const GroupedProduct& product, SlabShared& shared, std::uint32_t memory,
+                          int group)
+      : product_(product), shared_(shared), memory_(memory), group_(group) {}
 
   __device__ void run() {
-    ItemWalk<kIsGateUp> items(product_);
     const int num_slabs = kParts * static_cast<int>(product_.num_inputs / kSlabInputs);
-    for (ProductItem item = items.take(); item.num_rows() > 0; item = items.take()) {
-      const int num_rows = item.num_rows() - group_ * kGroupRows;
-      if (num_rows <= 0) {
+    while (true) {
+      wait();
+      const ProductItem item = shared_.items[ring_.stage];
+      if (item.num_rows() == 0) return;
+      if (item.num_rows() <= group_ * kGroupRows) {
         pass(num_slabs);
         continue;
       }
@@ -76,19 +77,19 @@ class SlabConsumer {
   }
 
   __device__ __forceinline__ void wait() {
-    wait_for_phase(shared_address(&barriers_.full[ring_.stage]), ring_.parity);
+    wait_for_phase(shared_address(&shared_.full[ring_.stage]), ring_.parity);
   }
   /// The stage that was waited for the longest ago and is not yet released.
   __device__ __forceinline__ void release() {
     __syncwarp();
     if (threadIdx.x % kWarpThreads == 0) {
-      arrive(shared_address(&barriers_.free[released_.stage]));
+      arrive(shared_address(&shared_.free[released_.stage]));
     }
     released_.advance();
   }
 
   const GroupedProduct& product_;
-  SlabBarriers& barriers_;
+  SlabShared& shared_;
   std::uint32_t memory_;
   int group_;
   RingPlace<kSlabStages> ring_;

@@ -21,10 +21,10 @@ class SlabProducer {
   static_assert(kRowsAtOnce % 8 == 0, "pieces of a thread are swizzled alike");
 
  public:
-  __device__ SlabProducer(const WgmmaProduct& params, SlabBarriers& barriers, std::uint32_t memory)
+  __device__ SlabProducer(const WgmmaProduct& params, SlabShared& shared, std::uint32_t memory)
       : params_(params),
         product_(params.product),
-        barriers_(barriers),
+        shared_(shared),
         memory_(memory),
         thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
         warp_(thread_ / kWarpThreads) {}
@@ -33,18 +33,42 @@ class SlabProducer {
   static constexpr int kArrivals = kGroupThreads / kWarpThreads + (kIsGateUp ? kGroupThreads : 0);
 
   __device__ void run() {
-    ItemWalk<kIsGateUp> items(product_);
-    for (ProductItem item = items.take(); item.num_rows() > 0; item = items.take()) {
+    const ProductItems<kIsGateUp> items(product_);
+    ProductItem item = items.find(blockIdx.x);
+    while (item.num_rows() > 0) {
+      take();
       begin(item);
       for (int part = 0; part < product_.num_parts; ++part) {
         for (std::int32_t input = 0; input < product_.num_inputs; input += kSlabInputs) {
           bring(item, part, input);
         }
       }
+      item = items.find(next());
     }
+    has_weights_ = false;
+    has_row_box_ = false;
+    num_copies_ = 0;
+    bring(item, 0, 0);
   }
 
  private:
+  /// Long before the answer is needed.
+  __device__ void take() {
+    if (thread_ == 0) {
+      taken_ = gridDim.x + atomicAdd(&product_.order.num_taken[kIsGateUp ? 0 : 1], 1u);
+    }
+  }
+
+  /// The item that was taken last.
+  __device__ std::uint32_t next() {
+    constexpr int kBarrier = 1;
+    if (thread_ == 0) shared_.taken = taken_;
+    wait_among<kGroupThreads>(kBarrier);
+    const std::uint32_t taken = shared_.taken;
+    wait_among<kGroupThreads>(kBarrier);  // it is written again
+    return taken;
+  }
+
   __device__ void begin(const ProductItem& item) {
     const ExpertMatrices& expert = product_.table[item.tile.expert];
     const void* matrix = expert.down;
@@ -73,10 +97,11 @@ class SlabProducer {
   }
 
   __device__ __forceinline__ void bring(const ProductItem& item, int part, std::int32_t input) {
-    wait_for_phase(shared_address(&barriers_.free[ring_.stage]), ring_.parity ^ 1);
-    const std::uint32_t full = shared_address(&barriers_.full[ring_.stage]);
+    wait_for_phase(shared_address(&shared_.free[ring_.stage]), ring_.parity ^ 1);
+    const std::uint32_t full = shared_address(&shared_.full[ring_.stage]);
     const std::uint32_t rows = memory_ + static_cast<std::uint32_t>(ring_.stage) * kSlabBytes;
     const bool is_first = thread_ % kWarpThreads == 0;
+    if (thread_ == 0) shared_.items[ring_.stage] = item;
     if (is_first && has_weights_) {
       constexpr std::uint32_t kDealtBytes = kDealtRows * kBlockRowBytes;
       const std::uint32_t to =
@@ -117,10 +142,11 @@ class SlabProducer {
 
   const WgmmaProduct& params_;
   const GroupedProduct& product_;
-  SlabBarriers& barriers_;
+  SlabShared& shared_;
   std::uint32_t memory_;
   int thread_;
   int warp_;
+  std::uint32_t taken_ = 0;  // of the first thread
   RingPlace<kSlabStages> ring_;
   // Of an item:
   const std::byte* weights_ = nullptr;  // the first that this warp brings

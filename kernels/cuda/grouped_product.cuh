@@ -29,14 +29,21 @@ struct RowTile {
 /// Pairs in the order of experts; those of an expert in their own.
 struct PairOrder {
   std::int32_t* num_tiles;
-  std::int32_t* pairs;  // [P], subscripts into [T, K]
-  RowTile* tiles;       // [num_tiles]
+  std::uint32_t* num_taken;  // [2], of items of the two products (grouped_shared.cuh); zeros
+  std::int32_t* pairs;       // [P], subscripts into [T, K]
+  RowTile* tiles;            // [num_tiles]
 };
 
 /// Tiles that P pairs of E experts have at most.
 [[nodiscard]] constexpr std::int64_t max_row_tiles(std::int64_t num_pairs,
                                                    std::int64_t num_experts) {
   return num_pairs / kTileRows + std::min(num_pairs, num_experts);
+}
+
+/// Words that all of it takes.
+[[nodiscard]] constexpr std::int64_t num_order_words(std::int64_t num_pairs,
+                                                     std::int64_t num_experts) {
+  return 3 + num_pairs + 3 * max_row_tiles(num_pairs, num_experts);
 }
 
 struct GroupedProduct {

@@ -7,8 +7,10 @@
 // wgmma.cuh), dealt (boxes.hpp); of gate and up, 128 of each, so that both of an output come to one
 // thread.
 //
-// A block takes every gridDim.x-th of the items, tiles of rows by tiles of outputs, for each all
-// slabs of each part of the rows, the smallest part first.
+// Items are tiles of rows by tiles of outputs, for each all slabs of each part of the rows, the
+// smallest part first. A block begins with the one that has its number and takes another, whichever
+// is the next, when it begins to bring one. Every slab says which item it is of; after the last
+// comes one that is of none.
 #pragma once
 
 #include <cstdint>
@@ -52,13 +54,7 @@ struct WgmmaProduct {
   CUtensorMap row_boxes[kMaxBf16Parts];  // of parts, of the second product only
 };
 
-/// When a stage is full, and when it is free again.
-struct SlabBarriers {
-  std::uint64_t full[kSlabStages];
-  std::uint64_t free[kSlabStages];
-};
-
-struct ProductItem {
+struct alignas(16) ProductItem {
   RowTile tile;
   std::int32_t first_output;
 
@@ -66,41 +62,41 @@ struct ProductItem {
   __device__ __forceinline__ int num_rows() const { return tile.end - tile.begin; }
 };
 
-/// The items of this block, one after the other. Which tile is next is read one item ahead.
+struct SlabShared {
+  // Of the ring: when a stage is full, and when it is free again.
+  std::uint64_t full[kSlabStages];
+  std::uint64_t free[kSlabStages];
+  ProductItem items[kSlabStages];  // what the slab in a stage is of
+  std::uint32_t taken;             // of the warpgroup that brings
+};
+
+/// All items of a product by their subscripts.
 template <bool kIsGateUp>
-class ItemWalk {
+class ProductItems {
   static constexpr std::int32_t kOutputs = kItemOutputs<kIsGateUp>;
 
  public:
-  __device__ explicit ItemWalk(const GroupedProduct& product)
+  __device__ explicit ProductItems(const GroupedProduct& product)
       : tiles_(product.order.tiles),
         num_tiles_(static_cast<std::uint32_t>(*product.order.num_tiles)),
-        output_tiles_(static_cast<std::uint32_t>((product.num_outputs + kOutputs - 1) / kOutputs)),
-        next_(read()) {}
-
-  __device__ __forceinline__ ProductItem take() {
-    const ProductItem item = next_;
-    next_ = read();
-    return item;
+        output_tiles_(static_cast<std::uint32_t>((product.num_outputs + kOutputs - 1) / kOutputs)) {
   }
 
- private:
-  __device__ __forceinline__ ProductItem read() {
-    if (subscript_ >= num_tiles_ * output_tiles_) return {};
+  /// Without rows behind the last one.
+  __device__ __forceinline__ ProductItem find(std::uint32_t subscript) const {
+    if (subscript >= num_tiles_ * output_tiles_) return {};
     const std::uint32_t together = kItemTilesTogether * output_tiles_;
-    const std::uint32_t first_tile = subscript_ / together * kItemTilesTogether;
-    const std::uint32_t within = subscript_ % together;
+    const std::uint32_t first_tile = subscript / together * kItemTilesTogether;
+    const std::uint32_t within = subscript % together;
     const std::uint32_t height = min(kItemTilesTogether, num_tiles_ - first_tile);
-    subscript_ += gridDim.x;
     return {tiles_[first_tile + within % height],
             static_cast<std::int32_t>(within / height) * kOutputs};
   }
 
+ private:
   const RowTile* tiles_;
   std::uint32_t num_tiles_;
   std::uint32_t output_tiles_;
-  std::uint32_t subscript_ = blockIdx.x;
-  ProductItem next_;
 };
 
 }  // namespace pikv::kernels::cuda

@@ -22,12 +22,12 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
     wgmma_kernel(const __grid_constant__ WgmmaProduct params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ char dynamic_memory[];
-  __shared__ SlabBarriers barriers;
+  __shared__ SlabShared shared;
   const std::uint32_t memory = (shared_address(dynamic_memory) + 1023) / 1024 * 1024;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kSlabStages; ++i) {
-      init_barrier(shared_address(&barriers.full[i]), SlabProducer<kIsGateUp>::kArrivals);
-      init_barrier(shared_address(&barriers.free[i]), kProductWarps);
+      init_barrier(shared_address(&shared.full[i]), SlabProducer<kIsGateUp>::kArrivals);
+      init_barrier(shared_address(&shared.free[i]), kProductWarps);
     }
     show_tensor_cores();  // and the copy engine
   }
@@ -35,18 +35,19 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
   if (group == 0) {
     give_registers<kProducerRegisters>();
-    SlabProducer<kIsGateUp>(params, barriers, memory).run();
+    SlabProducer<kIsGateUp>(params, shared, memory).run();
   } else {
     take_registers<kConsumerRegisters>();
-    SlabConsumer<kIsGateUp, kParts>(params.product, barriers, memory, group - 1).run();
+    SlabConsumer<kIsGateUp, kParts>(params.product, shared, memory, group - 1).run();
   }
 #endif
 }
 
 template <bool kIsGateUp, int kParts>
 [[nodiscard]] bool launch(Exec& exec, const GroupedProduct& product, std::int64_t max_tiles) {
-  if (product.num_inputs % kSlabInputs != 0 || product.num_outputs % kWeightsOfWarp != 0)
-    return false;
+  const bool fits =
+      product.num_inputs % kSlabInputs == 0 && product.num_outputs % kWeightsOfWarp == 0;
+  if (!fits) return false;
   CudaContext& context = exec.cuda_context();
   const cudaStream_t stream = stream_of(context);
   WgmmaProduct params{};
