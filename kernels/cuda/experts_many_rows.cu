@@ -96,16 +96,14 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   }
   __syncthreads();
 
-  // A pair's expert, or -1: read ahead of its turn, for turns follow each other.
-  const auto key_of = [&](std::int32_t i) {
-    return i < end && is_here(params.table, params.experts[i]) ? params.experts[i] : -1;
-  };
-  std::int32_t next = key_of(begin + lane);
+  // Read ahead of their turn, for turns follow each other.
+  const auto expert_of = [&](std::int32_t i) { return i < end ? params.experts[i] : -1; };
+  std::int32_t next = expert_of(begin + lane);
   for (std::int32_t first = begin; first < end; first += kWarpThreads) {
     const std::int32_t i = first + lane;
-    const std::int32_t key = next;
-    const bool is_pair = key >= 0;
-    next = key_of(i + kWarpThreads);
+    const bool is_pair = next >= 0 && is_here(params.table, next);
+    const std::int32_t key = is_pair ? next : -1;
+    next = expert_of(i + kWarpThreads);
     const unsigned same = __match_any_sync(kWholeWarp, key);
     const std::int32_t before = __popc(same & ((1u << lane) - 1u));
     const std::int32_t place = is_pair ? mine[key] : 0;
