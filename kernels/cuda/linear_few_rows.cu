@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(Stream::kThreads, kBlocksPerMultiprocessor)
 
 template <class Rows, int kWarps, int kAhead, int kBlocksPerMultiprocessor>
 void launch(CudaContext& context, unsigned num_tiles, Params& params) {
-  using Stream = FewRowsStream<Rows, kWarps, kWarps, kAhead>;
+  using Stream = FewRowsStream<Rows, kWarps, kAhead>;
   constexpr auto kKernel = few_rows_kernel<Stream, Rows, kBlocksPerMultiprocessor>;
   constexpr std::size_t kBytes = sizeof(typename Stream::Shared);
   allow_shared_bytes<kKernel>(context, kBytes, "linear");
@@ -110,7 +110,7 @@ bool can_multiply_few_rows(std::span<const LinearArgs> products) {
   constexpr std::int64_t kMaxInputs = std::int64_t{1} << 24;  // counted in 32 bits
   return products.size() <= std::size_t{kMaxProducts} && first.weight.dtype == DType::kBf16 &&
          first.weight.cols > 0 && first.weight.cols <= kMaxInputs &&
-         first.weight.cols % kWideRead<BFloat16> == 0 && lies_at_16_bytes(first.x.data) &&
+         first.weight.cols % kFewRowsInputs == 0 && lies_at_16_bytes(first.x.data) &&
          std::ranges::all_of(
              products, [](const LinearArgs& args) { return lies_at_16_bytes(args.weight.data); });
 }
