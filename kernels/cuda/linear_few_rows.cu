@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxProducts = 4;
 constexpr int kSplitBlocks = 2;  // of more rows than a block, which are cut into parts before
 // Of so few tiles, a block has more warps, so that more of the weight is on its way.
-constexpr unsigned kFewTiles = 264;
+constexpr int kFewTilesOfMultiprocessor = 2;
 
 struct Product {
   const BFloat16* __restrict__ weight;  // [N, K]
@@ -143,7 +143,8 @@ void multiply_few_rows(Exec& exec, std::span<const LinearArgs> products) {
     split_into_bf16(exec, first.x.data, size, kMaxBf16Parts, parts);
     params.parts = parts;
     launch<SplitRows<kSplitBlocks>, 4, 4, 3>(context, num_tiles, params);
-  } else if (num_tiles <= kFewTiles) {
+  } else if (static_cast<int>(num_tiles) <=
+             kFewTilesOfMultiprocessor * context.num_multiprocessors) {
     launch<FloatRows<1>, 8, 6, 2>(context, num_tiles, params);
   } else {
     launch<FloatRows<1>, 4, 6, 4>(context, num_tiles, params);
