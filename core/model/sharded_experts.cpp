@@ -55,7 +55,6 @@ ExpertMlps::Args ShardedExperts::gather(const Args& args) {
   if (args.is_shared) {
     return {.weights = args.weights, .x = args.x, .experts = args.experts, .mix = args.mix, .y = y};
   }
-  gathered_.shape = {num_all, k};
   const auto num_choices = static_cast<std::size_t>(num_all * k);
   gathered_.x.resize_discard(gathered_.y.size());
   gathered_.mix.resize_discard(num_choices);
@@ -72,7 +71,8 @@ ExpertMlps::Args ShardedExperts::gather(const Args& args) {
 }
 
 void ShardedExperts::run_gathered(const Args& args) {
-  if (args.first_row.back() == 0) return;
+  gathered_.shape = {args.first_row.back(), args.experts.extent(1)};
+  if (gathered_.shape[0] == 0) return;
   const auto [num_rows, hidden] = args.x.extents;
   ExpertMlps::Args all = gather(args);
   if (exec_.device() == Device::kCuda) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/error.hpp"
 #include "kernels/cuda/boxes.hpp"
 
 namespace pikv::kernels::cuda {
@@ -41,17 +42,25 @@ bool encode_map(const void* first, const cuuint64_t (&sizes)[kDims],
   if (encode == nullptr) return false;
   cuuint32_t every[kDims];
   std::fill_n(every, kDims, 1u);
-  return encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, kDims, const_cast<void*>(first), sizes,
-                strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                ahead, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, kDims, const_cast<void*>(first), sizes, strides,
+             box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, ahead,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw CudaError(concat("boxes: the driver refuses a map of ", kDims, " dimensions, error ",
+                           static_cast<int>(result)));
+  }
+  return true;
 }
+
+bool is_stride(std::int64_t bytes) { return bytes % static_cast<std::int64_t>(kBoxStepBytes) == 0; }
 
 }  // namespace
 
 bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map) {
   const auto rows = static_cast<std::uint32_t>(num_rows);
   const auto stride = static_cast<std::uint64_t>(row_bytes);
-  return num_rows <= kMaxBoxRows &&
+  return num_rows <= kMaxBoxRows && is_stride(row_bytes) &&
          encode_map<4>(reinterpret_cast<const void*>(kFirstBoxAddress),
                        {kBoxColumns, rows, kBoxSteps, kBoxLeaps},
                        {stride, kBoxStepBytes, kBoxLeapBytes}, {kBoxColumns, rows, 1, 1},
@@ -62,7 +71,8 @@ bool make_dealt_box_map(std::int64_t row_bytes, CUtensorMap& map) {
   constexpr int kStacks = 4;
   constexpr int kStackRows = kDealtRows / kStacks;
   const auto stride = static_cast<std::uint64_t>(row_bytes);
-  return encode_map<5>(reinterpret_cast<const void*>(kFirstBoxAddress),
+  return is_stride(row_bytes) &&
+         encode_map<5>(reinterpret_cast<const void*>(kFirstBoxAddress),
                        {kBoxColumns, kStackRows, kStacks, kBoxSteps, kBoxLeaps},
                        {kStacks * stride, stride, kBoxStepBytes, kBoxLeapBytes},
                        {kBoxColumns, kStackRows, kStacks, 1, 1}, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,

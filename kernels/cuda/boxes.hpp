@@ -5,7 +5,8 @@
 // of 128 bytes, each as far from the last as a map says, from any address of GPU memory that is a
 // multiple of 16. A map names no memory of its own: beside columns and rows it has two dimensions
 // that stand for all addresses in steps of 16 bytes, so that pages may lie anywhere. Where what
-// lies behind the last row must not be read, a map of one matrix knows where it ends. Of a matrix
+// lies behind the last row must not be read, a map of one matrix knows where it ends. A map that the
+// driver refuses throws Error: the caller would be slow and not know why. Of a matrix
 // and of dealt boxes, 256 bytes come to the second-level cache together: the next box of the same
 // rows will be asked for soon. Plain C++: the host compiler may include it.
 #pragma once
@@ -26,7 +27,7 @@ inline constexpr std::uint64_t kBoxSteps = std::uint64_t{1} << 31;
 inline constexpr std::uint64_t kFirstBoxAddress = kBoxStepBytes;
 
 /// The map of boxes of num_rows rows (1 to 256), `row_bytes` (a multiple of 16) apart. False where
-/// the driver makes none.
+/// that is not so, or the driver is older than such maps.
 [[nodiscard]] bool make_box_map(std::int32_t num_rows, std::int64_t row_bytes, CUtensorMap& map);
 
 /// Rows of a dealt box: as cards are dealt to four, row 4 u + b comes as row 8 b + u.
@@ -38,7 +39,7 @@ inline constexpr int kDealtRows = 32;
 
 /// The map of boxes of num_box_rows rows (1 to 256) of one matrix, [num_rows, num_columns] of
 /// 16-bit elements, at a multiple of 16 bytes, num_columns a multiple of 8; outside it are zeros.
-/// False where the driver makes none.
+/// False where the driver is older than such maps.
 [[nodiscard]] bool make_matrix_map(const void* matrix, std::int64_t num_rows,
                                    std::int64_t num_columns, std::int32_t num_box_rows,
                                    CUtensorMap& map);

@@ -22,4 +22,7 @@ namespace pikv::kernels::cuda {
   return bias == nullptr ? float2{0.0f, 0.0f} : float2{bias[n], bias[n + 1]};
 }
 
+/// y of the outputs of all pairs, in the order of each row's choices.
+void sum_experts(Exec& exec, const ExpertsArgs& args);
+
 }  // namespace pikv::kernels::cuda

@@ -16,7 +16,7 @@ constexpr int kAhead = 6;
 constexpr int kBlocksPerMultiprocessor = 4;
 using Rows = FloatRows<1>;
 using Source = FewRowsSource<Rows>;
-using Stream = FewRowsStream<Rows, kWarps, kWarps, kAhead>;
+using Stream = FewRowsStream<Rows, kWarps, kAhead>;
 
 struct Params {
   const float* __restrict__ x;  // [T, K]; of the second product [num_pairs, K]
@@ -176,11 +176,10 @@ void multiply(Exec& exec, const ExpertsArgs& args) {
 }  // namespace
 
 bool run_experts_of_few_rows(Exec& exec, const ExpertsArgs& args) {
-  constexpr std::int64_t kWide = kWideRead<BFloat16>;
   constexpr std::int64_t kMaxInputs = std::int64_t{1} << 24;  // counted in 32 bits, as tiles are
   const std::int64_t most = std::max(args.x.extent(1), args.inner.extent(1));
-  if (args.dtype != DType::kBf16 || args.x.extent(1) % kWide != 0 ||
-      args.inner.extent(1) % kWide != 0 || most > kMaxInputs ||
+  if (args.dtype != DType::kBf16 || args.x.extent(1) % kFewRowsInputs != 0 ||
+      args.inner.extent(1) % kFewRowsInputs != 0 || most > kMaxInputs ||
       max_expert_groups(args) * most > INT32_MAX || !lies_at_16_bytes(args.x.data) ||
       !lies_at_16_bytes(args.inner.data)) {
     return false;

@@ -43,7 +43,4 @@ struct ExpertOrder {
 /// Fills order_in(args).
 void order_experts(Exec& exec, const ExpertsArgs& args);
 
-/// y of the outputs of all pairs.
-void sum_experts(Exec& exec, const ExpertsArgs& args);
-
 }  // namespace pikv::kernels::cuda

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Products of a few rows with sixteen rows of a bfloat16 weight, on tensor cores: the weight is
-// read once, straight into the registers of the products, whatever the number of rows. Rows are in
-// float32 and lose nothing (bf16_parts.cuh).
+// read once, whatever the number of rows. Rows are in float32 and lose nothing (bf16_parts.cuh).
 //
 // A warp's operand a of m16n8k16 is the weight. Lane (g, t) = (lane / 4, lane % 4) has 16 bytes of
 // rows g and g + 8, inputs 8t to 8t + 7 of a chunk of 32: the k-indices of two products, in an
@@ -11,21 +10,23 @@
 // that they read what lies side by side, and their sums meet in shared memory, in the order of
 // warps.
 //
-// Everything is asked for kAhead chunks early: weights into registers, rows of x into shared
-// memory, where each thread finds what it asked for itself, so that nobody waits for anybody.
+// Everything is asked for kAhead chunks early, into shared memory, where each thread finds what it
+// asked for itself, so that nobody waits for anybody. (Registers would do for the weights, but a
+// warp has six counters to wait for reads by, and to wait for one read is to wait for all that
+// share its counter.)
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/bf16_parts.cuh"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/mma.cuh"
 
 namespace pikv::kernels::cuda {
 
 inline constexpr int kFewRowsBlock = 8;     // rows of x of a product on tensor cores
 inline constexpr int kFewRowsOutputs = 16;  // rows of the weight: a tile
+inline constexpr int kFewRowsInputs = 8;    // of a lane at once, 16 bytes: K is a multiple of it
 
 /// Operand b of two products, in its three parts, the smallest first.
 struct RowChunk {
@@ -129,8 +130,8 @@ struct FewRowsSource {
   Rows rows;
 };
 
-/// Tiles of a block of kWarps warps, one after another, each of kTileWarps of them.
-template <class Rows, int kWarps, int kTileWarps, int kAhead>
+/// Tiles of a block of kWarps warps, one after another.
+template <class Rows, int kWarps, int kAhead>
 class FewRowsStream {
  public:
   static constexpr int kThreads = kWarps * kWarpThreads;
@@ -147,8 +148,8 @@ class FewRowsStream {
 
   __device__ __forceinline__ FewRowsStream(Shared& shared, std::int64_t num_inputs)
       : shared_(shared), num_inputs_(static_cast<int>(num_inputs)) {
-    const int warp = static_cast<int>(threadIdx.x) / kWarpThreads % kTileWarps;
-    first_ = warp * kChunk + static_cast<int>(threadIdx.x) % 4 * 8;
+    const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+    first_ = warp * kChunk + static_cast<int>(threadIdx.x) % 4 * kFewRowsInputs;
     num_chunks_ = (num_inputs_ - warp * kChunk + kStep - 1) / kStep;
     const int most = (num_inputs_ + kStep - 1) / kStep;
     num_rounds_ = (most + kAhead - 1) / kAhead;
@@ -214,8 +215,8 @@ class FewRowsStream {
   }
 
  private:
-  static constexpr int kChunk = 32;
-  static constexpr int kStep = kTileWarps * kChunk;
+  static constexpr int kChunk = 4 * kFewRowsInputs;
+  static constexpr int kStep = kWarps * kChunk;
 
   __device__ __forceinline__ std::uint32_t place(int i, int piece) const {
     return shared_address(&shared_.pieces[i][piece][threadIdx.x]);

@@ -259,8 +259,6 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
         dispatch_dtype(first.weight.dtype,
                        [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
       }
-      products = products.subspan(count);
-      continue;
     }
     check_launch("linear");
     products = products.subspan(count);

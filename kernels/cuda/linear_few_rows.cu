@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxProducts = 4;
 constexpr int kSplitBlocks = 2;  // of more rows than a block, which are cut into parts before
 // Of so few tiles, a block has more warps, so that more of the weight is on its way.
-constexpr unsigned kFewTiles = 264;
+constexpr int kFewTilesOfMultiprocessor = 2;
 
 struct Product {
   const BFloat16* __restrict__ weight;  // [N, K]
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(Stream::kThreads, kBlocksPerMultiprocessor)
 
 template <class Rows, int kWarps, int kAhead, int kBlocksPerMultiprocessor>
 void launch(CudaContext& context, unsigned num_tiles, Params& params) {
-  using Stream = FewRowsStream<Rows, kWarps, kWarps, kAhead>;
+  using Stream = FewRowsStream<Rows, kWarps, kAhead>;
   constexpr auto kKernel = few_rows_kernel<Stream, Rows, kBlocksPerMultiprocessor>;
   constexpr std::size_t kBytes = sizeof(typename Stream::Shared);
   allow_shared_bytes<kKernel>(context, kBytes, "linear");
@@ -110,7 +110,7 @@ bool can_multiply_few_rows(std::span<const LinearArgs> products) {
   constexpr std::int64_t kMaxInputs = std::int64_t{1} << 24;  // counted in 32 bits
   return products.size() <= std::size_t{kMaxProducts} && first.weight.dtype == DType::kBf16 &&
          first.weight.cols > 0 && first.weight.cols <= kMaxInputs &&
-         first.weight.cols % kWideRead<BFloat16> == 0 && lies_at_16_bytes(first.x.data) &&
+         first.weight.cols % kFewRowsInputs == 0 && lies_at_16_bytes(first.x.data) &&
          std::ranges::all_of(
              products, [](const LinearArgs& args) { return lies_at_16_bytes(args.weight.data); });
 }
@@ -143,7 +143,8 @@ void multiply_few_rows(Exec& exec, std::span<const LinearArgs> products) {
     split_into_bf16(exec, first.x.data, size, kMaxBf16Parts, parts);
     params.parts = parts;
     launch<SplitRows<kSplitBlocks>, 4, 4, 3>(context, num_tiles, params);
-  } else if (num_tiles <= kFewTiles) {
+  } else if (static_cast<int>(num_tiles) <=
+             kFewTilesOfMultiprocessor * context.num_multiprocessors) {
     launch<FloatRows<1>, 8, 6, 2>(context, num_tiles, params);
   } else {
     launch<FloatRows<1>, 4, 6, 4>(context, num_tiles, params);
