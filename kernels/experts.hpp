@@ -13,8 +13,9 @@
 // More than one row with bfloat16 weights and a hidden and a width that are multiples of 8 go to
 // the tensor cores: rows of x, and what lies between the products, are sums of three bfloat16
 // numbers, exactly (above 2^-133). Many rows (65, and more than 4 an expert) are rounded to one
-// such number where the Exec asks for it (Exec::set_product_dtype); they take room beside the
-// arguments, 256 MiB at most, or what one row takes.
+// such number where the Exec asks for it (Exec::set_product_dtype), as is then each expert's output
+// before the sum over k: that halves the bytes which are written and read for it. They take room
+// beside the arguments, 256 MiB at most, or what one row takes.
 //
 // Cost: 6 T K hidden width flops, three times that on tensor cores without rounding; the weights of
 // each expert that a row chose are read once for every kExpertRows or 128 rows. CUDA only: on the

@@ -52,14 +52,7 @@ template <class Shape>
 [[nodiscard]] bool start_prefill(const PrefillParams& params, CudaContext& context,
                                  std::int64_t num_lines) {
   const auto kernel = prefill_kernel<Shape>;
-  cudaFuncAttributes attributes{};
-  if (cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess ||
-      attributes.sharedSizeBytes == 0 ||
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(Shape::kSharedBytes)) != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
-    return false;
-  }
+  if (!may_launch(kernel, Shape::kSharedBytes)) return false;
   const std::int64_t most_items =
       (num_lines / kItemLines + params.num_segments) * std::int64_t{params.num_kv_heads};
   const auto blocks =

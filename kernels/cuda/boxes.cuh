@@ -26,4 +26,28 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
       : "memory");
 }
 
+/// The same of a dealt box.
+__device__ __forceinline__ void copy_dealt_box(std::uint32_t to, const CUtensorMap& map,
+                                               const std::byte* from, std::uint32_t barrier) {
+  const std::uint64_t step =
+      (reinterpret_cast<std::uint64_t>(from) - kFirstBoxAddress) / kBoxStepBytes;
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %2, %2, %3, %4}], [%5];" ::"r"(to),
+      "l"(&map), "r"(0), "r"(static_cast<std::uint32_t>(step % kBoxSteps)),
+      "r"(static_cast<std::uint32_t>(step / kBoxSteps)), "r"(barrier)
+      : "memory");
+}
+
+/// The same of a map of one matrix, from its column `column` and its row `row` on.
+__device__ __forceinline__ void copy_matrix_box(std::uint32_t to, const CUtensorMap& map,
+                                                std::int32_t column, std::int32_t row,
+                                                std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+      "l"(&map), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
+}
+
 }  // namespace pikv::kernels::cuda

@@ -17,6 +17,11 @@ namespace pikv::kernels::cuda {
 /// x / (1 + exp(-x))
 [[nodiscard]] __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
+/// bias[n] and bias[n + 1], or zeros.
+[[nodiscard]] __device__ __forceinline__ float2 bias_at(const float* bias, std::int64_t n) {
+  return bias == nullptr ? float2{0.0f, 0.0f} : float2{bias[n], bias[n + 1]};
+}
+
 /// y of the outputs of all pairs, in the order of each row's choices.
 void sum_experts(Exec& exec, const ExpertsArgs& args);
 

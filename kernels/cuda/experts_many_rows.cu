@@ -11,6 +11,7 @@
 #include "kernels/cuda/experts_many_rows.cuh"
 #include "kernels/cuda/grouped_product.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace pikv::kernels::cuda {
 namespace {
@@ -23,8 +24,10 @@ constexpr std::int64_t kMinRowsOfExpert = 4;
 constexpr int kBlockThreads = 256;
 constexpr int kOrderThreads = 1024;
 constexpr int kOrderWarps = kOrderThreads / kWarpThreads;
-constexpr int kMaxCursors = 8192;         // 32 KiB of shared memory: of all experts, for some warps
-static_assert(kTileRows >= kExpertRows);  // pairs has room for the order and the tiles
+constexpr int kMaxCursors = 8192;  // 32 KiB of shared memory: of all experts, for some warps
+// The room for pairs is made for tiles of kExpertRows rows, and one more: it holds two counters.
+static_assert(kTileRows >= kExpertRows && num_order_words(1, 1) <= num_expert_words(1, 1) &&
+              num_order_words(1 << 20, 1024) <= num_expert_words(1 << 20, 1024));
 
 struct OrderParams {
   const std::int32_t* __restrict__ experts;  // [P]
@@ -56,6 +59,7 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   const std::int32_t begin = warp_idx < num_warps ? min(warp_idx * run, params.num_pairs) : 0;
   const std::int32_t end = warp_idx < num_warps ? min(begin + run, params.num_pairs) : 0;
   std::int32_t* const mine = cursors + (warp_idx < num_warps ? warp_idx : 0) * num_experts;
+#pragma unroll 8
   for (std::int32_t i = begin + lane; i < end; i += kWarpThreads) {
     atomicAdd(&mine[params.experts[i]], 1);
   }
@@ -73,7 +77,10 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   std::int32_t first_tile = 0;
   std::int32_t tiles_in_all = 0;
   Scan(scan_room).ExclusiveSum(num_tiles, first_tile, tiles_in_all);
-  if (expert == 0) *params.order.num_tiles = tiles_in_all;
+  if (expert == 0) {
+    *params.order.num_tiles = tiles_in_all;
+    params.order.num_taken[0] = params.order.num_taken[1] = 0;
+  }
   if (expert < num_experts) {
     for (std::int32_t i = 0; i < num_tiles; ++i) {
       const std::int32_t tile_begin = first_pair + i * kTileRows;
@@ -89,10 +96,14 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   }
   __syncthreads();
 
+  // Read ahead of their turn, for turns follow each other.
+  const auto expert_of = [&](std::int32_t i) { return i < end ? params.experts[i] : -1; };
+  std::int32_t next = expert_of(begin + lane);
   for (std::int32_t first = begin; first < end; first += kWarpThreads) {
     const std::int32_t i = first + lane;
-    const bool is_pair = i < end && is_here(params.table, params.experts[i]);
-    const std::int32_t key = is_pair ? params.experts[i] : -1;
+    const bool is_pair = next >= 0 && is_here(params.table, next);
+    const std::int32_t key = is_pair ? next : -1;
+    next = expert_of(i + kWarpThreads);
     const unsigned same = __match_any_sync(kWholeWarp, key);
     const std::int32_t before = __popc(same & ((1u << lane) - 1u));
     const std::int32_t place = is_pair ? mine[key] : 0;
@@ -105,38 +116,74 @@ __global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams 
   }
 }
 
+/// Rounded or not: 16 bytes at once.
+template <class T>
 struct SumParams {
-  const float4* __restrict__ outputs;        // [T, K, hidden / 4]
+  const T* __restrict__ outputs;             // [T, K, hidden]
   const float* __restrict__ mix;             // [T, K]
   const std::int32_t* __restrict__ experts;  // [T, K]
   const ExpertMatrices* __restrict__ table;
-  float4* __restrict__ y;   // [T, hidden / 4]
-  std::int64_t num_cols;    // hidden / 4
-  std::int64_t size;        // T * hidden / 4
+  float* __restrict__ y;  // [T, hidden]
+  std::int64_t hidden;
   std::int32_t num_chosen;  // K
 };
 
-/// kSomeElsewhere: of experts that are elsewhere there is no output.
-template <bool kSomeElsewhere>
-__global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams params) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; i < params.size;
-       i += stride) {
-    const std::int64_t row = i / params.num_cols;
-    const std::int64_t col = i % params.num_cols;
-    float4 total{0.0f, 0.0f, 0.0f, 0.0f};
+__device__ __forceinline__ void read16(const float* from, float (&numbers)[4]) {
+  const float4 four = *reinterpret_cast<const float4*>(from);
+  numbers[0] = four.x;
+  numbers[1] = four.y;
+  numbers[2] = four.z;
+  numbers[3] = four.w;
+}
+__device__ __forceinline__ void read16(const BFloat16* from, float (&numbers)[8]) {
+  const uint4 eight = *reinterpret_cast<const uint4*>(from);
+  const std::uint32_t pairs[] = {eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = unpack<BFloat16>(pairs[i]);
+    numbers[2 * i] = two.x;
+    numbers[2 * i + 1] = two.y;
+  }
+}
+
+/// A row a block. kSomeElsewhere: of experts that are elsewhere there is no output.
+template <class T, bool kSomeElsewhere>
+__global__ void __launch_bounds__(kBlockThreads) sum_kernel(const SumParams<T> params) {
+  constexpr int kWide = 16 / static_cast<int>(sizeof(T));
+  const std::int64_t row = blockIdx.x;
+  for (std::int64_t col = threadIdx.x * kWide; col < params.hidden; col += kBlockThreads * kWide) {
+    float totals[kWide] = {};
+#pragma unroll 8
     for (std::int32_t k = 0; k < params.num_chosen; ++k) {
       const std::int64_t pair = row * params.num_chosen + k;
       if (kSomeElsewhere && !is_here(params.table, params.experts[pair])) continue;
       const float weight = params.mix[pair];
-      const float4 output = params.outputs[pair * params.num_cols + col];
-      total.x = fmaf(weight, output.x, total.x);
-      total.y = fmaf(weight, output.y, total.y);
-      total.z = fmaf(weight, output.z, total.z);
-      total.w = fmaf(weight, output.w, total.w);
+      float outputs[kWide];
+      read16(params.outputs + pair * params.hidden + col, outputs);
+#pragma unroll
+      for (int i = 0; i < kWide; ++i) totals[i] = fmaf(weight, outputs[i], totals[i]);
     }
-    params.y[i] = total;
+    auto* y = reinterpret_cast<float4*>(params.y + row * params.hidden + col);
+#pragma unroll
+    for (int i = 0; i < kWide / 4; ++i) {
+      y[i] = {totals[4 * i], totals[4 * i + 1], totals[4 * i + 2], totals[4 * i + 3]};
+    }
   }
+}
+
+template <class T>
+void sum(Exec& exec, const ExpertsArgs& args) {
+  const SumParams<T> params{.outputs = reinterpret_cast<const T*>(args.outputs.data),
+                            .mix = args.mix.data,
+                            .experts = args.experts.data,
+                            .table = args.table.data,
+                            .y = args.y.data,
+                            .hidden = args.y.extent(1),
+                            .num_chosen = static_cast<std::int32_t>(args.experts.extent(1))};
+  const auto kernel = args.some_elsewhere ? sum_kernel<T, true> : sum_kernel<T, false>;
+  const auto num_rows = static_cast<unsigned>(args.y.extent(0));
+  kernel<<<num_rows, kBlockThreads, 0, stream_of(exec)>>>(params);
+  check_launch("experts");
 }
 
 /// Rows [begin, begin + num_rows) of args, as a problem of its own that reuses the room of all.
@@ -163,8 +210,9 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
 
   std::int32_t* const words = args.pairs.data;
   const PairOrder order{.num_tiles = words,
-                        .pairs = words + 1,
-                        .tiles = reinterpret_cast<RowTile*>(words + 1 + num_pairs)};
+                        .num_taken = reinterpret_cast<std::uint32_t*>(words + 1),
+                        .pairs = words + 3,
+                        .tiles = reinterpret_cast<RowTile*>(words + 3 + num_pairs)};
   order_kernel<<<1, kOrderThreads, 0, stream_of(exec)>>>(
       {.experts = args.experts.data,
        .table = args.table.data,
@@ -178,6 +226,7 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
   product.num_chosen = static_cast<std::int32_t>(num_chosen);
   product.table = args.table.data;
   product.order = order;
+  product.num_pairs = num_pairs;
   product.num_inputs = hidden;
   product.num_outputs = width;
   auto* const inner = reinterpret_cast<BFloat16*>(args.inner.data);  // two parts have room there
@@ -192,19 +241,10 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
   product.num_inputs = width;
   product.num_outputs = hidden;
   product.out = args.outputs.data;
+  product.rounded_out = reinterpret_cast<BFloat16*>(args.outputs.data);
   multiply_down(exec, product, max_tiles);
 
-  const SumParams sum{.outputs = reinterpret_cast<const float4*>(args.outputs.data),
-                      .mix = args.mix.data,
-                      .experts = args.experts.data,
-                      .table = args.table.data,
-                      .y = reinterpret_cast<float4*>(args.y.data),
-                      .num_cols = hidden / 4,
-                      .size = num_rows * hidden / 4,
-                      .num_chosen = static_cast<std::int32_t>(num_chosen)};
-  const auto kernel = args.some_elsewhere ? sum_kernel<true> : sum_kernel<false>;
-  kernel<<<num_blocks(sum.size, kBlockThreads), kBlockThreads, 0, stream_of(exec)>>>(sum);
-  check_launch("experts");
+  num_parts == 1 ? sum<BFloat16>(exec, args) : sum<float>(exec, args);
 }
 
 }  // namespace

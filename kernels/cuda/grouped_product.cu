@@ -3,6 +3,7 @@
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/grouped_product.cuh"
+#include "kernels/cuda/grouped_wgmma.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -139,11 +140,6 @@ __device__ __forceinline__ void add_slab(std::uint32_t rows, std::uint32_t weigh
   }
 }
 
-/// bias[n] and bias[n + 1], or zeros.
-__device__ __forceinline__ float2 bias_at(const float* bias, std::int64_t n) {
-  return bias == nullptr ? float2{0.0f, 0.0f} : float2{bias[n], bias[n + 1]};
-}
-
 template <int kParts>
 __device__ __forceinline__ void store_parts(const GroupedProduct& product, std::int64_t at,
                                             float first, float second) {
@@ -183,13 +179,19 @@ __device__ __forceinline__ void store_outputs(const GroupedProduct& product,
                                               const ExpertMatrices& expert, std::int64_t slot,
                                               std::int64_t first, int h,
                                               const float (&sums)[kOutputBlocks][4]) {
-  float* out = product.out + product.order.pairs[slot] * product.num_outputs;
+  const std::int64_t place = product.order.pairs[slot] * product.num_outputs;
 #pragma unroll
   for (int j = 0; j < kOutputBlocks; ++j) {
     const std::int64_t n = first + j * 8 + threadIdx.x % 4 * 2;
     if (n >= product.num_outputs) break;
     const float2 bias = bias_at(expert.down_bias, n);
-    *reinterpret_cast<float2*>(out + n) = {sums[j][2 * h] + bias.x, sums[j][2 * h + 1] + bias.y};
+    const float2 sum{sums[j][2 * h] + bias.x, sums[j][2 * h + 1] + bias.y};
+    if (product.num_parts == 1) {
+      *reinterpret_cast<std::uint32_t*>(product.rounded_out + place + n) =
+          pack<BFloat16>(sum.x, sum.y);
+    } else {
+      *reinterpret_cast<float2*>(product.out + place + n) = sum;
+    }
   }
 }
 
@@ -283,11 +285,11 @@ bool can_group_products(const CudaContext& context) {
 }
 
 void multiply_gate_up(Exec& exec, const GroupedProduct& product, std::int64_t max_tiles) {
-  launch<true>(exec, product, max_tiles);
+  if (!multiply_gate_up_on_hopper(exec, product, max_tiles)) launch<true>(exec, product, max_tiles);
 }
 
 void multiply_down(Exec& exec, const GroupedProduct& product, std::int64_t max_tiles) {
-  launch<false>(exec, product, max_tiles);
+  if (!multiply_down_on_hopper(exec, product, max_tiles)) launch<false>(exec, product, max_tiles);
 }
 
 }  // namespace pikv::kernels::cuda

@@ -5,9 +5,10 @@
 // of experts, are cut into tiles of rows of one expert, which the GPU finds itself. Rows are given
 // as bfloat16 parts (bf16_parts.cuh), weights are bfloat16; sums are in float32. Deterministic.
 //
-// An Ampere pipeline (cp.async, ldmatrix, mma.sync), which runs from sm_80 on: 128 rows x 256
-// outputs a block, 64 x 64 a warp, so that a matrix in shared memory is read half as often as by
-// warps of 64 x 32.
+// On Hopper, shapes that fit it have a kernel of their own (grouped_wgmma.cuh). The other one is an
+// Ampere pipeline (cp.async, ldmatrix, mma.sync), which runs from sm_80 on: 128 rows x 256 outputs
+// a block, 64 x 64 a warp, so that a matrix in shared memory is read half as often as by warps of
+// 64 x 32.
 #pragma once
 
 #include "kernels/cuda/bf16_parts.cuh"
@@ -28,8 +29,9 @@ struct RowTile {
 /// Pairs in the order of experts; those of an expert in their own.
 struct PairOrder {
   std::int32_t* num_tiles;
-  std::int32_t* pairs;  // [P], subscripts into [T, K]
-  RowTile* tiles;       // [num_tiles]
+  std::uint32_t* num_taken;  // [2], of items of the two products (grouped_shared.cuh); zeros
+  std::int32_t* pairs;       // [P], subscripts into [T, K]
+  RowTile* tiles;            // [num_tiles]
 };
 
 /// Tiles that P pairs of E experts have at most.
@@ -38,16 +40,25 @@ struct PairOrder {
   return num_pairs / kTileRows + std::min(num_pairs, num_experts);
 }
 
+/// Words that all of it takes.
+[[nodiscard]] constexpr std::int64_t num_order_words(std::int64_t num_pairs,
+                                                     std::int64_t num_experts) {
+  return 3 + num_pairs + 3 * max_row_tiles(num_pairs, num_experts);
+}
+
 struct GroupedProduct {
   const BFloat16* parts[kMaxBf16Parts];  // of rows, each [*, num_inputs]; the smallest first
   std::int32_t num_parts;
   std::int32_t num_chosen;         // K
   const ExpertMatrices* table;     // [E]
-  PairOrder order;                 // of P pairs
+  PairOrder order;                 // of P pairs at most
+  std::int64_t num_pairs;          // P
   std::int64_t num_inputs;         // a multiple of 8
   std::int64_t num_outputs;        // a multiple of 8
   BFloat16* inner[kMaxBf16Parts];  // of gate and up: their parts, each [P, width], in the order
-  float* out;                      // of down: [P, hidden], each pair in its own place
+  // Of down: [P, hidden], each pair in its own place; rounded where there is one part.
+  float* out;
+  BFloat16* rounded_out;
 };
 
 /// silu(gate x) * (up x) of the rows of x that pairs are of: `parts` are [T, hidden], and `inner`

@@ -42,6 +42,20 @@ using pikv::cuda::check_launch;
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }
 
+/// Whether a kernel that is empty but for some GPUs, and has static shared memory where it is not,
+/// runs on this one with so much dynamic shared memory, which its blocks may have from now on.
+template <class Params>
+[[nodiscard]] bool may_launch(void (*kernel)(Params), std::uint32_t shared_bytes) {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.sharedSizeBytes > 0 &&
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(shared_bytes)) == cudaSuccess) {
+    return true;
+  }
+  static_cast<void>(cudaGetLastError());  // else the next launch check would report it again
+  return false;
+}
+
 template <class Params>
 void launch_or_record(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
                       int num_threads, std::size_t shared_bytes, bool early, const Params& params) {

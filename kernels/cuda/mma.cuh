@@ -93,6 +93,13 @@ __device__ __forceinline__ float power_of_two(float x) {
   return y;
 }
 
+/// 1 / x in one instruction; 0 where that is subnormal.
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// The lower and the upper halves of two words.
 __device__ __forceinline__ std::uint32_t lower_halves(std::uint32_t a, std::uint32_t b) {
   return __byte_perm(a, b, 0x5410);

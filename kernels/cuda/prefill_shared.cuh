@@ -21,7 +21,6 @@
 
 namespace pikv::kernels::cuda {
 
-inline constexpr int kGroupThreads = 4 * kWarpThreads;  // of a warpgroup
 inline constexpr int kGroupLines = 64;
 inline constexpr int kComputeGroups = kItemLines / kGroupLines;
 inline constexpr int kComputeWarps = 4 * kComputeGroups;

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Products of a whole warpgroup (four warps, the first a multiple of four) on the tensor cores of
-// Hopper: c += a b with a 64 x 16, b 16 x 64 or 16 x 128, 16-bit factors and float32 sums. For
-// sm_90a.
+// Hopper: c += a b with a 64 x 16, b 16 x 64, 16 x 128 or 16 x 256, 16-bit factors and float32
+// sums. For sm_90a.
 //
 // The sums of lane (g, t) = (lane / 4, lane % 4) of warp w: element 4 j + 2 i + e is row
 // 16 w + g + 8 i, column 8 j + 2 t + e. A in registers has the order of mma.m16n8k16 (mma.cuh) for
@@ -14,7 +14,7 @@
 // bytes, of row r lies where piece c ^ (r % 8) would be (swizzled_bytes); blocks begin at multiples
 // of 1024 bytes. Rows of A are its rows. Rows of B are its k-indices, so that B lies as keys
 // (channel by channel) and values (slot by slot) lie in pages; the two blocks of 128 columns are
-// `stride` apart.
+// `stride` apart. Of multiply_by_rows they are its columns, as weights lie, output by output.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,8 @@
 #include "kernels/common/dtype.hpp"
 
 namespace pikv::kernels::cuda {
+
+inline constexpr int kGroupThreads = 128;  // of a warpgroup
 
 inline constexpr std::uint32_t kBlockRowBytes = 128;
 inline constexpr int kBlockColumns = 64;
@@ -56,7 +58,7 @@ __device__ __forceinline__ Operand operand_at(std::uint32_t address, std::uint32
 }
 /// The next 16 rows of B.
 inline constexpr std::uint32_t kNextRows = 16 * kBlockRowBytes / 16;
-/// The next 16 columns of A inside a block.
+/// The next 16 columns of A inside a block, or k-indices of B where its rows are its columns.
 inline constexpr std::uint32_t kNextColumns = 16 * 2 / 16;
 
 /// Before products: what was written to their registers is there.
@@ -139,6 +141,23 @@ PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 32, "64", "%32,%33,%34,%35", "%36", "%
 PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 64, "128", "%64,%65,%66,%67", "%68", "%69")
 PIKV_MULTIPLY_REGISTERS(Half, "f16", 32, "64", "%32,%33,%34,%35", "%36", "%37")
 PIKV_MULTIPLY_REGISTERS(Half, "f16", 64, "128", "%64,%65,%66,%67", "%68", "%69")
+
+/// c (+)= a b, where `adds` is 1 (0), of bfloat16 factors. Rows of b are its columns, 256 of them.
+__device__ __forceinline__ void multiply_by_rows(float (&c)[128], Operand left, Operand right,
+                                                 int adds) {
+  asm volatile(
+      "{.reg .pred p; .reg .b64 a, b; setp.ne.b32 p, %131, 0; mov.b64 a, {%128, %130}; "
+      "mov.b64 b, {%129, %130};"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" PIKV_SUMS_64
+      ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+      ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+      ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+      ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+      "}, a, b, p, 1, 1, 0, 0;}"
+      : PIKV_THIRTY_TWO(c, 0), PIKV_THIRTY_TWO(c, 32), PIKV_THIRTY_TWO(c, 64),
+        PIKV_THIRTY_TWO(c, 96)
+      : "r"(left.place), "r"(right.place), "n"(Operand::kForm), "r"(adds));
+}
 
 #undef PIKV_EIGHT
 #undef PIKV_THIRTY_TWO

@@ -194,6 +194,7 @@ TEST_F(ExpertsCuda, LeaveOutThoseThatAreElsewhere) {
   expect_sums({33, 40, 5, 264, 136}, DType::kBf16, true, true);
   expect_sums({1300, 6, 4, 16, 16}, DType::kBf16, false, true);
   expect_sums({301, 9, 3, 64, 24}, DType::kBf16, true, true);
+  expect_sums({301, 9, 3, 128, 192}, DType::kBf16, true, true);
 }
 
 struct ManyRows {
@@ -202,7 +203,8 @@ struct ManyRows {
   Choice choice;
 };
 
-/// Around what blocks of the tensor-core kernels take: 128 rows, 128 or 256 outputs, 32 inputs.
+/// Around what blocks of the tensor-core kernels take: 128 rows, 128 or 256 outputs, 32 or 64
+/// inputs; a second half of rows or of outputs that is empty or not full.
 constexpr ManyRows kManyRows[] = {
     {{65, 4, 1, 32, 32}, false, Choice::kFirstOften},
     {{129, 6, 3, 40, 24}, true, Choice::kFirstOften},  // tails of inputs and of outputs
@@ -211,7 +213,16 @@ constexpr ManyRows kManyRows[] = {
     {{257, 1, 1, 128, 520}, true, Choice::kLast},      // the only one
     {{641, 5, 5, 8, 8}, false, Choice::kFirstOften},   // less than a slab; all experts
     {{1100, 1024, 4, 16, 8}, false, Choice::kFirstOften},
-    {{2049, 130, 2, 64, 48}, false, Choice::kFirstOften}};
+    {{2049, 130, 2, 64, 48}, false, Choice::kFirstOften},
+    // Where hidden and width are multiples of 64, Hopper has a kernel of its own.
+    {{65, 4, 1, 64, 64}, false, Choice::kFirstOften},       // one slab, a quarter of the outputs
+    {{301, 8, 2, 192, 320}, true, Choice::kLowerHalf},      // a half of the last outputs
+    {{131, 16, 1, 576, 128}, true, Choice::kLast},          // three rows in the last tile
+    {{193, 1, 1, 128, 576}, false, Choice::kLast},          // one row in the second half
+    {{321, 5, 5, 320, 64}, false, Choice::kFirstOften},     // all experts; more slabs than stages
+    {{1100, 1024, 4, 64, 64}, false, Choice::kFirstOften},  // experts with one row, with none
+    {{2049, 130, 2, 128, 192}, true, Choice::kFirstOften},  // some tiles a block
+    {{1999, 3, 2, 64, 320}, false, Choice::kFirstOften}};   // more tiles of rows than go together
 
 // Tensor cores cut a sum off at 2^-23 of its size every 8 or 16 products, always towards zero: with
 // 500 inputs some 1e-6 of it. Without the smallest part of x or of what lies between the products,
@@ -223,8 +234,8 @@ TEST_F(ExpertsCuda, RoundNothingButSumsOfManyRows) {
   }
 }
 
-// Rounding to bfloat16 changes a number by 2^-9 = 2e-3 at most, half of it on average, in x and
-// between the products; errors of an output's terms are independent of each other.
+// Rounding to bfloat16 changes a number by 2^-9 = 2e-3 at most, half of it on average, in x,
+// between the products and behind them; errors of an output's terms are independent of each other.
 TEST_F(ExpertsCuda, RoundManyRowsWhereTheExecAsksForIt) {
   for (const ManyRows& many : kManyRows) {
     SCOPED_TRACE(describe(many.shape, DType::kBf16, many.with_bias));
@@ -247,15 +258,20 @@ TEST_F(ExpertsCuda, TakeMoreRowsThanTheirRoomHoldsInRuns) {
 }
 
 TEST_F(ExpertsCuda, RepeatManyRowsBitForBit) {
-  const Shape shape{301, 8, 2, 72, 136};
-  std::vector<float> first;
-  const Random seeded = random_;
-  for (int i = 0; i < 2; ++i) {
-    random_ = seeded;
-    const Sums sums = run(shape, DType::kBf16, true, Choice::kFirstOften);
-    if (i == 0) first = sums.y;
-    if (i == 1) expect_close(sums.y, first, kExact);
+  for (const Shape& shape : {Shape{301, 8, 2, 72, 136}, Shape{301, 8, 2, 192, 320}}) {
+    for (const DType product_dtype : {DType::kF32, DType::kBf16}) {
+      gpu().set_product_dtype(product_dtype);
+      std::vector<float> first;
+      const Random seeded = random_;
+      for (int i = 0; i < 2; ++i) {
+        random_ = seeded;
+        const Sums sums = run(shape, DType::kBf16, true, Choice::kFirstOften);
+        if (i == 0) first = sums.y;
+        if (i == 1) expect_close(sums.y, first, kExact);
+      }
+    }
   }
+  gpu().set_product_dtype(DType::kF32);
 }
 
 }  // namespace
