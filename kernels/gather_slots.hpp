@@ -18,9 +18,9 @@ namespace pikv::kernels {
 struct SlotRun {
   const std::byte* page;
   std::int32_t first_row;
-  std::int32_t first_slot;  // in [0, P)
-  std::int32_t num_slots;   // up to P - first_slot
-  std::uint8_t layout = 0;  // the subscript of the page's
+  std::int32_t first_slot;   // in [0, P)
+  std::int32_t num_slots;    // up to P - first_slot
+  std::uint16_t layout = 0;  // the subscript of the page's
 };
 
 /// Copies what is asked for; rows that no run names stay as they are, and no two runs name the same

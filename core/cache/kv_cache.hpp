@@ -28,6 +28,7 @@
 #include "core/base/ids.hpp"
 #include "core/cache/cache_stats.hpp"
 #include "core/cache/page_pool.hpp"
+#include "core/cache/slot_reader.hpp"
 #include "core/cache/stream.hpp"
 #include "core/policy/codec.hpp"
 #include "core/policy/encoder.hpp"
@@ -150,8 +151,16 @@ class KvCache {
   /// The same for all heads of layers [first, last), on all threads: contents [last - first, Hkv].
   void read_slots(SequenceId sequence, std::int64_t first, std::int64_t last, bool with_keys,
                   bool with_values, std::span<HeadContents* const> contents) const;
-  /// Frees the slots with these subscripts (ascending, in the order of positions()). A stream keeps
-  /// less than a page more than its slots need. The newest position of the stream stays known.
+  /// Slots of one stream by their subscripts, ascending, in the order of positions().
+  struct Slots {
+    StreamId stream;
+    std::span<const std::int32_t> subscripts;
+  };
+  /// Frees these slots, of streams that are named once. A stream keeps less than a page more than
+  /// its slots need. The newest position of the stream stays known. On a GPU the launches are as
+  /// many for all streams as for one. Throws InvalidArgument, with nothing changed, for other
+  /// subscripts.
+  void evict_slots(std::span<const Slots> evict);
   void evict_slots(const StreamId& stream, std::span<const std::int32_t> evict);
   /// Frees all others.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
@@ -279,6 +288,12 @@ class KvCache {
     return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
   }
   [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
+  /// A page, and the basis that its keys before RoPE are in.
+  struct PageInBasis {
+    std::byte* page;
+    const float* key_basis;
+    [[nodiscard]] auto operator<=>(const PageInBasis&) const = default;
+  };
   /// What was decided and is still to be done to the pages.
   struct PendingWork {
     std::vector<kernels::KvWrite> writes;
@@ -310,8 +325,7 @@ class KvCache {
               std::byte* open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void convert(Exec& exec, kernels::ConvertPagesArgs args);
-  void summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
-                 std::vector<std::byte*> pages);
+  void summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages);
   void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
                         std::span<const PageOwner> owners, std::span<const std::uint8_t> forms);
   void summarize_written(Exec& exec, const PendingWork& work);
@@ -322,7 +336,14 @@ class KvCache {
     return static_cast<std::size_t>(place / config_.page_slots);
   }
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
-  void hide(const Stream& stream, const float* key_basis, std::span<const std::int32_t> places);
+  /// Slots that get no position, and their pages, form by form; those of open pages come last.
+  struct Hidden {
+    std::vector<kernels::SlotRef> slots;
+    std::vector<PageInBasis> pages;
+  };
+  void add_hidden(const Stream& stream, const float* key_basis,
+                  std::span<const std::int32_t> places, std::vector<Hidden>& hidden) const;
+  void hide(std::vector<Hidden> hidden);
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
   [[nodiscard]] std::vector<float> key_at(const StreamId& id, std::int32_t place) const;
@@ -336,10 +357,16 @@ class KvCache {
                          View<const float, 1> inverse_frequencies);
   void edit_sealed(const StreamId& id, std::size_t page,
                    const std::function<void(std::byte* open)>& edit);
-  void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
-  [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
-  void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
-  void move_together(Stream& stream);
+  /// Slots of a stream that go.
+  struct Gone {
+    StreamId id;
+    Stream* stream;
+    std::vector<std::int32_t> places;
+  };
+  void forget_turned(const Gone& gone) const;
+  void add_evicted_columns(std::span<const Gone> gone) const;
+  void plan_moves(const Stream& stream);
+  void cut_off(Stream& stream, std::vector<Hidden>& hidden);
   void rewrite(const StreamId& id);
   using DecodedPages = std::span<std::byte* const>;
   void relay(const StreamId& id, std::size_t first_page, std::span<const std::int32_t> places,
@@ -347,7 +374,15 @@ class KvCache {
              const std::function<void(DecodedPages)>& change = {});
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
+  void add_slots(const Stream& stream, SlotReader::Read& read) const;
+  void add_places(const Stream& stream, std::span<const std::int32_t> places,
+                  SlotReader::Read& read) const;
+  [[nodiscard]] SlotReader::Read read_of(SequenceId sequence, LayerId layer, HeadId kv_head,
+                                         bool with_keys, bool with_values,
+                                         HeadContents& contents) const;
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
+  [[nodiscard]] std::vector<Position> positions_of_places(
+      const Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
 
   Exec& device_;  // where pages are read and appended to
@@ -360,6 +395,7 @@ class KvCache {
   double mean_page_bytes_ = 0;
   bool has_tiers_ = false;
   PagePool pool_;
+  mutable SlotReader reader_;  // it has memory of its own
 
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
   std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1

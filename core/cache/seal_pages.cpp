@@ -143,10 +143,10 @@ std::string KvCache::place_of(const std::byte* page) const {
 
 /// The bounds of keys follow what the pending work wrote.
 void KvCache::summarize_written(Exec& exec, const PendingWork& work) {
-  std::vector<std::byte*> pages;
-  for (const kernels::KvWrite& write : work.writes) pages.push_back(write.page);
-  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back(slot.page);
-  summarize(exec, open_layout_, nullptr, std::move(pages));
+  std::vector<PageInBasis> pages;
+  for (const kernels::KvWrite& write : work.writes) pages.push_back({write.page, nullptr});
+  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back({slot.page, nullptr});
+  summarize(exec, open_layout_, std::move(pages));
   summarize_sealed(exec, work.sealed_pages, work.full_owners, work.sealed_forms);
 }
 
@@ -165,15 +165,19 @@ void KvCache::summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
   });
 }
 
-/// Pages of one stream, or open ones. A page may be named more than once.
-void KvCache::summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
-                        std::vector<std::byte*> pages) {
+/// Pages of one form. A page may be named more than once.
+void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages) {
   std::ranges::sort(pages);
   const auto repeated = std::ranges::unique(pages);
   pages.erase(repeated.begin(), repeated.end());
-  const std::vector<const float*> key_bases(pages.size(), key_basis);
+  std::vector<std::byte*> named;
+  std::vector<const float*> key_bases;
+  for (const auto& [page, key_basis] : pages) {
+    named.push_back(page);
+    key_bases.push_back(key_basis);
+  }
   kernels::summarize_pages(exec, {.layout = layout,
-                                  .pages = on_device(exec, pages),
+                                  .pages = on_device(exec, named),
                                   .key_bases = on_device(exec, key_bases),
                                   .inverse_frequencies = inverse_frequencies()});
 }

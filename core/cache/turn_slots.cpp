@@ -4,6 +4,7 @@
 // Slots that get other positions.
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <unordered_map>
 
 #include "core/cache/kv_cache.hpp"
@@ -63,9 +64,11 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                                  .turns = view_of<const kernels::KeyTurn>(of_layout)});
     }
     if (!layout->key_bounds) continue;
-    std::vector<std::byte*> pages;
-    for (const kernels::KeyTurn& turn : of_layout) pages.push_back(turn.page);
-    summarize(exec_, *layout, key_basis_of(owner_of(id)), std::move(pages));
+    std::vector<PageInBasis> pages;
+    for (const kernels::KeyTurn& turn : of_layout) {
+      pages.push_back({turn.page, key_basis_of(owner_of(id))});
+    }
+    summarize(exec_, *layout, std::move(pages));
   }
   for (auto& [page, of_page] : by_page) {
     edit_sealed(id, page, [&](std::byte* open_page) {
@@ -78,11 +81,9 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
 /// Checks the turns on the way.
 std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
                                                   std::span<const Turn> turns) const {
-  const auto num_places = static_cast<std::int32_t>(stream.num_places(config_.page_slots));
-  std::vector<Position> positions;
-  for (std::int32_t place = 0; place < num_places; ++place) {
-    positions.push_back(position_at(stream, place));
-  }
+  std::vector<std::int32_t> all(static_cast<std::size_t>(stream.num_places(config_.page_slots)));
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<Position> positions = positions_of_places(stream, all);
   std::vector<std::int32_t> places;
   for (const Turn& turn : turns) {
     const auto found = std::ranges::find(positions, turn.from);
@@ -100,11 +101,6 @@ std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
   require(std::ranges::adjacent_find(positions) == positions.end(), "kv_cache",
           "two slots would have the same position");
   return places;
-}
-
-Position KvCache::position_at(const Stream& stream, std::int32_t place) const {
-  const kernels::SlotRef ref = slot_at(stream, place);
-  return positions_in(layout_at(stream, place), ref.page)[ref.slot];
 }
 
 std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const {
@@ -147,12 +143,14 @@ void KvCache::turn_in_open_page(const StreamId& id, std::span<const kernels::Key
 }
 
 /// Slots that go take their copies along.
-void KvCache::forget_turned(Stream& stream, std::span<const std::int32_t> places) const {
-  if (stream.turned.empty()) return;
-  for (const std::int32_t place : places) {
-    const Position position = position_at(stream, place);
-    std::erase_if(stream.turned, [&](const TurnedSlot& s) { return s.position == position; });
-  }
+void KvCache::forget_turned(const Gone& gone) const {
+  std::vector<TurnedSlot>& turned = gone.stream->turned;
+  if (turned.empty()) return;
+  std::vector<Position> positions = positions_of_places(*gone.stream, gone.places);
+  std::ranges::sort(positions);
+  std::erase_if(turned, [&](const TurnedSlot& slot) {
+    return std::ranges::binary_search(positions, slot.position);
+  });
 }
 
 }  // namespace pikv

@@ -87,7 +87,7 @@ void KvCache::edit_sealed(const StreamId& id, std::size_t page,
   seal(exec_, {&full, 1}, {&owner, 1}, {&sealed, 1}, {&stream.sealed_forms[page], 1},
        /*repack=*/true);
   if (open_layout_.key_bounds) {
-    summarize(exec_, layout_of(stream, page), key_basis_of(owner), {sealed});
+    summarize(exec_, layout_of(stream, page), {{sealed, key_basis_of(owner)}});
   }
 }
 

@@ -271,27 +271,38 @@ void SchedulingPass::apply(const KvBudget& budget) {
   for (std::vector<std::int32_t>& head : evict_) head.clear();
   scheduler_->select(scores_, budget, evict_);
   stats_.num_merged += merge_.run(*scheduler_, {scores_, evict_, counts_});
-  std::vector<std::int32_t> subscripts;
-  for (std::size_t i = 0; i < evict_.size(); ++i) {
-    const auto num_slots = static_cast<std::int64_t>(scores_.heads[i].positions.size());
-    const auto num_evicted = static_cast<std::int64_t>(evict_[i].size());
-    stats_.num_evicted += num_evicted;
-    stats_.num_kept += num_slots - num_evicted;
-    if (num_evicted == 0) continue;
-    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
-      subscripts.clear();
-      for (auto it = std::ranges::lower_bound(evict_[i], run.begin);
-           it != evict_[i].end() && *it < run.end; ++it) {
-        subscripts.push_back(*it - run.begin);
-      }
-      parts_.cache.evict_slots(run.stream, subscripts);
-    }
-  }
+  evict();
   move();
   if (parts_.cache.has_tiers()) put_in_tiers();
   Memory& memory = memories_[scores_.sequence];
   scheduler_->adapt(scores_, evict_, memory.feedback);
   if (records_evictions_) memory.evictions.add(scores_, evict_, moves_);
+}
+
+/// Of all streams at once.
+void SchedulingPass::evict() {
+  std::size_t num_evicted = 0;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    num_evicted += evict_[i].size();
+    stats_.num_kept +=
+        static_cast<std::int64_t>(scores_.heads[i].positions.size() - evict_[i].size());
+  }
+  stats_.num_evicted += static_cast<std::int64_t>(num_evicted);
+  std::vector<std::int32_t> subscripts;  // of each stream, one after another
+  subscripts.reserve(num_evicted);
+  std::vector<KvCache::Slots> slots;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    if (evict_[i].empty()) continue;
+    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
+      const std::size_t begin = subscripts.size();
+      for (auto it = std::ranges::lower_bound(evict_[i], run.begin);
+           it != evict_[i].end() && *it < run.end; ++it) {
+        subscripts.push_back(*it - run.begin);
+      }
+      slots.push_back({run.stream, {subscripts.data() + begin, subscripts.size() - begin}});
+    }
+  }
+  parts_.cache.evict_slots(slots);
 }
 
 /// The slots that stay, by their scores.

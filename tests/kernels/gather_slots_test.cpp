@@ -44,7 +44,7 @@ class GatherSlots : public testing::TestWithParam<int> {
                          .first_row = num_rows_,
                          .first_slot = begin,
                          .num_slots = count,
-                         .layout = static_cast<std::uint8_t>(page % layouts_.size())});
+                         .layout = static_cast<std::uint16_t>(page % layouts_.size())});
         num_rows_ += count;
         begin += count + static_cast<std::int32_t>(random_.integer(1, 3));
       }

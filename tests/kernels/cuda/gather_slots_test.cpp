@@ -54,7 +54,7 @@ class GatherSlotsCuda : public CudaParity {
                              .first_row = made.num_rows,
                              .first_slot = begin,
                              .num_slots = count,
-                             .layout = static_cast<std::uint8_t>(layout)});
+                             .layout = static_cast<std::uint16_t>(layout)});
         made.pages.push_back(static_cast<std::size_t>(i));
         made.num_rows += count;
         begin += count + 1 + static_cast<std::int32_t>(random_.below(3));
