@@ -13,12 +13,6 @@
 #include "kernels/common/error.hpp"
 
 namespace pikv {
-namespace {
-
-// Their places, and pages to look at, go to a GPU together: see Exec::on_device.
-constexpr std::ptrdiff_t kMovesAtOnce = std::ptrdiff_t{1} << 18;
-
-}  // namespace
 
 void KvCache::keep_slots(const StreamId& id, std::span<const std::int32_t> keep) {
   const Stream& stream = stream_of(id);
@@ -65,16 +59,13 @@ void KvCache::evict_slots(std::span<const Slots> evict) {
     }
   }
   if (seals_in_place() && !crowded.empty()) {
-    for (const Gone* of_stream : crowded) {
-      plan_moves(*of_stream->stream);
-      if (std::ssize(pending_.moves_from) >= kMovesAtOnce) run(device_, pending_);
-    }
+    for (const Gone* of_stream : crowded) plan_moves(*of_stream->stream);
     run(device_, pending_);
     for (const Gone* of_stream : crowded) cut_off(*of_stream->stream, hidden);
     crowded.clear();
   }
   hide(std::move(hidden));
-  for (const Gone* of_stream : crowded) rewrite(of_stream->id);
+  rewrite(crowded);
 }
 
 void KvCache::check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots) {
@@ -196,39 +187,6 @@ void KvCache::cut_off(Stream& stream, std::vector<Hidden>& hidden) {
   std::vector<std::int32_t> unused(static_cast<std::size_t>(page_slots - stream.open_slots));
   std::iota(unused.begin(), unused.end(), num_kept);
   add_hidden(stream, nullptr, unused, hidden);
-}
-
-/// Pages from the first hole on are decoded beside the pool and their slots appended again.
-void KvCache::rewrite(const StreamId& id) {
-  Stream& stream = stream_of(id);
-  const std::vector<std::int32_t> holes = std::move(stream.holes);
-  const std::size_t first_page = std::min(page_of(holes.front()), stream.sealed_pages.size());
-  const auto end_place = static_cast<std::int32_t>(stream.num_places(config_.page_slots));
-  std::vector<std::int32_t> places;
-  auto hole = holes.begin();
-  for (auto place = static_cast<std::int32_t>(first_page) * config_.page_slots; place < end_place;
-       ++place) {
-    if (hole != holes.end() && *hole == place) {
-      ++hole;
-    } else {
-      places.push_back(place);
-    }
-  }
-  // A page gets the form of the one that its last slot comes from, so that the newest slots, which
-  // come last, stay in theirs; those of the open page have none yet and take that of a page before.
-  const std::vector<std::uint8_t>& old = stream.sealed_forms;
-  std::vector<std::uint8_t> forms(old.begin(),
-                                  old.begin() + static_cast<std::ptrdiff_t>(first_page));
-  const auto page_slots = static_cast<std::size_t>(config_.page_slots);
-  for (std::size_t i = page_slots; i <= places.size(); i += page_slots) {
-    forms.push_back(old[std::min(page_of(places[i - 1]), old.size() - 1)]);
-  }
-  // When the pool is full, forms that were there fit.
-  if (!make_room_for_forms(stream, forms)) {
-    forms.resize(std::min(forms.size(), old.size()));
-    std::copy(old.end() - std::ssize(forms), old.end(), forms.begin());
-  }
-  relay(id, first_page, places, std::span(forms).subspan(first_page), owner_of(id).basis);
 }
 
 }  // namespace pikv

@@ -21,7 +21,9 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       sealed_layouts_(codec.sealed_layouts(open_layout_)),
       pool_(exec.device(), config.budget_bytes),
       reader_(exec, exec_, sealed_layouts(), open_layout_, inverse_frequencies()),
-      refused_(exec.device(), Access::kBoth),
+      decoded_(exec.device(), access_to_decoded()),
+      written_anew_(exec.device(), access_to_decoded()),
+      refused_(exec.device()),
       keys_in_basis_(exec.device()),
       values_in_basis_(exec.device()) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,

@@ -189,6 +189,8 @@ class KvCache {
   /// Appends the values of the slots with these subscripts (ascending), [n, D], decoded.
   void read_values(const StreamId& stream, std::span<const std::int32_t> subscripts,
                    std::vector<float>& values) const;
+  /// Those of many streams, of each to a place of its own.
+  void read_values(std::span<const Slots> slots, std::span<float* const> values) const;
   /// A slot, by its subscript, and what its value becomes: scale * value + addend.
   struct ValueUpdate {
     std::int32_t slot;
@@ -198,6 +200,12 @@ class KvCache {
   /// Changes the values of slots (ascending); keys, positions and columns stay. In float32, and
   /// rounded once more by the codec where the page is sealed.
   void update_values(const StreamId& stream, std::span<const ValueUpdate> updates);
+  struct ValueUpdates {
+    StreamId stream;
+    std::span<const ValueUpdate> updates;
+  };
+  /// The same for streams that are named once.
+  void update_values(std::span<const ValueUpdates> updates);
 
   /// The coordinates of a sequence's pages; null: the model's.
   [[nodiscard]] const Basis* basis_of(SequenceId sequence) const;
@@ -273,7 +281,6 @@ class KvCache {
   [[nodiscard]] double mean_bytes_of_pages() const;
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
-  [[nodiscard]] bool make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms);
   [[nodiscard]] std::vector<PagePool::Request> pages_to_enter(SequenceId sequence,
                                                               const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
@@ -301,6 +308,7 @@ class KvCache {
     std::vector<kernels::SlotRef> moves_from, moves_to;
     std::vector<std::byte*> opened;
     std::vector<std::byte*> full_pages;
+    bool full_pages_are_of_pool = true;
     std::vector<PageOwner> full_owners;  // of each full page
     std::vector<std::byte*> sealed_pages;
     std::vector<std::uint8_t> sealed_forms;
@@ -319,10 +327,15 @@ class KvCache {
   void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
             bool repack = false);
-  void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-              const PageOwner& owner, std::span<std::byte* const> open) const;
-  void unseal(const Stream& stream, std::size_t page, const PageOwner& owner,
-              std::byte* open) const;
+  /// A page of a stream, sealed, or open: then its form is the number of the codec's.
+  struct EncodedPage {
+    std::byte* page;
+    std::uint16_t form;
+    PageOwner owner;
+  };
+  [[nodiscard]] EncodedPage encoded_page(const Stream& stream, std::size_t page,
+                                         const PageOwner& owner) const;
+  void unseal(std::span<const EncodedPage> pages, std::span<std::byte* const> open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void convert(Exec& exec, kernels::ConvertPagesArgs args);
   void summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages);
@@ -346,17 +359,23 @@ class KvCache {
   void hide(std::vector<Hidden> hidden);
   [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
                                                          std::span<const Turn> turns) const;
-  [[nodiscard]] std::vector<float> key_at(const StreamId& id, std::int32_t place) const;
+  [[nodiscard]] std::vector<std::size_t> keep_copies(const StreamId& id,
+                                                     std::span<const Turn> turns,
+                                                     std::span<const std::int32_t> places);
+  [[nodiscard]] std::vector<float> keys_at(const StreamId& id,
+                                           std::span<const std::int32_t> places) const;
+  [[nodiscard]] std::vector<float> turn_in_basis(const Basis& basis, const StreamId& id,
+                                                 std::span<kernels::KeyTurn> turns,
+                                                 std::span<const float> inverse_frequencies) const;
   [[nodiscard]] Entries in_basis(const Entries& entries);
   [[nodiscard]] std::vector<float> addends_in_basis(const StreamId& id,
                                                     std::span<const ValueUpdate> updates) const;
   void map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const;
   void leave_basis(const Basis* basis, LayerId layer, HeadId kv_head, std::span<float> keys,
                    std::span<float> values) const;
-  void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
-                         View<const float, 1> inverse_frequencies);
-  void edit_sealed(const StreamId& id, std::size_t page,
-                   const std::function<void(std::byte* open)>& edit);
+  using DecodedPages = std::span<std::byte* const>;
+  void edit_sealed(std::span<const EncodedPage> pages,
+                   const std::function<void(std::size_t first, DecodedPages)>& edit);
   /// Slots of a stream that go.
   struct Gone {
     StreamId id;
@@ -367,11 +386,28 @@ class KvCache {
   void add_evicted_columns(std::span<const Gone> gone) const;
   void plan_moves(const Stream& stream);
   void cut_off(Stream& stream, std::vector<Hidden>& hidden);
-  void rewrite(const StreamId& id);
-  using DecodedPages = std::span<std::byte* const>;
-  void relay(const StreamId& id, std::size_t first_page, std::span<const std::int32_t> places,
-             std::span<const std::uint8_t> forms, const SequenceBasis* basis,
-             const std::function<void(DecodedPages)>& change = {});
+  /// Pages of a stream that are written anew from one on: the slots of these places, and no others,
+  /// in this order.
+  struct Relay {
+    StreamId id;
+    std::size_t first_page;
+    std::vector<std::int32_t> places;
+    std::vector<std::uint8_t> forms;  // of the full pages that they make up
+    const SequenceBasis* basis;       // which these are in
+  };
+  [[nodiscard]] Relay without_holes(const StreamId& id) const;
+  void rewrite(std::span<const Gone* const> crowded);
+  void rewrite(std::span<Relay> relays);
+  [[nodiscard]] bool make_room_for(std::span<const Relay> relays);
+  void relay(std::span<const Relay> relays, const std::function<void(DecodedPages)>& change = {});
+  [[nodiscard]] std::vector<std::vector<std::byte*>> decode_tails(std::span<const Relay> relays);
+  [[nodiscard]] std::byte* page_to_fill(const Relay& relay, std::size_t i, std::byte*& next_full,
+                                        PendingWork& work);
+  void give_back_tail(Stream& stream, std::size_t first_page);
+  /// An encoder, and who changes coordinates, is the host.
+  [[nodiscard]] Access access_to_decoded() const {
+    return config_.encoder != nullptr || codec_.fits_sequences() ? Access::kBoth : Access::kDevice;
+  }
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
   void add_slots(const Stream& stream, SlotReader::Read& read) const;
@@ -402,6 +438,7 @@ class KvCache {
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
   std::unordered_map<SequenceId, Sequence> sequences_;
 
+  DeviceBuffer<std::byte> decoded_, written_anew_;       // open pages beside the pool
   DeviceBuffer<kernels::PackRefusal> refused_;           // of pages that a GPU packs
   DeviceBuffer<float> keys_in_basis_, values_in_basis_;  // of an append
 

@@ -22,11 +22,14 @@ void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
           " slots");
   if (!tiers_due(id)) return;
-  device_.synchronize();
 
   const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
-  const std::vector<std::uint8_t> forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full);
-  if (!make_room_for_forms(stream, forms)) return;
+  Relay into_tiers{.id = id,
+                   .first_page = 0,
+                   .places = {},
+                   .forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full),
+                   .basis = owner_of(id).basis};
+  if (!make_room_for(std::span(&into_tiers, 1))) return;
 
   // Subscripts of slots: the newest last, the others by worth, of equal ones the newer first.
   const std::vector<Position> positions = positions_of(stream);
@@ -44,23 +47,10 @@ void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
   std::vector<std::int32_t> all(num_slots);
   std::iota(all.begin(), all.end(), 0);
   const std::vector<std::int32_t> places = places_of(stream, all);
-  for (std::int32_t& i : order) i = places[static_cast<std::size_t>(i)];
-  relay(id, 0, order, forms, owner_of(id).basis);
+  for (const std::int32_t i : order)
+    into_tiers.places.push_back(places[static_cast<std::size_t>(i)]);
+  relay(std::span(&into_tiers, 1));
   stream.untiered_pages = 0;
-}
-
-/// Whether pages of these forms fit, once those of the stream are given back.
-bool KvCache::make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms) {
-  std::vector<std::size_t> wanted(sealed_layouts_.size());
-  for (const std::uint8_t form : forms) ++wanted[form];
-  for (const std::uint8_t form : stream.sealed_forms) {
-    if (wanted[form] > 0) --wanted[form];
-  }
-  std::vector<PagePool::Request> requests = {{open_layout_.page_bytes(), 1}};
-  for (std::size_t form = 0; form < wanted.size(); ++form) {
-    requests.push_back({sealed_layouts_[form].page_bytes(), wanted[form]});
-  }
-  return pool_.reserve(requests);
 }
 
 }  // namespace pikv

@@ -9,6 +9,8 @@
 
 #include "core/cache/kv_cache.hpp"
 #include "core/cache/page_access.hpp"
+#include "core/cache/page_rows.hpp"
+#include "core/cache/row_pieces.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
 
@@ -16,66 +18,96 @@ namespace pikv {
 
 void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                          std::span<const float> inverse_frequencies) {
-  device_.synchronize();
   Stream& stream = stream_of(id);
   const std::vector<std::int32_t> places = places_to_turn(stream, turns);
-  // All copies first: keys are named by address below, and positions change as we go.
-  std::vector<std::size_t> copies;
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    auto found = std::ranges::find(stream.turned, turns[i].from, &TurnedSlot::position);
-    if (found == stream.turned.end()) {
-      stream.turned.push_back(
-          {.position = turns[i].from, .appended_at = turns[i].from, .key = key_at(id, places[i])});
-      found = stream.turned.end() - 1;
-    }
-    copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
-  }
-  // Keys of plain pages turn where they lie, all of one layout at once, others by way of an open
-  // page.
-  std::unordered_map<const PageLayout*, std::vector<kernels::KeyTurn>> in_place;
-  std::map<std::size_t, std::vector<kernels::KeyTurn>> by_page;
+  const std::vector<std::size_t> copies = keep_copies(id, turns, places);
+  std::vector<kernels::KeyTurn> all;
   for (std::size_t i = 0; i < turns.size(); ++i) {
     TurnedSlot& slot = stream.turned[copies[i]];
     slot.position = turns[i].to;
     // The newest entries of the sequence may lie in other shards.
     stream.last_position = std::max(stream.last_position, slot.position);
     const kernels::SlotRef ref = slot_at(stream, places[i]);
-    const kernels::KeyTurn turn{.key = slot.key.data(),
-                                .page = ref.page,
-                                .slot = ref.slot,
-                                .from = slot.appended_at,
-                                .to = slot.position};
+    all.push_back({.key = slot.key.data(),
+                   .page = ref.page,
+                   .slot = ref.slot,
+                   .from = slot.appended_at,
+                   .to = slot.position});
+  }
+  const Basis* basis = basis_of(id.sequence);
+  std::vector<float> in_basis;
+  if (basis != nullptr) in_basis = turn_in_basis(*basis, id, all, inverse_frequencies);
+
+  // Keys of plain pages turn where they lie, all of one layout at once, others by way of open
+  // pages.
+  std::unordered_map<const PageLayout*, std::vector<kernels::KeyTurn>> in_place;
+  std::map<std::size_t, std::vector<kernels::KeyTurn>> by_page;
+  for (std::size_t i = 0; i < turns.size(); ++i) {
     const PageLayout& layout = layout_at(stream, places[i]);
-    const bool plain = layout.plain() && basis_of(id.sequence) == nullptr;
-    if (plain || ref.page == stream.open_page) {
-      in_place[&layout].push_back(turn);
+    if ((layout.plain() && basis == nullptr) || all[i].page == stream.open_page) {
+      in_place[&layout].push_back(all[i]);
     } else {
-      by_page[page_of(places[i])].push_back(turn);
+      by_page[page_of(places[i])].push_back(all[i]);
     }
   }
-  const View<const float, 1> frequencies{inverse_frequencies.data(),
-                                         {static_cast<std::int64_t>(inverse_frequencies.size())}};
-  for (auto& [layout, of_layout] : in_place) {
-    if (layout == &open_layout_) {
-      turn_in_open_page(id, of_layout, frequencies);
-    } else {
-      kernels::turn_keys(exec_, {.layout = *layout,
-                                 .inverse_frequencies = frequencies,
-                                 .turns = view_of<const kernels::KeyTurn>(of_layout)});
-    }
+  const auto turn = [&](const PageLayout& layout, std::span<const kernels::KeyTurn> some) {
+    for_pieces_with_rows(device_, config_.head_dim, some, &kernels::KeyTurn::key,
+                         [&](const View<const kernels::KeyTurn, 1>& piece) {
+                           kernels::turn_keys(device_, {.layout = layout,
+                                                        .inverse_frequencies =
+                                                            on_device(device_, inverse_frequencies),
+                                                        .turns = piece});
+                         });
+  };
+  for (const auto& [layout, of_layout] : in_place) {
+    turn(*layout, of_layout);
     if (!layout->key_bounds) continue;
     std::vector<PageInBasis> pages;
-    for (const kernels::KeyTurn& turn : of_layout) {
-      pages.push_back({turn.page, key_basis_of(owner_of(id))});
+    for (const kernels::KeyTurn& one : of_layout) {
+      pages.push_back({one.page, key_basis_of(owner_of(id))});
     }
-    summarize(exec_, *layout, std::move(pages));
+    summarize(device_, *layout, std::move(pages));
   }
+  std::vector<EncodedPage> pages;
+  std::vector<std::vector<kernels::KeyTurn>> of_pages;
   for (auto& [page, of_page] : by_page) {
-    edit_sealed(id, page, [&](std::byte* open_page) {
-      for (kernels::KeyTurn& turn : of_page) turn.page = open_page;
-      turn_in_open_page(id, of_page, frequencies);
-    });
+    pages.push_back(encoded_page(stream, page, owner_of(id)));
+    of_pages.push_back(std::move(of_page));
   }
+  edit_sealed(pages, [&](std::size_t first, DecodedPages open) {
+    std::vector<kernels::KeyTurn> some;
+    for (std::size_t p = 0; p < open.size(); ++p) {
+      for (kernels::KeyTurn& one : of_pages[first + p]) {
+        one.page = open[p];
+        some.push_back(one);
+      }
+    }
+    turn(open_layout_, some);
+  });
+}
+
+/// Of slots that have none yet; where those of all turns are among the copies.
+std::vector<std::size_t> KvCache::keep_copies(const StreamId& id, std::span<const Turn> turns,
+                                              std::span<const std::int32_t> places) {
+  Stream& stream = stream_of(id);
+  std::vector<std::size_t> copies;
+  std::vector<std::int32_t> without;
+  const std::size_t num_before = stream.turned.size();
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    auto found = std::ranges::find(stream.turned, turns[i].from, &TurnedSlot::position);
+    if (found == stream.turned.end()) {
+      stream.turned.push_back({.position = turns[i].from, .appended_at = turns[i].from, .key = {}});
+      found = stream.turned.end() - 1;
+      without.push_back(places[i]);
+    }
+    copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
+  }
+  const std::vector<float> keys = keys_at(id, without);
+  auto key = keys.begin();
+  for (std::size_t i = num_before; i < stream.turned.size(); ++i, key += config_.head_dim) {
+    stream.turned[i].key.assign(key, key + config_.head_dim);
+  }
+  return copies;
 }
 
 /// Checks the turns on the way.
@@ -103,43 +135,52 @@ std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
   return places;
 }
 
-std::vector<float> KvCache::key_at(const StreamId& id, std::int32_t place) const {
-  const Stream& stream = stream_of(id);
-  const kernels::SlotRef ref = slot_at(stream, place);
-  const std::byte* page = ref.page;
-  DeviceBuffer<std::byte> decoded(exec_.device());
-  if (page != stream.open_page && !seals_in_place()) {
-    decoded.resize_discard(open_layout_.page_bytes());
-    unseal(stream, page_of(place), owner_of(id), decoded.data());
-    page = decoded.data();
-  }
-  std::vector<float> key;
-  for (std::int32_t d = 0; d < open_layout_.head_dim; ++d) {
-    key.push_back(reinterpret_cast<const float*>(page)[d * open_layout_.num_slots + ref.slot]);
-  }
-  leave_basis(basis_of(id.sequence), id.layer, id.kv_head, key, {});
-  return key;
+/// [places, D], decoded, in the model's coordinates.
+std::vector<float> KvCache::keys_at(const StreamId& id,
+                                    std::span<const std::int32_t> places) const {
+  SlotReader::Read read;
+  add_places(stream_of(id), places, read);
+  read.key_basis = key_basis_of(owner_of(id));
+  std::vector<float> keys(places.size() * static_cast<std::size_t>(config_.head_dim));
+  read.to.keys = keys.data();
+  reader_.read(read);
+  leave_basis(basis_of(id.sequence), id.layer, id.kv_head, keys, {});
+  return keys;
 }
 
-/// Pages laid out as open ones are; keys are turned in the model's coordinates.
-void KvCache::turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
-                                View<const float, 1> inverse_frequencies) {
-  kernels::turn_keys(exec_, {.layout = open_layout_,
-                             .inverse_frequencies = inverse_frequencies,
-                             .turns = {turns.data(), {static_cast<std::int64_t>(turns.size())}}});
-  const Basis* basis = basis_of(id.sequence);
-  if (basis == nullptr) return;
-  std::vector<float> key(static_cast<std::size_t>(config_.head_dim));
-  for (const kernels::KeyTurn& turn : turns) {
-    float* channels = reinterpret_cast<float*>(turn.page) + turn.slot;
-    for (std::size_t d = 0; d < key.size(); ++d) {
-      key[d] = channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots];
+/// Keys are turned in the model's coordinates: on the host, where the basis is, to rows [n, D] that
+/// turn no more.
+std::vector<float> KvCache::turn_in_basis(const Basis& basis, const StreamId& id,
+                                          std::span<kernels::KeyTurn> turns,
+                                          std::span<const float> inverse_frequencies) const {
+  DeviceBuffer<std::byte> memory(Device::kCpu, open_layout_.page_bytes());
+  std::byte* page = memory.data();
+  kernels::clear_pages(exec_, {.layout = open_layout_, .pages = {&page, {1}}});
+  const auto head_dim = static_cast<std::ptrdiff_t>(config_.head_dim);
+  const auto at_once = static_cast<std::size_t>(config_.page_slots);
+  std::vector<float> rows;
+  for (std::size_t begin = 0; begin < turns.size(); begin += at_once) {
+    const auto some = turns.subspan(begin, std::min(at_once, turns.size() - begin));
+    std::vector<kernels::KeyTurn> here(some.begin(), some.end());
+    for (std::size_t i = 0; i < here.size(); ++i) {
+      here[i].page = page;
+      here[i].slot = static_cast<std::int32_t>(i);
     }
-    map_rows(basis->of_keys(id.layer), id.kv_head, key);
-    for (std::size_t d = 0; d < key.size(); ++d) {
-      channels[static_cast<std::ptrdiff_t>(d) * open_layout_.num_slots] = key[d];
-    }
+    kernels::turn_keys(exec_, {.layout = open_layout_,
+                               .inverse_frequencies = {inverse_frequencies.data(),
+                                                       {std::ssize(inverse_frequencies)}},
+                               .turns = view_of<const kernels::KeyTurn>(here)});
+    const std::vector<float> turned = PageRows(open_layout_, {&page, 1}).read(/*keys=*/true);
+    rows.insert(rows.end(), turned.begin(), turned.begin() + std::ssize(here) * head_dim);
   }
+  map_rows(basis.of_keys(id.layer), id.kv_head, rows);
+  const float* row = rows.data();
+  for (kernels::KeyTurn& turn : turns) {
+    turn.key = row;
+    turn.from = turn.to;
+    row += head_dim;
+  }
+  return rows;
 }
 
 /// Slots that go take their copies along.
