@@ -171,6 +171,12 @@ class KvCache {
   /// tiers_due(), or where the pool has no room for pages of other sizes. Throws InvalidArgument if
   /// the codec has no tiers.
   void tier_slots(const StreamId& stream, std::span<const float> worths);
+  struct Worths {
+    StreamId stream;
+    std::span<const float> of_slots;
+  };
+  /// The same for streams that are named once.
+  void tier_slots(std::span<const Worths> worths);
 
   /// A slot, by its position, and the position that its key is turned to.
   struct Turn {
@@ -185,6 +191,12 @@ class KvCache {
   /// some `to`. What is appended later must be newer than every `to`.
   void turn_slots(const StreamId& stream, std::span<const Turn> turns,
                   std::span<const float> inverse_frequencies);
+  struct Turns {
+    StreamId stream;
+    std::span<const Turn> turns;
+  };
+  /// The same for streams that are named once.
+  void turn_slots(std::span<const Turns> turns, std::span<const float> inverse_frequencies);
 
   /// Appends the values of the slots with these subscripts (ascending), [n, D], decoded.
   void read_values(const StreamId& stream, std::span<const std::int32_t> subscripts,
@@ -357,13 +369,21 @@ class KvCache {
   void add_hidden(const Stream& stream, const float* key_basis,
                   std::span<const std::int32_t> places, std::vector<Hidden>& hidden) const;
   void hide(std::vector<Hidden> hidden);
-  [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
-                                                         std::span<const Turn> turns) const;
-  [[nodiscard]] std::vector<std::size_t> keep_copies(const StreamId& id,
-                                                     std::span<const Turn> turns,
-                                                     std::span<const std::int32_t> places);
-  [[nodiscard]] std::vector<float> keys_at(const StreamId& id,
-                                           std::span<const std::int32_t> places) const;
+  /// Slots of a stream that turn.
+  struct Turning {
+    StreamId id;
+    Stream* stream;
+    std::span<const Turn> turns;
+    std::vector<std::int32_t> places{};
+    std::vector<std::size_t> copies{};  // where they are kept
+    std::vector<kernels::KeyTurn> keys{};
+    std::vector<float> rows{};  // of these, where a basis is entered
+  };
+  void find_places(std::span<Turning> streams) const;
+  [[nodiscard]] static std::vector<std::int32_t> places_to_turn(std::vector<Position> positions,
+                                                                std::span<const Turn> turns);
+  void keep_copies(std::span<Turning> streams);
+  void name_keys(Turning& turning, std::span<const float> inverse_frequencies) const;
   [[nodiscard]] std::vector<float> turn_in_basis(const Basis& basis, const StreamId& id,
                                                  std::span<kernels::KeyTurn> turns,
                                                  std::span<const float> inverse_frequencies) const;
@@ -397,7 +417,11 @@ class KvCache {
   };
   [[nodiscard]] Relay without_holes(const StreamId& id) const;
   void rewrite(std::span<const Gone* const> crowded);
-  void rewrite(std::span<Relay> relays);
+  [[nodiscard]] std::vector<std::int32_t> order_of_tiers(const Stream& stream,
+                                                         std::span<const Position> positions,
+                                                         std::span<const float> worths) const;
+  void relay_groups(std::span<Relay> relays, const std::function<void(Relay&)>& without_room);
+  void relay_where_room(std::span<Relay> relays, const std::function<void(Relay&)>& without_room);
   [[nodiscard]] bool make_room_for(std::span<const Relay> relays);
   void relay(std::span<const Relay> relays, const std::function<void(DecodedPages)>& change = {});
   [[nodiscard]] std::vector<std::vector<std::byte*>> decode_tails(std::span<const Relay> relays);

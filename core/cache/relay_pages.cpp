@@ -50,34 +50,37 @@ KvCache::Relay KvCache::without_holes(const StreamId& id) const {
   return relay;
 }
 
-/// Streams with a page of holes. A GPU takes many together, a CPU, which has caches, each alone.
+/// Streams with a page of holes.
 void KvCache::rewrite(std::span<const Gone* const> crowded) {
-  const std::size_t at_once = device_.device() == Device::kCuda ? kBytesAtOnce : 0;
   std::vector<Relay> relays;
-  std::size_t bytes = 0;
-  for (const Gone* gone : crowded) {
-    relays.push_back(without_holes(gone->id));
-    bytes += (relays.back().forms.size() + 1) * open_layout_.page_bytes();
-    if (bytes < at_once) continue;
-    rewrite(std::span(relays));
-    relays.clear();
-    bytes = 0;
-  }
-  rewrite(std::span(relays));
+  for (const Gone* gone : crowded) relays.push_back(without_holes(gone->id));
+  relay_groups(relays, [&](Relay& alone) {
+    // When the pool is full, forms that were there fit.
+    const std::vector<std::uint8_t>& old = stream_of(alone.id).sealed_forms;
+    std::copy(old.end() - std::ssize(alone.forms), old.end(), alone.forms.begin());
+    relay(std::span(&alone, 1));
+  });
 }
 
-void KvCache::rewrite(std::span<Relay> relays) {
-  if (relays.empty()) return;
-  if (make_room_for(relays)) return relay(relays);
-  if (relays.size() > 1) {
-    for (Relay& alone : relays) rewrite(std::span(&alone, 1));
-    return;
+/// A GPU takes many streams together, a CPU, which has caches, each alone. `without_room`: what is
+/// done to a stream that the pool has no room for.
+void KvCache::relay_groups(std::span<Relay> relays,
+                           const std::function<void(Relay&)>& without_room) {
+  const std::size_t at_once = device_.device() == Device::kCuda ? kBytesAtOnce : 0;
+  for (std::size_t begin = 0, end = 0; begin < relays.size(); begin = end) {
+    std::size_t bytes = 0;
+    do {
+      bytes += (relays[end].forms.size() + 1) * open_layout_.page_bytes();
+    } while (++end < relays.size() && bytes < at_once);
+    relay_where_room(relays.subspan(begin, end - begin), without_room);
   }
-  // When the pool is full, forms that were there fit.
-  std::vector<std::uint8_t>& forms = relays[0].forms;
-  const std::vector<std::uint8_t>& old = stream_of(relays[0].id).sealed_forms;
-  std::copy(old.end() - std::ssize(forms), old.end(), forms.begin());
-  relay(relays);
+}
+
+void KvCache::relay_where_room(std::span<Relay> relays,
+                               const std::function<void(Relay&)>& without_room) {
+  if (make_room_for(relays)) return relay(relays);
+  if (relays.size() == 1) return without_room(relays[0]);
+  for (Relay& alone : relays) relay_where_room(std::span(&alone, 1), without_room);
 }
 
 /// Whether pages of these forms fit, once those that they replace are given back.

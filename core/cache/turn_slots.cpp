@@ -18,36 +18,42 @@ namespace pikv {
 
 void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                          std::span<const float> inverse_frequencies) {
-  Stream& stream = stream_of(id);
-  const std::vector<std::int32_t> places = places_to_turn(stream, turns);
-  const std::vector<std::size_t> copies = keep_copies(id, turns, places);
-  std::vector<kernels::KeyTurn> all;
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    TurnedSlot& slot = stream.turned[copies[i]];
-    slot.position = turns[i].to;
-    // The newest entries of the sequence may lie in other shards.
-    stream.last_position = std::max(stream.last_position, slot.position);
-    const kernels::SlotRef ref = slot_at(stream, places[i]);
-    all.push_back({.key = slot.key.data(),
-                   .page = ref.page,
-                   .slot = ref.slot,
-                   .from = slot.appended_at,
-                   .to = slot.position});
+  const Turns of_stream{id, turns};
+  turn_slots(std::span(&of_stream, 1), inverse_frequencies);
+}
+
+void KvCache::turn_slots(std::span<const Turns> turns, std::span<const float> inverse_frequencies) {
+  std::vector<Turning> streams;
+  for (const auto& [id, of_stream] : turns) {
+    streams.push_back({.id = id, .stream = &stream_of(id), .turns = of_stream});
   }
-  const Basis* basis = basis_of(id.sequence);
-  std::vector<float> in_basis;
-  if (basis != nullptr) in_basis = turn_in_basis(*basis, id, all, inverse_frequencies);
+  find_places(streams);
+  keep_copies(streams);
+  for (Turning& turning : streams) name_keys(turning, inverse_frequencies);
 
   // Keys of plain pages turn where they lie, all of one layout at once, others by way of open
   // pages.
   std::unordered_map<const PageLayout*, std::vector<kernels::KeyTurn>> in_place;
-  std::map<std::size_t, std::vector<kernels::KeyTurn>> by_page;
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    const PageLayout& layout = layout_at(stream, places[i]);
-    if ((layout.plain() && basis == nullptr) || all[i].page == stream.open_page) {
-      in_place[&layout].push_back(all[i]);
-    } else {
-      by_page[page_of(places[i])].push_back(all[i]);
+  std::unordered_map<const PageLayout*, std::vector<PageInBasis>> their_pages;
+  std::vector<EncodedPage> pages;
+  std::vector<std::vector<kernels::KeyTurn>> of_pages;
+  for (const Turning& turning : streams) {
+    const PageOwner owner = owner_of(turning.id);
+    const bool has_basis = basis_of(turning.id.sequence) != nullptr;
+    std::map<std::size_t, std::vector<kernels::KeyTurn>> by_page;
+    for (std::size_t i = 0; i < turning.keys.size(); ++i) {
+      const kernels::KeyTurn& key = turning.keys[i];
+      const PageLayout& layout = layout_at(*turning.stream, turning.places[i]);
+      if ((layout.plain() && !has_basis) || key.page == turning.stream->open_page) {
+        in_place[&layout].push_back(key);
+        their_pages[&layout].push_back({key.page, key_basis_of(owner)});
+      } else {
+        by_page[page_of(turning.places[i])].push_back(key);
+      }
+    }
+    for (auto& [page, of_page] : by_page) {
+      pages.push_back(encoded_page(*turning.stream, page, owner));
+      of_pages.push_back(std::move(of_page));
     }
   }
   const auto turn = [&](const PageLayout& layout, std::span<const kernels::KeyTurn> some) {
@@ -59,20 +65,9 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
                                                         .turns = piece});
                          });
   };
-  for (const auto& [layout, of_layout] : in_place) {
-    turn(*layout, of_layout);
-    if (!layout->key_bounds) continue;
-    std::vector<PageInBasis> pages;
-    for (const kernels::KeyTurn& one : of_layout) {
-      pages.push_back({one.page, key_basis_of(owner_of(id))});
-    }
-    summarize(device_, *layout, std::move(pages));
-  }
-  std::vector<EncodedPage> pages;
-  std::vector<std::vector<kernels::KeyTurn>> of_pages;
-  for (auto& [page, of_page] : by_page) {
-    pages.push_back(encoded_page(stream, page, owner_of(id)));
-    of_pages.push_back(std::move(of_page));
+  for (const auto& [layout, keys] : in_place) {
+    turn(*layout, keys);
+    if (layout->key_bounds) summarize(device_, *layout, std::move(their_pages[layout]));
   }
   edit_sealed(pages, [&](std::size_t first, DecodedPages open) {
     std::vector<kernels::KeyTurn> some;
@@ -86,36 +81,27 @@ void KvCache::turn_slots(const StreamId& id, std::span<const Turn> turns,
   });
 }
 
-/// Of slots that have none yet; where those of all turns are among the copies.
-std::vector<std::size_t> KvCache::keep_copies(const StreamId& id, std::span<const Turn> turns,
-                                              std::span<const std::int32_t> places) {
-  Stream& stream = stream_of(id);
-  std::vector<std::size_t> copies;
-  std::vector<std::int32_t> without;
-  const std::size_t num_before = stream.turned.size();
-  for (std::size_t i = 0; i < turns.size(); ++i) {
-    auto found = std::ranges::find(stream.turned, turns[i].from, &TurnedSlot::position);
-    if (found == stream.turned.end()) {
-      stream.turned.push_back({.position = turns[i].from, .appended_at = turns[i].from, .key = {}});
-      found = stream.turned.end() - 1;
-      without.push_back(places[i]);
-    }
-    copies.push_back(static_cast<std::size_t>(found - stream.turned.begin()));
+/// Checks the turns on the way.
+void KvCache::find_places(std::span<Turning> streams) const {
+  std::vector<SlotReader::Read> reads(streams.size());
+  std::vector<std::vector<Position>> positions(streams.size());
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    std::vector<std::int32_t> all(
+        static_cast<std::size_t>(streams[s].stream->num_places(config_.page_slots)));
+    std::iota(all.begin(), all.end(), 0);
+    add_places(*streams[s].stream, all, reads[s]);
+    positions[s].resize(all.size());
+    reads[s].to.positions = positions[s].data();
   }
-  const std::vector<float> keys = keys_at(id, without);
-  auto key = keys.begin();
-  for (std::size_t i = num_before; i < stream.turned.size(); ++i, key += config_.head_dim) {
-    stream.turned[i].key.assign(key, key + config_.head_dim);
+  reader_.read(reads);
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    streams[s].places = places_to_turn(std::move(positions[s]), streams[s].turns);
   }
-  return copies;
 }
 
-/// Checks the turns on the way.
-std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
-                                                  std::span<const Turn> turns) const {
-  std::vector<std::int32_t> all(static_cast<std::size_t>(stream.num_places(config_.page_slots)));
-  std::iota(all.begin(), all.end(), 0);
-  std::vector<Position> positions = positions_of_places(stream, all);
+/// `positions`: of all places.
+std::vector<std::int32_t> KvCache::places_to_turn(std::vector<Position> positions,
+                                                  std::span<const Turn> turns) {
   std::vector<std::int32_t> places;
   for (const Turn& turn : turns) {
     const auto found = std::ranges::find(positions, turn.from);
@@ -135,17 +121,58 @@ std::vector<std::int32_t> KvCache::places_to_turn(const Stream& stream,
   return places;
 }
 
-/// [places, D], decoded, in the model's coordinates.
-std::vector<float> KvCache::keys_at(const StreamId& id,
-                                    std::span<const std::int32_t> places) const {
-  SlotReader::Read read;
-  add_places(stream_of(id), places, read);
-  read.key_basis = key_basis_of(owner_of(id));
-  std::vector<float> keys(places.size() * static_cast<std::size_t>(config_.head_dim));
-  read.to.keys = keys.data();
-  reader_.read(read);
-  leave_basis(basis_of(id.sequence), id.layer, id.kv_head, keys, {});
-  return keys;
+/// Of slots that have none yet, decoded, in the model's coordinates.
+void KvCache::keep_copies(std::span<Turning> streams) {
+  std::vector<SlotReader::Read> reads(streams.size());
+  std::vector<std::vector<float>> keys(streams.size());
+  std::vector<std::size_t> num_before;
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    auto& [id, stream, turns, places, copies, named, rows] = streams[s];
+    num_before.push_back(stream->turned.size());
+    std::vector<std::int32_t> without;
+    for (std::size_t i = 0; i < turns.size(); ++i) {
+      auto found = std::ranges::find(stream->turned, turns[i].from, &TurnedSlot::position);
+      if (found == stream->turned.end()) {
+        stream->turned.push_back(
+            {.position = turns[i].from, .appended_at = turns[i].from, .key = {}});
+        found = stream->turned.end() - 1;
+        without.push_back(places[i]);
+      }
+      copies.push_back(static_cast<std::size_t>(found - stream->turned.begin()));
+    }
+    add_places(*stream, without, reads[s]);
+    reads[s].key_basis = key_basis_of(owner_of(id));
+    keys[s].resize(without.size() * static_cast<std::size_t>(config_.head_dim));
+    reads[s].to.keys = keys[s].data();
+  }
+  reader_.read(reads);
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    const auto& [id, stream, turns, places, copies, named, rows] = streams[s];
+    leave_basis(basis_of(id.sequence), id.layer, id.kv_head, keys[s], {});
+    auto key = keys[s].begin();
+    for (std::size_t i = num_before[s]; i < stream->turned.size(); ++i, key += config_.head_dim) {
+      stream->turned[i].key.assign(key, key + config_.head_dim);
+    }
+  }
+}
+
+/// The slots have their new positions, and it is known which key turns how.
+void KvCache::name_keys(Turning& turning, std::span<const float> inverse_frequencies) const {
+  for (std::size_t i = 0; i < turning.turns.size(); ++i) {
+    TurnedSlot& slot = turning.stream->turned[turning.copies[i]];
+    slot.position = turning.turns[i].to;
+    // The newest entries of the sequence may lie in other shards.
+    turning.stream->last_position = std::max(turning.stream->last_position, slot.position);
+    const kernels::SlotRef ref = slot_at(*turning.stream, turning.places[i]);
+    turning.keys.push_back({.key = slot.key.data(),
+                            .page = ref.page,
+                            .slot = ref.slot,
+                            .from = slot.appended_at,
+                            .to = slot.position});
+  }
+  const Basis* basis = basis_of(turning.id.sequence);
+  if (basis == nullptr) return;
+  turning.rows = turn_in_basis(*basis, turning.id, turning.keys, inverse_frequencies);
 }
 
 /// Keys are turned in the model's coordinates: on the host, where the basis is, to rows [n, D] that
