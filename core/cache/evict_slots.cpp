@@ -8,8 +8,7 @@
 #include <numeric>
 
 #include "core/cache/kv_cache.hpp"
-#include "core/cache/page_access.hpp"
-#include "kernels/common/device_buffer.hpp"
+#include "kernels/common/device_view.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {

@@ -10,9 +10,10 @@
 // model's coordinates; pages are in those of the codec's basis, if it has one, or of one that the
 // sequence got. Not thread-safe.
 //
-// On a GPU, pages lie in memory that the host reaches too, and rows that are appended and streams
-// that are read are the GPU's. What a scheduler looks at or changes is the host's work, which waits
-// for the GPU and draws the pages to the host and back.
+// On a GPU, pages are the GPU's work: the host keeps the tables, and gets copies of what a
+// scheduler looks at (core/cache/slot_reader.hpp). Functions that take many streams cost as many
+// launches and waits as for one. Only an encoder, and the way into a sequence's own basis, are the
+// host's, on pages that it reaches too.
 #pragma once
 
 #include <cstdint>
@@ -157,9 +158,8 @@ class KvCache {
     std::span<const std::int32_t> subscripts;
   };
   /// Frees these slots, of streams that are named once. A stream keeps less than a page more than
-  /// its slots need. The newest position of the stream stays known. On a GPU the launches are as
-  /// many for all streams as for one. Throws InvalidArgument, with nothing changed, for other
-  /// subscripts.
+  /// its slots need. The newest position of the stream stays known. Throws InvalidArgument, with
+  /// nothing changed, for other subscripts.
   void evict_slots(std::span<const Slots> evict);
   void evict_slots(const StreamId& stream, std::span<const std::int32_t> evict);
   /// Frees all others.
@@ -445,8 +445,8 @@ class KvCache {
       const Stream& stream, std::span<const std::int32_t> places) const;
   [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
 
-  Exec& device_;  // where pages are read and appended to
-  Exec& exec_;    // the host's, for all else: device_, or the processor beside it
+  Exec& device_;  // where pages are
+  Exec& exec_;    // the host's: device_, or the processor beside it
   KvCacheConfig config_;
   const ShardMap& shard_map_;
   const Codec& codec_;

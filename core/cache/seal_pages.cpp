@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "core/cache/kv_cache.hpp"
-#include "core/cache/page_access.hpp"
 #include "core/cache/page_rows.hpp"
+#include "kernels/common/device_view.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/page_bounds.hpp"
