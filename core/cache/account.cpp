@@ -98,10 +98,18 @@ void KvCache::check_integrity() const {
       ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
              "an open page was written to");
       ensure(stream.open_slots < config_.page_slots, "a full page is sealed");
-      std::vector<std::int32_t> places(
-          static_cast<std::size_t>(stream.num_places(config_.page_slots)));
+      const std::size_t num_pages =
+          stream.sealed_pages.size() + (stream.open_page != nullptr ? 1 : 0);
+      std::vector<std::int32_t> places(num_pages * static_cast<std::size_t>(config_.page_slots));
       std::iota(places.begin(), places.end(), 0);
-      std::vector<Position> positions = positions_of_places(stream, places);
+      SlotReader::Read read;
+      add_places(stream, places, read);
+      std::vector<Position> positions(places.size());
+      read.to.positions = positions.data();
+      reader_.read(read);
+      const auto unwritten = positions.begin() + stream.num_places(config_.page_slots);
+      ensure(std::all_of(unwritten, positions.end(), [](Position p) { return p == kNoPosition; }),
+             "unwritten slots have no position");
       ensure(std::ranges::all_of(stream.holes,
                                  [&](std::int32_t place) {
                                    return positions.at(static_cast<std::size_t>(place)) ==
@@ -123,14 +131,6 @@ void KvCache::check_integrity() const {
       for (const TurnedSlot& slot : stream.turned) {
         ensure(std::ranges::binary_search(positions, slot.position), "a turned slot is a slot");
       }
-      if (stream.open_page == nullptr) continue;
-      std::vector<std::int32_t> unwritten(
-          static_cast<std::size_t>(config_.page_slots - stream.open_slots));
-      std::iota(unwritten.begin(), unwritten.end(),
-                static_cast<std::int32_t>(stream.num_places(config_.page_slots)));
-      ensure(std::ranges::all_of(positions_of_places(stream, unwritten),
-                                 [](Position p) { return p == kNoPosition; }),
-             "unwritten slots have no position");
     }
   }
   ensure(bytes == pool_.bytes_in_use(), "every page in use belongs to one stream");

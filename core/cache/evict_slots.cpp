@@ -30,18 +30,18 @@ void KvCache::evict_slots(const StreamId& id, std::span<const std::int32_t> evic
 }
 
 void KvCache::evict_slots(std::span<const Slots> evict) {
-  std::vector<Gone> gone;
+  std::vector<StreamPlaces> gone;
   for (const auto& [id, subscripts] : evict) {
     Stream& stream = stream_of(id);
     check_subscripts(subscripts, stream.num_slots(config_.page_slots));
     if (!subscripts.empty()) gone.push_back({id, &stream, places_of(stream, subscripts)});
   }
   add_evicted_columns(gone);
+  forget_turned(gone);
   std::vector<Hidden> hidden(sealed_layouts_.size() + 1);
-  std::vector<const Gone*> crowded;  // with a page of holes
-  for (const Gone& of_stream : gone) {
+  std::vector<const StreamPlaces*> crowded;  // with a page of holes
+  for (const StreamPlaces& of_stream : gone) {
     const auto& [id, stream, places] = of_stream;
-    forget_turned(of_stream);
     num_evicted_slots_ += std::ssize(places);
     if (std::ssize(places) == stream->num_slots(config_.page_slots)) {
       release_pages(*stream);
@@ -58,9 +58,9 @@ void KvCache::evict_slots(std::span<const Slots> evict) {
     }
   }
   if (seals_in_place() && !crowded.empty()) {
-    for (const Gone* of_stream : crowded) plan_moves(*of_stream->stream);
+    for (const StreamPlaces* of_stream : crowded) plan_moves(*of_stream->stream);
     run(device_, pending_);
-    for (const Gone* of_stream : crowded) cut_off(*of_stream->stream, hidden);
+    for (const StreamPlaces* of_stream : crowded) cut_off(*of_stream->stream, hidden);
     crowded.clear();
   }
   hide(std::move(hidden));
@@ -125,11 +125,11 @@ void KvCache::hide(std::vector<Hidden> hidden) {
 }
 
 /// What the slots kept account of stays known of their streams.
-void KvCache::add_evicted_columns(std::span<const Gone> gone) const {
+void KvCache::add_evicted_columns(std::span<const StreamPlaces> gone) const {
   const auto num_columns = static_cast<std::size_t>(open_layout_.columns.count());
   if (num_columns == 0) return;
   std::size_t num_slots = 0;
-  for (const Gone& of_stream : gone) num_slots += of_stream.places.size();
+  for (const StreamPlaces& of_stream : gone) num_slots += of_stream.places.size();
   std::vector<float> columns(num_slots * num_columns);
   std::vector<SlotReader::Read> reads(gone.size());
   float* next = columns.data();
@@ -140,7 +140,7 @@ void KvCache::add_evicted_columns(std::span<const Gone> gone) const {
   }
   reader_.read(reads);
   const float* column = columns.data();
-  for (const Gone& of_stream : gone) {
+  for (const StreamPlaces& of_stream : gone) {
     std::vector<double>& sums = of_stream.stream->evicted_columns;
     sums.resize(num_columns);
     for (std::size_t i = 0; i < of_stream.places.size(); ++i) {

@@ -307,6 +307,12 @@ class KvCache {
     return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
   }
   [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
+  /// Places of a stream.
+  struct StreamPlaces {
+    StreamId id;
+    Stream* stream;
+    std::vector<std::int32_t> places;
+  };
   /// A page, and the basis that its keys before RoPE are in.
   struct PageInBasis {
     std::byte* page;
@@ -396,14 +402,8 @@ class KvCache {
   using DecodedPages = std::span<std::byte* const>;
   void edit_sealed(std::span<const EncodedPage> pages,
                    const std::function<void(std::size_t first, DecodedPages)>& edit);
-  /// Slots of a stream that go.
-  struct Gone {
-    StreamId id;
-    Stream* stream;
-    std::vector<std::int32_t> places;
-  };
-  void forget_turned(const Gone& gone) const;
-  void add_evicted_columns(std::span<const Gone> gone) const;
+  void forget_turned(std::span<const StreamPlaces> gone) const;
+  void add_evicted_columns(std::span<const StreamPlaces> gone) const;
   void plan_moves(const Stream& stream);
   void cut_off(Stream& stream, std::vector<Hidden>& hidden);
   /// Pages of a stream that are written anew from one on: the slots of these places, and no others,
@@ -416,7 +416,7 @@ class KvCache {
     const SequenceBasis* basis;       // which these are in
   };
   [[nodiscard]] Relay without_holes(const StreamId& id) const;
-  void rewrite(std::span<const Gone* const> crowded);
+  void rewrite(std::span<const StreamPlaces* const> crowded);
   [[nodiscard]] std::vector<std::int32_t> order_of_tiers(const Stream& stream,
                                                          std::span<const Position> positions,
                                                          std::span<const float> worths) const;
@@ -441,8 +441,9 @@ class KvCache {
                                          bool with_keys, bool with_values,
                                          HeadContents& contents) const;
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
-  [[nodiscard]] std::vector<Position> positions_of_places(
-      const Stream& stream, std::span<const std::int32_t> places) const;
+  /// Of slots and holes, stream by stream.
+  [[nodiscard]] std::vector<std::vector<Position>> positions_of_places(
+      std::span<const StreamPlaces> places) const;
   [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
 
   Exec& device_;  // where pages are

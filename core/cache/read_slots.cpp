@@ -139,14 +139,15 @@ std::vector<Position> KvCache::positions_of(const Stream& stream) const {
   return positions;
 }
 
-/// Of slots and holes.
-std::vector<Position> KvCache::positions_of_places(const Stream& stream,
-                                                   std::span<const std::int32_t> places) const {
-  SlotReader::Read read;
-  add_places(stream, places, read);
-  std::vector<Position> positions(places.size());
-  read.to.positions = positions.data();
-  reader_.read(read);
+std::vector<std::vector<Position>> KvCache::positions_of_places(
+    std::span<const StreamPlaces> places) const {
+  std::vector<SlotReader::Read> reads(places.size());
+  std::vector<std::vector<Position>> positions;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    add_places(*places[i].stream, places[i].places, reads[i]);
+    reads[i].to.positions = positions.emplace_back(places[i].places.size()).data();
+  }
+  reader_.read(reads);
   return positions;
 }
 

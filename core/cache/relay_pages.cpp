@@ -51,9 +51,9 @@ KvCache::Relay KvCache::without_holes(const StreamId& id) const {
 }
 
 /// Streams with a page of holes.
-void KvCache::rewrite(std::span<const Gone* const> crowded) {
+void KvCache::rewrite(std::span<const StreamPlaces* const> crowded) {
   std::vector<Relay> relays;
-  for (const Gone* gone : crowded) relays.push_back(without_holes(gone->id));
+  for (const StreamPlaces* gone : crowded) relays.push_back(without_holes(gone->id));
   relay_groups(relays, [&](Relay& alone) {
     // When the pool is full, forms that were there fit.
     const std::vector<std::uint8_t>& old = stream_of(alone.id).sealed_forms;

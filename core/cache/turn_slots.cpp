@@ -83,17 +83,14 @@ void KvCache::turn_slots(std::span<const Turns> turns, std::span<const float> in
 
 /// Checks the turns on the way.
 void KvCache::find_places(std::span<Turning> streams) const {
-  std::vector<SlotReader::Read> reads(streams.size());
-  std::vector<std::vector<Position>> positions(streams.size());
-  for (std::size_t s = 0; s < streams.size(); ++s) {
-    std::vector<std::int32_t> all(
-        static_cast<std::size_t>(streams[s].stream->num_places(config_.page_slots)));
-    std::iota(all.begin(), all.end(), 0);
-    add_places(*streams[s].stream, all, reads[s]);
-    positions[s].resize(all.size());
-    reads[s].to.positions = positions[s].data();
+  std::vector<StreamPlaces> all;
+  for (const Turning& turning : streams) {
+    const std::int64_t count = turning.stream->num_places(config_.page_slots);
+    std::vector<std::int32_t> places(static_cast<std::size_t>(count));
+    std::iota(places.begin(), places.end(), 0);
+    all.push_back({turning.id, turning.stream, std::move(places)});
   }
-  reader_.read(reads);
+  std::vector<std::vector<Position>> positions = positions_of_places(all);
   for (std::size_t s = 0; s < streams.size(); ++s) {
     streams[s].places = places_to_turn(std::move(positions[s]), streams[s].turns);
   }
@@ -211,14 +208,17 @@ std::vector<float> KvCache::turn_in_basis(const Basis& basis, const StreamId& id
 }
 
 /// Slots that go take their copies along.
-void KvCache::forget_turned(const Gone& gone) const {
-  std::vector<TurnedSlot>& turned = gone.stream->turned;
-  if (turned.empty()) return;
-  std::vector<Position> positions = positions_of_places(*gone.stream, gone.places);
-  std::ranges::sort(positions);
-  std::erase_if(turned, [&](const TurnedSlot& slot) {
-    return std::ranges::binary_search(positions, slot.position);
-  });
+void KvCache::forget_turned(std::span<const StreamPlaces> gone) const {
+  std::vector<StreamPlaces> with_copies;
+  std::ranges::copy_if(gone, std::back_inserter(with_copies),
+                       [](const StreamPlaces& some) { return !some.stream->turned.empty(); });
+  std::vector<std::vector<Position>> positions = positions_of_places(with_copies);
+  for (std::size_t i = 0; i < with_copies.size(); ++i) {
+    std::ranges::sort(positions[i]);
+    std::erase_if(with_copies[i].stream->turned, [&](const TurnedSlot& slot) {
+      return std::ranges::binary_search(positions[i], slot.position);
+    });
+  }
 }
 
 }  // namespace pikv
