@@ -23,6 +23,7 @@ void KvCache::add_slots(const Stream& stream, SlotReader::Read& read) const {
     if (begin < num_places) read.add(page, form, begin, num_places - begin);
     first_place += num_places;
   };
+  read.runs.reserve(read.runs.size() + stream.sealed_pages.size() + 1 + stream.holes.size());
   for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
     add_page(stream.sealed_pages[i], stream.sealed_forms[i], config_.page_slots);
   }
