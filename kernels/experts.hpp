@@ -10,10 +10,11 @@
 // k is in its order, but for a single row with 16-bit weights, whose products and sum are one.
 // Deterministic.
 //
-// Many rows (65, and more than 4 an expert) with bfloat16 weights and a hidden and a width that are
-// multiples of 8 go to the tensor cores: rows of x, and what lies between the products, are sums of
-// three bfloat16 numbers, exactly (above 2^-133), or rounded to one where the Exec asks for it
-// (Exec::set_product_dtype). Room beside the arguments: 256 MiB at most, or what one row takes.
+// More than one row with bfloat16 weights and a hidden and a width that are multiples of 8 go to
+// the tensor cores: rows of x, and what lies between the products, are sums of three bfloat16
+// numbers, exactly (above 2^-133). Many rows (65, and more than 4 an expert) are rounded to one
+// such number where the Exec asks for it (Exec::set_product_dtype); they take room beside the
+// arguments, 256 MiB at most, or what one row takes.
 //
 // Cost: 6 T K hidden width flops, three times that on tensor cores without rounding; the weights of
 // each expert that a row chose are read once for every kExpertRows or 128 rows. CUDA only: on the
@@ -29,7 +30,7 @@
 namespace pikv::kernels {
 
 /// Rows that share one reading of an expert.
-inline constexpr std::int32_t kExpertRows = 4;
+inline constexpr std::int32_t kExpertRows = 8;
 
 /// One expert, all of one element type; biases may be null.
 struct ExpertMatrices {

@@ -8,10 +8,11 @@
 //
 // CPU: few rows read the weight once in its own type (bound by its bytes); many rows widen it a
 // tile at a time and go through BLAS. CUDA: cuBLAS for float32 weights and own kernels for few rows
-// of 16-bit ones. More than 64 rows against bfloat16 weights go to the tensor cores: x is the sum
+// of 16-bit ones. More than one row against bfloat16 weights go to the tensor cores: x is the sum
 // of three bfloat16 numbers, exactly (above 2^-133), so that each product is exact and only the
-// sums round (those of an infinite weight are NaN where x is finite); rounded to one such number
-// where the Exec asks for it. That takes room of up to 256 MiB, or the parts of one row.
+// sums round (those of an infinite weight are NaN where x is finite). More than 64 are rounded to
+// one such number where the Exec asks for it, and take room of up to 256 MiB, or the parts of one
+// row.
 // Deterministic for equal shapes and threads. y may not alias x, weight or bias.
 #pragma once
 

@@ -129,18 +129,20 @@ class BenchDecode final : public Program {
     };
     std::vector<std::int64_t> tokens(static_cast<std::size_t>(row.batch), 1);
     for (std::int64_t step = 0; step < kWarmUp + num_steps_; ++step) {
-      const StepRows rows = rows_of_step(comm, tokens, static_cast<Position>(row.context + step));
-      std::vector<std::int32_t> all(rows.tokens.size());
-      std::iota(all.begin(), all.end(), 0);
+      const StepRows rows = rows_of_step(comm, tokens, static_cast<Position>(row.context + step),
+                                         runtime.decoder().shares_rows(row.batch));
+      const std::vector<std::int32_t> mine = own_rows(comm, rows);
       comm.barrier();
       const std::uint64_t read_before = runtime.decoder().weight_bytes_read();
       const std::uint64_t sent_before = bytes_sent();
       const auto start = Clock::now();
       runtime.decoder().forward(rows);
       const Milliseconds host_time = Clock::now() - start;
-      const std::span<const TokenId> chosen = runtime.decoder().greedy_tokens(all);
+      const std::span<const TokenId> chosen = runtime.decoder().greedy_tokens(mine);
       tokens.assign(tokens.size(), -1);
-      for (std::size_t i = 0; i < all.size(); ++i) tokens[index(rows.sequences[i])] = chosen[i];
+      for (std::size_t i = 0; i < mine.size(); ++i) {
+        tokens[index(rows.sequences[static_cast<std::size_t>(mine[i])])] = chosen[i];
+      }
       comm.all_reduce(std::span(tokens), ReduceOp::kMax);
       const Milliseconds time = Clock::now() - start;
       if (step < kWarmUp) {
@@ -170,10 +172,11 @@ class BenchDecode final : public Program {
     }
   }
 
-  /// One token of each sequence, on its home rank.
+  /// One token of each sequence, on its home rank, or on all.
   static StepRows rows_of_step(const Communicator& comm, const std::vector<std::int64_t>& tokens,
-                               Position position) {
+                               Position position, bool shared) {
     StepRows rows;
+    rows.is_shared = shared;
     for (int rank = 0; rank < comm.size(); ++rank) {
       rows.all.first_row.push_back(rows.all.size());
       for (auto s = static_cast<std::size_t>(rank); s < tokens.size();
@@ -181,12 +184,21 @@ class BenchDecode final : public Program {
         const auto sequence = id_from<SequenceId>(s);
         rows.all.sequences.push_back(sequence);
         rows.all.positions.push_back(position);
-        if (rank != comm.rank()) continue;
+        if (rank != comm.rank() && !shared) continue;
         rows.push(static_cast<TokenId>(tokens[s]), sequence, position);
       }
     }
     rows.all.first_row.push_back(rows.all.size());
     return rows;
+  }
+
+  /// Subscripts of the rows whose next token this rank chooses.
+  static std::vector<std::int32_t> own_rows(const Communicator& comm, const StepRows& rows) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    const std::int64_t first = rows.all.first_row[rank];
+    std::vector<std::int32_t> mine(static_cast<std::size_t>(rows.all.first_row[rank + 1] - first));
+    std::iota(mine.begin(), mine.end(), rows.is_shared ? static_cast<std::int32_t>(first) : 0);
+    return mine;
   }
 
   /// Of the first `count` positions of a new sequence, those that this rank holds.

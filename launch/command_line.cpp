@@ -24,8 +24,9 @@ namespace {
 constexpr int kBadInput = 2;
 constexpr int kFault = 1;
 
-constexpr std::chrono::milliseconds kTurn{200};  // an abort among ranks of a host takes tens
+constexpr std::chrono::milliseconds kTurn{200};
 constexpr int kMostTurns = 10;
+constexpr std::chrono::seconds kTimeToReport{2};
 
 void report(std::string text) {
   fmt::print(stderr, "pikv: {}\n", one_line(std::move(text)));
@@ -46,12 +47,17 @@ std::string describe(const CLI::App& app, const CLI::ParseError& error) {
 
 /// An error that the other ranks do not know of: say it here and end them all.
 int fail_alone(Communicator& comm, const std::exception& error, int exit_code) {
-  // Ranks that fail of one cause fail together. The lowest speaks first; its abort ends the rest
-  // before they repeat it.
+  // Ranks that fail of one cause fail together. The lowest of a machine speaks, and its abort ends
+  // the rest, who give it the time.
   std::this_thread::sleep_for(kTurn * std::min(comm.rank(), kMostTurns));
-  report(comm.size() > 1 && std::string_view(error.what()).find("(rank ") == std::string_view::npos
-             ? fmt::format("{} (rank {})", error.what(), comm.rank())
-             : error.what());
+  if (comm.claim_report()) {
+    report(comm.size() > 1 &&
+                   std::string_view(error.what()).find("(rank ") == std::string_view::npos
+               ? fmt::format("{} (rank {})", error.what(), comm.rank())
+               : error.what());
+  } else {
+    std::this_thread::sleep_for(kTimeToReport);
+  }
   comm.abort_job(exit_code);
   return exit_code;
 }

@@ -71,6 +71,10 @@ class Communicator {
   void all_to_all_v(std::vector<Message>& send, std::vector<Message>& received,
                     std::string_view what);
 
+  /// Whether this rank is the first of its machine to ask: that one says why the job ends, and the
+  /// others, who fail of the same, leave it to that. Waits for nobody.
+  [[nodiscard]] virtual bool claim_report() = 0;
+
   /// Ends every rank of the job now, because this one failed. Does not return when size() > 1 under
   /// a launcher; a group of one returns.
   virtual void abort_job(int exit_code) = 0;

@@ -78,6 +78,7 @@ class PeerRowExchange final : public RowExchange {
   }
 
   [[nodiscard]] std::string_view name() const override { return "peer"; }
+  [[nodiscard]] bool can_be_recorded() const override { return true; }
 
  private:
   using FirstRow = std::span<const std::int64_t>;

@@ -39,6 +39,12 @@ void RowExchange::gather(std::span<const std::int64_t> first_row,
   }
 }
 
+void RowExchange::gather_copies(std::int64_t num_rows, std::span<const RowArray> arrays) {
+  std::vector<std::int64_t> first_row;
+  for (int r = 0; r <= size_; ++r) first_row.push_back(r * num_rows);
+  gather(first_row, arrays);
+}
+
 void RowExchange::give_back(std::span<const std::int64_t> first_row,
                             std::span<const RowArray> arrays) {
   check("give_back", first_row, arrays);

@@ -49,11 +49,17 @@ class RowExchange {
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] virtual std::string_view name() const = 0;
 
+  /// Whether calls enqueue nothing but launches, which Exec::record may hold back.
+  [[nodiscard]] virtual bool can_be_recorded() const { return false; }
+
   /// Everyone gets the rows of all: from [T, ...] to [N, ...].
   void gather(std::span<const std::int64_t> first_row, std::span<const RowArray> arrays);
 
   /// Everyone gets what each rank has for its rows: from [N, ...] to [R, T, ...].
   void give_back(std::span<const std::int64_t> first_row, std::span<const RowArray> arrays);
+
+  /// Everyone gets what all have for the same rows: from [num_rows, ...] to [R, num_rows, ...].
+  void gather_copies(std::int64_t num_rows, std::span<const RowArray> arrays);
 
   /// Waits until all that was enqueued on the stream is done. Throws Timeout past the deadline,
   /// CommError after another failure.

@@ -16,6 +16,7 @@ class SingleCommunicator final : public Communicator {
   SingleCommunicator() : Communicator(0, 1) {}
   [[nodiscard]] std::string_view name() const override { return "single"; }
   [[nodiscard]] Device device() const override { return Device::kCpu; }
+  [[nodiscard]] bool claim_report() override { return true; }
   void abort_job(int /*exit_code*/) override {}
 
  private:

@@ -51,8 +51,9 @@ SequenceSlice part_of_rank(const SequenceSlice& slice, SequenceId sequence, int 
 }  // namespace
 
 RankRows rows_of_rank(const BatchPlan& plan, const std::vector<ActiveSequence>& active, int rank,
-                      int num_ranks) {
+                      int num_ranks, bool shared) {
   RankRows result;
+  result.rows.is_shared = shared;
   RowsOfRanks& all = result.rows.all;
   for (int r = 0; r < num_ranks; ++r) {
     all.first_row.push_back(all.size());
@@ -62,11 +63,11 @@ RankRows rows_of_rank(const BatchPlan& plan, const std::vector<ActiveSequence>& 
       for (std::int64_t i = part.begin; i < part.end; ++i) {
         all.sequences.push_back(sequence.id);
         all.positions.push_back(static_cast<Position>(i));
-        if (r != rank) continue;
-        if (i + 1 == static_cast<std::int64_t>(sequence.tokens.size())) {
+        if (r == rank && i + 1 == static_cast<std::int64_t>(sequence.tokens.size())) {
           result.last_rows.push_back(static_cast<std::int32_t>(result.rows.size()));
           result.last_sequences.push_back(slice.active_idx);
         }
+        if (r != rank && !shared) continue;
         result.rows.push(sequence.tokens[static_cast<std::size_t>(i)], sequence.id,
                          static_cast<Position>(i));
       }

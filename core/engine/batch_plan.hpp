@@ -55,14 +55,15 @@ struct BatchPlan {
                                    std::int64_t chunk_tokens);
 
 /// The part of a plan that one rank computes: a lone token on its sequence's home rank, a longer
-/// slice in equal parts over all ranks, earlier tokens on lower ranks.
+/// slice in equal parts over all ranks, earlier tokens on lower ranks. With `shared` it has the
+/// rows of all ranks, and logits are still those of its own.
 struct RankRows {
   StepRows rows;
-  std::vector<std::int32_t> last_rows;      // rows whose logits choose a new token
+  std::vector<std::int32_t> last_rows;      // of its own, whose logits choose a new token
   std::vector<std::size_t> last_sequences;  // and the active sequences they belong to
 };
 [[nodiscard]] RankRows rows_of_rank(const BatchPlan& plan,
                                     const std::vector<ActiveSequence>& active, int rank,
-                                    int num_ranks);
+                                    int num_ranks, bool shared = false);
 
 }  // namespace pikv

@@ -232,7 +232,8 @@ void Engine::step(std::span<const Request> requests) {
   const std::uint64_t not_read_before = parts_.decoder.read_stats().bytes_not_read;
   follow_switches();
   const BatchPlan plan = plan_batch(active_, config_.chunk_tokens);
-  const RankRows mine = rows_of_rank(plan, active_, parts_.comm.rank(), parts_.comm.size());
+  const RankRows mine = rows_of_rank(plan, active_, parts_.comm.rank(), parts_.comm.size(),
+                                     parts_.decoder.shares_rows(plan.num_tokens));
   parts_.decoder.forward(mine.rows);
 
   sampled_.assign(active_.size(), -1);

@@ -74,12 +74,18 @@ Decoder::Decoder(Exec& exec, const DecoderParts& parts)
 
 void Decoder::forward(const StepRows& rows, const HiddenObserver& observer) {
   const EndOfStep end(attention_);
-  // Moves between GPUs have been measured as launches one after another only.
-  if (parts_.exchange == nullptr && have_own_sequences(rows.sequences)) {
+  if (can_be_recorded() && have_own_sequences(rows.sequences)) {
     exec_.record([&] { run_layers(rows, observer); });
   } else {
     run_layers(rows, observer);
   }
+}
+
+/// A rank must not wait on the host for peers that wait for launches which it holds back: between
+/// GPUs, page readers exchange what they chose by messages.
+bool Decoder::can_be_recorded() const {
+  return parts_.exchange == nullptr ||
+         (parts_.exchange->can_be_recorded() && parts_.page_reader == nullptr);
 }
 
 void Decoder::run_layers(const StepRows& rows, const HiddenObserver& observer) {
@@ -260,9 +266,11 @@ void Decoder::run_experts(LayerId layer, WeightVector norm, const MoeWeights& mo
                 .experts = choices,
                 .mix = mix,
                 .y = branch,
-                .first_row = rows.all.first_row});
+                .first_row = rows.all.first_row,
+                .is_shared = rows.is_shared});
   if (parts_.kv_router.reads_experts() && parts_.kv_map.num_shards() > 1) {
-    note_experts(parts_.exchange != nullptr ? experts_.experts_of_all() : choices);
+    const bool are_gathered = parts_.exchange != nullptr && !rows.is_shared;
+    note_experts(are_gathered ? experts_.experts_of_all() : choices);
   }
   if (moe.shared) {
     const auto shared = sized<2>(shared_, normed.extents);

@@ -53,8 +53,19 @@ class Decoder {
   /// Runs this rank's rows through all layers, appending their keys and values to the cache. A
   /// collective: every rank calls it once a step, with no rows if it has none. With an exchange,
   /// `rows.all` is set, and all of it is done on return: no later wait can be for a lost peer.
-  /// Steps of one row a sequence are recorded (Exec::record).
+  /// Steps of one row a sequence are recorded (Exec::record), between GPUs where the exchange can
+  /// be.
   void forward(const StepRows& rows, const HiddenObserver& observer = {});
+
+  /// Whether every rank should compute all rows of a step of so many (StepRows::is_shared). With an
+  /// exchange and few rows it is faster: each rank has to read the dense weights anyway, and two of
+  /// the four exchanges of a layer fall away. All ranks come to the same bits, as one kind of GPU
+  /// does, or a CPU. Where queries or keys are recorded, each rank records its own.
+  [[nodiscard]] bool shares_rows(std::int64_t num_rows) const {
+    constexpr std::int64_t kMostRows = 8;  // that share one reading of a weight
+    return parts_.exchange != nullptr && num_rows <= kMostRows && !parts_.tap.wants_rows() &&
+           !parts_.tap.wants_moments() && !parts_.tap.wants_key_moments();
+  }
 
   /// Logits [n, V] of some rows of the last forward, by their subscripts, on the host. Valid until
   /// the next call.
@@ -80,6 +91,7 @@ class Decoder {
   [[nodiscard]] ReadStats read_stats() const { return attention_.read_stats(); }
 
  private:
+  [[nodiscard]] bool can_be_recorded() const;
   void run_layers(const StepRows& rows, const HiddenObserver& observer);
   void attention_block(LayerId layer, const StepRows& rows);
   void mlp_block(LayerId layer, const StepRows& rows);

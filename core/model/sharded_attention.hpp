@@ -49,7 +49,7 @@ class ShardedAttention {
 
   struct Args {
     LayerId layer;
-    const StepRows& rows;                       // T of this rank; T may be 0
+    const StepRows& rows;                       // T that this rank computes; T may be 0
     std::span<const std::int32_t> last_expert;  // [T], with an exchange [N]; see KvRouterInput
     std::optional<std::int32_t> window;
     View<const float, 3> q;                         // [T, H, D]
@@ -133,7 +133,7 @@ class ShardedAttention {
 
   void run_gathered(const Args& args);
   void append_here(LayerId layer, const ServedRows& rows);
-  void attend_gathered(const Args& args, const ServedRows& rows);
+  void attend_gathered(const Args& args, View<const float, 3> q, const ServedRows& rows);
   void merge_parts(const Args& args, const std::vector<int>& holders);
 
   Exec& exec_;
@@ -154,7 +154,7 @@ class ShardedAttention {
   DeviceBuffer<float> lse_;
   DeviceBuffer<float> queries_in_basis_;
 
-  /// Rows of all ranks, N, and what comes back of this rank's, T.
+  /// Rows of all ranks, N, and what comes back of those that this rank computes, T.
   struct Gathered {
     Device device;
     DeviceBuffer<float> q{device}, k{device}, v{device};     // [N, ...]

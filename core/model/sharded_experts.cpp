@@ -45,32 +45,40 @@ void ShardedExperts::run(const Args& args) {
   combine(args);
 }
 
-void ShardedExperts::run_gathered(const Args& args) {
-  const auto [num_rows, hidden] = args.x.extents;
+/// The rows of all ranks.
+ExpertMlps::Args ShardedExperts::gather(const Args& args) {
+  const std::int64_t hidden = args.x.extent(1);
   const std::int64_t k = args.experts.extent(1);
   const std::int64_t num_all = args.first_row.back();
-  gathered_.shape = {num_all, k};
-  const auto floats = static_cast<std::size_t>(num_all * hidden);
+  gathered_.y.resize_discard(static_cast<std::size_t>(num_all * hidden));
+  const View<float, 2> y{gathered_.y.data(), {num_all, hidden}};
+  if (args.is_shared) {
+    return {.weights = args.weights, .x = args.x, .experts = args.experts, .mix = args.mix, .y = y};
+  }
   const auto num_choices = static_cast<std::size_t>(num_all * k);
-  gathered_.x.resize_discard(floats);
-  gathered_.y.resize_discard(floats);
+  gathered_.x.resize_discard(gathered_.y.size());
   gathered_.mix.resize_discard(num_choices);
   gathered_.experts.resize_discard(num_choices);
-  gathered_.parts.resize_discard(static_cast<std::size_t>(comm_.size() * num_rows * hidden));
-  if (num_all == 0) return;
   const std::array inputs = {row_array(hidden, args.x.data, gathered_.x.data()),
                              row_array(k, args.mix.data, gathered_.mix.data()),
                              row_array(k, args.experts.data, gathered_.experts.data())};
   exchange_->gather(args.first_row, inputs);
-  ExpertMlps::Args all{.weights = args.weights,
-                       .x = {gathered_.x.data(), {num_all, hidden}},
-                       .experts = {gathered_.experts.data(), gathered_.shape},
-                       .mix = {gathered_.mix.data(), gathered_.shape},
-                       .y = {gathered_.y.data(), {num_all, hidden}}};
+  return {.weights = args.weights,
+          .x = {gathered_.x.data(), y.extents},
+          .experts = experts_of_all(),
+          .mix = {gathered_.mix.data(), gathered_.shape},
+          .y = y};
+}
+
+void ShardedExperts::run_gathered(const Args& args) {
+  gathered_.shape = {args.first_row.back(), args.experts.extent(1)};
+  if (gathered_.shape[0] == 0) return;
+  const auto [num_rows, hidden] = args.x.extents;
+  ExpertMlps::Args all = gather(args);
   if (exec_.device() == Device::kCuda) {
     mlps_.run_on_gpu(all);
   } else {
-    own_experts_.assign(all.experts.data, all.experts.data + num_choices);
+    own_experts_.assign(all.experts.data, all.experts.data + all.experts.size());
     for (std::int32_t& expert : own_experts_) {
       const bool here = shard_map_.rank_of(args.layer, id_from<ShardId>(expert)) == comm_.rank();
       if (!here) expert = -1;
@@ -78,8 +86,13 @@ void ShardedExperts::run_gathered(const Args& args) {
     all.experts.data = own_experts_.data();
     mlps_.run(all);
   }
+  gathered_.parts.resize_discard(static_cast<std::size_t>(comm_.size() * num_rows * hidden));
   const std::array outputs = {row_array(hidden, gathered_.y.data(), gathered_.parts.data())};
-  exchange_->give_back(args.first_row, outputs);
+  if (args.is_shared) {
+    exchange_->gather_copies(num_rows, outputs);
+  } else {
+    exchange_->give_back(args.first_row, outputs);
+  }
   // Of the ranks with experts of the layer, in their order.
   kernels::sum_parts(exec_, {.from = {gathered_.parts.data(), {comm_.size(), num_rows, hidden}},
                              .mask = kernels::mask_of(shard_map_.ranks_with_shards(args.layer)),

@@ -38,11 +38,13 @@ class ShardedExperts {
     View<const float, 2> mix;                      // [T, K]
     View<float, 2> y;                              // [T, hidden], overwritten
     std::span<const std::int64_t> first_row = {};  // [R + 1], with an exchange: RowsOfRanks
+    bool is_shared = false;                        // see StepRows
   };
   /// A collective: every rank calls it for the same layer.
   void run(const Args& args);
 
-  /// Those of all ranks' rows of the last run with an exchange, [N, K], where the Exec has them.
+  /// Those of all ranks' rows of the last run with an exchange and rows that are not shared, [N,
+  /// K], where the Exec has them.
   [[nodiscard]] View<const std::int32_t, 2> experts_of_all() const {
     return {gathered_.experts.data(), gathered_.shape};
   }
@@ -54,6 +56,7 @@ class ShardedExperts {
   void answer(const Args& args);
   void combine(const Args& args);
   void run_gathered(const Args& args);
+  [[nodiscard]] ExpertMlps::Args gather(const Args& args);
 
   Exec& exec_;
   Communicator& comm_;
@@ -64,7 +67,8 @@ class ShardedExperts {
   std::vector<float> ones_;
 
   RowExchange* exchange_;
-  /// Rows of all ranks, N, and what comes back of this rank's, T.
+  /// Rows of all ranks, N, and what comes back of this rank's, T. Rows that are shared lie there
+  /// already.
   struct Gathered {
     Device device;
     DeviceBuffer<float> x{device}, mix{device}, y{device};  // [N, ...]

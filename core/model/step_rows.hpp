@@ -22,11 +22,15 @@ struct RowsOfRanks {
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(positions.size()); }
 };
 
+/// The rows that a rank computes.
 struct StepRows {
   std::vector<TokenId> tokens;
   std::vector<SequenceId> sequences;
   std::vector<Position> positions;
   RowsOfRanks all;  // where rows of all ranks are gathered (RowExchange); else it may be empty
+  /// Whether every rank computes the rows of all, so that only what ranks hold different parts of
+  /// goes between them (Decoder::shares_rows). Then the rows are those of `all`, in its order.
+  bool is_shared = false;
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
   void push(TokenId token, SequenceId sequence, Position position) {

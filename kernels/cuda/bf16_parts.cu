@@ -1,6 +1,5 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/common/error.hpp"
 #include "kernels/cuda/bf16_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -18,6 +17,7 @@ struct SplitParams {
 /// kWide numbers a thread: 4 where all of x and of each part can be read and written so, or 1.
 template <int kParts, int kWide>
 __global__ void __launch_bounds__(kBlockThreads) split_kernel(const SplitParams params) {
+  wait_for_previous();
   const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads * kWide;
   for (std::int64_t i = (std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x) * kWide;
        i < params.size; i += stride) {
@@ -48,13 +48,11 @@ __global__ void __launch_bounds__(kBlockThreads) split_kernel(const SplitParams 
 }
 
 template <int kParts>
-void launch(Exec& exec, const SplitParams& params) {
-  const cudaStream_t stream = stream_of(exec);
+void split(Exec& exec, const SplitParams& params) {
   const bool is_wide = params.size % 4 == 0 && reinterpret_cast<std::uintptr_t>(params.x) % 16 == 0;
   const auto kernel = is_wide ? split_kernel<kParts, 4> : split_kernel<kParts, 1>;
   const unsigned blocks = num_blocks(params.size, kBlockThreads * (is_wide ? 4 : 1));
-  kernel<<<blocks, kBlockThreads, 0, stream>>>(params);
-  check_launch("split into bf16");
+  launch_early(exec.cuda_context(), kernel, blocks, kBlockThreads, 0, params);
 }
 
 }  // namespace
@@ -62,7 +60,7 @@ void launch(Exec& exec, const SplitParams& params) {
 void split_into_bf16(Exec& exec, const float* x, std::int64_t size, int num_parts,
                      BFloat16* parts) {
   const SplitParams params{.x = x, .parts = parts, .size = size};
-  num_parts == 1 ? launch<1>(exec, params) : launch<kMaxBf16Parts>(exec, params);
+  num_parts == 1 ? split<1>(exec, params) : split<kMaxBf16Parts>(exec, params);
 }
 
 }  // namespace pikv::kernels::cuda

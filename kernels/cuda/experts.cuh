@@ -17,4 +17,7 @@ namespace pikv::kernels::cuda {
 /// x / (1 + exp(-x))
 [[nodiscard]] __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
+/// y of the outputs of all pairs, in the order of each row's choices.
+void sum_experts(Exec& exec, const ExpertsArgs& args);
+
 }  // namespace pikv::kernels::cuda

@@ -73,6 +73,22 @@ void launch_early(CudaContext& context, void (*kernel)(Params), dim3 num_blocks,
   ++context.launches_since_page_write;
 }
 
+/// Lets blocks of a kernel have so many bytes of dynamic shared memory, more than the 48 KiB that
+/// all may. Told once a GPU and thread: that takes the host longer than the launch. Throws
+/// CudaError naming `operation`.
+template <auto kKernel>
+void allow_shared_bytes(const CudaContext& context, std::size_t bytes, const char* operation) {
+  thread_local int device_idx = -1;
+  if (device_idx == context.device_idx) return;
+  pikv::cuda::check(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(bytes)),
+                    operation);
+  pikv::cuda::check(cudaFuncSetAttribute(kKernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                         cudaSharedmemCarveoutMaxShared),
+                    operation);
+  device_idx = context.device_idx;
+}
+
 /// Calls f.template operator()<N>() with the first N of kValues (ascending) that is at least
 /// `value`. Throws InvalidArgument naming `operation` and `what` if all are smaller.
 template <int... kValues, class F>

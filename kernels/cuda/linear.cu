@@ -3,12 +3,13 @@
 //
 // Float32 weights go to cuBLAS, whose default mode computes in float32 without TF32. Its
 // mixed-type products would round x to the weight's 16 bits, which the contract forbids, so 16-bit
-// weights have kernels of our own that widen them in registers; many rows against bfloat16 weights
-// go to linear_many_rows.cu.
+// weights have kernels of our own: linear_one_row.cu, linear_few_rows.cu and linear_many_rows.cu,
+// and what is here for all that these do not take, where weights are widened in registers.
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_few_rows.cuh"
 #include "kernels/cuda/linear_many_rows.cuh"
 #include "kernels/cuda/linear_one_row.cuh"
 #include "kernels/linear.hpp"
@@ -252,11 +253,12 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
       }
       if (have_one_row(products.first(count))) {
         multiply_one_row(exec, nullptr, products.first(count));
-        products = products.subspan(count);
-        continue;
+      } else if (can_multiply_few_rows(products.first(count))) {
+        multiply_few_rows(exec, products.first(count));
+      } else {
+        dispatch_dtype(first.weight.dtype,
+                       [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
       }
-      dispatch_dtype(first.weight.dtype,
-                     [&]<class T>() { run_few_rows<T>(exec, products.first(count)); });
     }
     check_launch("linear");
     products = products.subspan(count);

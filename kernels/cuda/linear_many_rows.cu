@@ -44,7 +44,6 @@ void fill_bias(Exec& exec, const LinearArgs& args) {
 
 void multiply_many_rows(Exec& exec, const LinearArgs& args) {
   CudaContext& context = exec.cuda_context();
-  static_cast<void>(stream_of(exec));
   const std::int64_t num_inputs = args.weight.cols;
   const std::int64_t num_outputs = args.weight.rows;
   const int num_parts = num_bf16_parts(exec);
@@ -58,6 +57,7 @@ void multiply_many_rows(Exec& exec, const LinearArgs& args) {
   for (std::int64_t row = 0; row < args.x.extent(0); row += step) {
     const std::int64_t num_rows = std::min(step, args.x.extent(0) - row);
     split_into_bf16(exec, args.x.data + row * num_inputs, num_rows * num_inputs, num_parts, parts);
+    static_cast<void>(stream_of(exec));  // cuBLAS uses it: the parts come first
     for (int i = 0; i < num_parts; ++i) {
       const float keep = i == 0 && args.bias == nullptr ? 0.0f : 1.0f;
       // cuBLAS counts columns first: its y^T [N, T] = W [N, K] x^T [K, T], W given transposed.

@@ -115,6 +115,12 @@ __device__ __forceinline__ void copy16_or_zeros(std::uint32_t to, const void* fr
                "r"(is_there ? 16 : 0)
                : "memory");
 }
+/// The same through the first-level cache, for what many blocks read.
+__device__ __forceinline__ void copy16_of_many(std::uint32_t to, const void* from, bool is_there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(is_there ? 16 : 0)
+               : "memory");
+}
 /// 8 bytes, through that cache: neighbours read the rest of the sector.
 __device__ __forceinline__ void copy8(std::uint32_t to, const std::byte* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from));

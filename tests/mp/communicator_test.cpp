@@ -158,5 +158,14 @@ TEST(CommunicatorRanks, BrokenContractsAreRefusedBeforeAnythingIsSent) {
   world().barrier();
 }
 
+TEST(CommunicatorRanks, OneRankOfAMachineReports) {
+  std::int64_t num_reports = world().claim_report() ? 1 : 0;
+  world().all_reduce(std::span(&num_reports, 1), ReduceOp::kSum);
+  EXPECT_EQ(num_reports, 1);
+  if (world().size() > 1) {
+    EXPECT_FALSE(world().claim_report()) << "it is claimed once";
+  }
+}
+
 }  // namespace
 }  // namespace pikv

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/comm/communicator.hpp"
+#include "core/comm/mpi/machine_flag.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
@@ -98,6 +99,7 @@ class MpiCommunicator final : public Communicator {
 
   [[nodiscard]] std::string_view name() const override { return "mpi"; }
   [[nodiscard]] Device device() const override { return Device::kCpu; }
+  [[nodiscard]] bool claim_report() override { return somebody_reports_.raise(); }
   void abort_job(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
@@ -232,6 +234,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   std::unique_ptr<MpiEnvironment> environment_;
+  MachineFlag somebody_reports_;
   std::chrono::milliseconds deadline_;
   int tag_ = 0;
   std::vector<MPI_Request> requests_;                     // [0, R) sends, [R, 2R) receives

@@ -48,6 +48,7 @@ class NcclCommunicator final : public Communicator {
   [[nodiscard]] std::string_view name() const override { return "nccl"; }
   [[nodiscard]] Device device() const override { return Device::kCuda; }
 
+  [[nodiscard]] bool claim_report() override { return host_.claim_report(); }
   void abort_job(int exit_code) override {
     connection_.abort();
     host_.abort_job(exit_code);

@@ -89,6 +89,20 @@ class EncodedCache : public testing::Test {
     next_.clear();
   }
 
+  /// A key and a value as they were appended, and as they decode when they were encoded once.
+  struct Row {
+    Numbers key, value;
+    Numbers key_once, value_once;
+  };
+  [[nodiscard]] Row row_of(std::size_t head, const Numbers& key, const Numbers& value) const {
+    const auto once = [&](const Basis::Operand& basis, const Encoder::Nets& nets,
+                          const Numbers& row) {
+      return leave(basis, head, encoded(nets[head], enter(basis, head, row)));
+    };
+    return {key, value, once(file_.keys, file_.encoder->keys, key),
+            once(file_.values, file_.encoder->values, value)};
+  }
+
   /// The next positions of all layers, in turn to all shards.
   void append(std::int64_t count, SequenceId sequence = kSequence) {
     const auto n = static_cast<std::size_t>(count);
@@ -112,8 +126,8 @@ class EncodedCache : public testing::Test {
           const auto first = of.begin() + static_cast<std::ptrdiff_t>(i * kDim);
           return Numbers(first, first + kDim);
         };
-        rows_[{sequence, static_cast<std::size_t>(layer) * kHeads + i % kHeads,
-               positions[i / kHeads]}] = {row(keys), row(values)};
+        const std::size_t head = static_cast<std::size_t>(layer) * kHeads + i % kHeads;
+        rows_[{sequence, head, positions[i / kHeads]}] = row_of(head, row(keys), row(values));
       }
     }
     next_[sequence] += static_cast<Position>(count);
@@ -157,20 +171,19 @@ class EncodedCache : public testing::Test {
         const auto found = std::ranges::find(slots.positions, positions[i]);
         ASSERT_NE(found, slots.positions.end());
         const auto at = static_cast<std::size_t>(found - slots.positions.begin()) * kDim;
-        const auto& [key, value] = rows_.at({id.sequence, head, positions[i]});
-        const auto expect = [&](const Basis::Operand& basis, const Encoder::Nets& nets,
-                                const Numbers& row, std::span<const float> read) {
-          const Numbers once = leave(basis, head, encoded(nets[head], enter(basis, head, row)));
+        const Row& row = rows_.at({id.sequence, head, positions[i]});
+        const auto expect = [&](const Numbers& given, const Numbers& once,
+                                std::span<const float> read) {
           const double from_once = distance(once, read);
-          ASSERT_LT(i < num_sealed ? from_once : std::min(from_once, distance(row, read)),
+          ASSERT_LT(i < num_sealed ? from_once : std::min(from_once, distance(given, read)),
                     tolerance)
               << "position " << positions[i] << " of head " << head << ", place " << i << " of "
               << num_sealed << " in full pages";
         };
         const std::span keys = std::span<const float>(slots.keys).subspan(at, kDim);
         const std::span values = std::span<const float>(slots.values).subspan(at, kDim);
-        expect(file_.keys, file_.encoder->keys, key, keys);
-        expect(file_.values, file_.encoder->values, value, values);
+        expect(row.key, row.key_once, keys);
+        expect(row.value, row.value_once, values);
       }
     });
   }
@@ -210,8 +223,7 @@ class EncodedCache : public testing::Test {
   std::unique_ptr<const Basis> basis_;
   std::unique_ptr<const Encoder> encoder_;
   std::unique_ptr<KvCache> cache_;
-  /// [sequence, head of all layers, position]: key and value as they were appended.
-  std::map<std::tuple<SequenceId, std::size_t, Position>, std::pair<Numbers, Numbers>> rows_;
+  std::map<std::tuple<SequenceId, std::size_t, Position>, Row> rows_;  // by head of all layers
   std::map<SequenceId, Position> next_;
 };
 
@@ -233,9 +245,10 @@ TEST_F(EncodedCache, FullPagesHoldTheLatentsAndBoundsOfThese) {
             reinterpret_cast<const float*>(view.sealed_pages[p] + layout.bounds_offset());
         std::vector<float> low(kRank, INFINITY);
         for (std::int32_t slot = 0; slot < kPageSlots; ++slot) {
-          const auto& [key, value] = rows_.at({kSequence, head, page.position(slot)});
-          const Numbers z = encoded(file_.encoder->keys[head], enter(file_.keys, head, key));
-          const Numbers w = encoded(file_.encoder->values[head], enter(file_.values, head, value));
+          const Row& row = rows_.at({kSequence, head, page.position(slot)});
+          const Numbers z = encoded(file_.encoder->keys[head], enter(file_.keys, head, row.key));
+          const Numbers w =
+              encoded(file_.encoder->values[head], enter(file_.values, head, row.value));
           for (std::int32_t c = 0; c < kRank; ++c) {
             const auto channel = static_cast<std::size_t>(c);
             ASSERT_NEAR(static_cast<double>(page.key(slot, c).value), z[channel], 1e-4);

@@ -130,6 +130,14 @@ TEST(BatchPlan, EveryPlannedTokenIsOnExactlyOneRankInAscendingOrder) {
         ASSERT_EQ(all.positions[at], mine.rows.positions[row]);
         ASSERT_EQ(all.sequences[at], mine.rows.sequences[row]);
       }
+      const RankRows shared = rows_of_rank(plan, active, rank, num_ranks, /*shared=*/true);
+      ASSERT_TRUE(shared.rows.is_shared);
+      ASSERT_EQ(shared.rows.sequences, all.sequences);
+      ASSERT_EQ(shared.rows.positions, all.positions);
+      ASSERT_EQ(shared.last_sequences, mine.last_sequences);
+      for (std::size_t i = 0; i < mine.last_rows.size(); ++i) {
+        ASSERT_EQ(shared.last_rows[i], mine.last_rows[i] + begin);
+      }
       for (std::size_t r = 0; r < mine.rows.positions.size(); ++r) {
         const auto s = index(mine.rows.sequences[r]);
         ran.emplace(mine.rows.sequences[r], mine.rows.positions[r]);

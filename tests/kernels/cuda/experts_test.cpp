@@ -176,6 +176,8 @@ TEST_F(ExpertsCuda, AddUpInEveryTypeAndShape) {
     expect_sums({3, 4, 4, 72, 40}, dtype, true);
     expect_sums({5, 1, 1, 33, 17}, dtype, false);
     expect_sums({40, 8, 3, 64, 24}, dtype, true);
+    expect_sums({17, 12, 3, 1288, 776}, dtype, true);  // several rounds of a warp's chunks
+    expect_sums({50, 2, 1, 1032, 40}, dtype, false);   // several groups of an expert
   }
 }
 
@@ -189,6 +191,7 @@ TEST_F(ExpertsCuda, LeaveOutThoseThatAreElsewhere) {
   expect_sums({1, 8, 1, 64, 32}, DType::kBf16, true, true);
   expect_sums({3, 4, 4, 72, 40}, DType::kF32, true, true);
   expect_sums({40, 9, 3, 64, 24}, DType::kBf16, true, true);
+  expect_sums({33, 40, 5, 264, 136}, DType::kBf16, true, true);
   expect_sums({1300, 6, 4, 16, 16}, DType::kBf16, false, true);
   expect_sums({301, 9, 3, 64, 24}, DType::kBf16, true, true);
 }

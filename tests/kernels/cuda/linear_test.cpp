@@ -14,10 +14,11 @@ Tolerance reordered_sum(std::int64_t num_terms) {
   return {1e-6 + 2e-7 * static_cast<double>(num_terms), 1e-6};
 }
 
-/// Around the few rows at once (8) and in all (64), the tile (64) and the slab (16) of the kernels.
-constexpr std::int64_t kRows[] = {0, 1, 2, 3, 7, 8, 9, 64, 67, 130};
-constexpr std::int64_t kInputs[] = {1, 16, 17, 257, 512, 1009};
-constexpr std::int64_t kOutputs[] = {1, 8, 63, 64, 65, 131};
+/// Around the few rows at once (8, 16) and in all (64), the tiles (16, 64), the slab (16) and the
+/// chunks (32, of four warps, six ahead) of the kernels.
+constexpr std::int64_t kRows[] = {0, 1, 2, 3, 7, 8, 9, 17, 33, 64, 67, 130};
+constexpr std::int64_t kInputs[] = {1, 16, 17, 40, 257, 512, 1009, 1288};
+constexpr std::int64_t kOutputs[] = {1, 8, 17, 63, 64, 65, 131};
 
 struct Problem {
   std::int64_t rows;
@@ -73,7 +74,7 @@ TEST_F(LinearCuda, AgreesWithTheCpuInEveryTypeAndShape) {
 TEST_F(LinearCuda, RoundsNeitherInputsNorProducts) {
   const std::int64_t inputs = 256;
   for (const DType dtype : kDTypes) {
-    for (const std::int64_t rows : {1, 8, 67}) {
+    for (const std::int64_t rows : {1, 8, 20, 67}) {
       SCOPED_TRACE(::testing::Message() << name(dtype) << ", T = " << rows);
       Problem problem{.rows = rows,
                       .inputs = inputs,

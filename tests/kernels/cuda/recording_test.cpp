@@ -128,6 +128,28 @@ TEST_F(Recording, IsOffWhereItIsTurnedOff) {
   EXPECT_EQ(gpu().graph_counts().num_launches, 0u);
 }
 
+// Rows are cut into parts by a launch, which may be held back, and multiplied by cuBLAS, which is
+// not.
+TEST_F(Recording, ProductsOfManyRowsComeAfterTheirParts) {
+  constexpr std::int64_t kRows = 70;
+  constexpr std::int64_t kInputs = 64;
+  constexpr std::int64_t kOutputs = 48;
+  Array<std::byte> weight(gpu(), encode(random_.normals(kOutputs * kInputs), DType::kBf16));
+  for (int step = 0; step < 3; ++step) {
+    Array<float> x(gpu(), random_.normals(kRows * kInputs));
+    Array<float> recorded(gpu(), poisoned(kRows * kOutputs));
+    Array<float> direct(gpu(), poisoned(kRows * kOutputs));
+    const auto multiply = [&](Array<float>& y) {
+      kernels::linear(gpu(), {.x = x.view(kRows, kInputs),
+                              .weight = {weight.data(), DType::kBf16, kOutputs, kInputs},
+                              .y = y.view(kRows, kOutputs)});
+    };
+    gpu().record([&] { multiply(recorded); });
+    multiply(direct);
+    EXPECT_EQ(recorded.host(), direct.host());
+  }
+}
+
 TEST_F(Recording, KeepsTheOrderAroundWhatIsNoLaunch) {
   const std::vector<float> weights = random_.normals(257 * 257, 0.0625f);
   Array<float> weight(gpu(), weights);
