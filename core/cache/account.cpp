@@ -4,10 +4,10 @@
 // What a KvCache holds, in bytes and slots, and whether its tables agree with each other.
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <set>
 
 #include "core/cache/kv_cache.hpp"
-#include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
@@ -73,7 +73,6 @@ std::vector<ShardUsage> KvCache::shard_usage(LayerId layer) const {
 }
 
 void KvCache::check_integrity() const {
-  device_.synchronize();
   pool_.check_integrity();
   ensure(pending_.empty() && prepared_.empty(), "no append is half done");
   std::size_t bytes = 0;
@@ -99,18 +98,31 @@ void KvCache::check_integrity() const {
       ensure((stream.open_page != nullptr) == (stream.open_slots > 0),
              "an open page was written to");
       ensure(stream.open_slots < config_.page_slots, "a full page is sealed");
-      std::vector<Position> positions = positions_of(stream);
+      const std::size_t num_pages =
+          stream.sealed_pages.size() + (stream.open_page != nullptr ? 1 : 0);
+      std::vector<std::int32_t> places(num_pages * static_cast<std::size_t>(config_.page_slots));
+      std::iota(places.begin(), places.end(), 0);
+      SlotReader::Read read;
+      add_places(stream, places, read);
+      std::vector<Position> positions(places.size());
+      read.to.positions = positions.data();
+      reader_.read(read);
+      const auto unwritten = positions.begin() + stream.num_places(config_.page_slots);
+      ensure(std::all_of(unwritten, positions.end(), [](Position p) { return p == kNoPosition; }),
+             "unwritten slots have no position");
+      ensure(std::ranges::all_of(stream.holes,
+                                 [&](std::int32_t place) {
+                                   return positions.at(static_cast<std::size_t>(place)) ==
+                                          kNoPosition;
+                                 }),
+             "a hole has no position");
+      std::erase(positions, kNoPosition);
       ensure(static_cast<std::int64_t>(positions.size()) == stream.num_slots(config_.page_slots),
              "every place is a slot or a hole");
       ensure(static_cast<std::int32_t>(stream.holes.size()) < config_.page_slots &&
                  std::ranges::adjacent_find(stream.holes, std::greater_equal<>{}) ==
                      stream.holes.end(),
              "holes ascend and make up less than a page");
-      for (const std::int32_t place : stream.holes) {
-        const kernels::SlotRef slot = slot_at(stream, place);
-        ensure(positions_in(layout_at(stream, place), slot.page)[slot.slot] == kNoPosition,
-               "a hole has no position");
-      }
       std::ranges::sort(positions);
       ensure(std::ranges::adjacent_find(positions) == positions.end(),
              "no two slots have the same position");
@@ -119,11 +131,6 @@ void KvCache::check_integrity() const {
       for (const TurnedSlot& slot : stream.turned) {
         ensure(std::ranges::binary_search(positions, slot.position), "a turned slot is a slot");
       }
-      if (stream.open_page == nullptr) continue;
-      const std::int32_t* open = positions_in(open_layout_, stream.open_page);
-      ensure(std::all_of(open + stream.open_slots, open + config_.page_slots,
-                         [](std::int32_t p) { return p == kNoPosition; }),
-             "unwritten slots have no position");
     }
   }
   ensure(bytes == pool_.bytes_in_use(), "every page in use belongs to one stream");

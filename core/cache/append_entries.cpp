@@ -12,6 +12,12 @@
 #include "kernels/common/error.hpp"
 
 namespace pikv {
+namespace {
+
+// Such pairs of places go to a GPU together: see Exec::on_device.
+constexpr std::size_t kMovesAtOnce = std::size_t{1} << 18;
+
+}  // namespace
 
 // Before anything changes: a refused append leaves the cache as it was. All heads of a shard have
 // the same newest position, so one speaks for all.
@@ -184,6 +190,7 @@ void KvCache::PendingWork::clear() {
   moves_to.clear();
   opened.clear();
   full_pages.clear();
+  full_pages_are_of_pool = true;
   full_owners.clear();
   sealed_pages.clear();
   sealed_forms.clear();
@@ -206,14 +213,21 @@ void KvCache::run(Exec& exec, PendingWork& work, const kernels::Rotations* rotat
   } else {
     kernels::write_slots(exec, writes);
   }
-  kernels::move_slots(exec, {.layout = open_layout_,
-                             .from = on_device(exec, work.moves_from),
-                             .to = on_device(exec, work.moves_to)});
+  for (std::size_t begin = 0; begin < work.moves_from.size(); begin += kMovesAtOnce) {
+    const std::size_t count = std::min(kMovesAtOnce, work.moves_from.size() - begin);
+    const auto some = [&](const std::vector<kernels::SlotRef>& slots) {
+      return on_device(exec, std::span(slots).subspan(begin, count));
+    };
+    kernels::move_slots(
+        exec, {.layout = open_layout_, .from = some(work.moves_from), .to = some(work.moves_to)});
+  }
   if (!work.full_pages.empty()) {
     seal(exec, work.full_pages, work.full_owners, work.sealed_pages, work.sealed_forms);
   }
   if (open_layout_.key_bounds) summarize_written(exec, work);
-  for (std::byte* page : work.full_pages) pool_.release(page, open_layout_.page_bytes());
+  for (std::byte* page : work.full_pages) {
+    if (work.full_pages_are_of_pool) pool_.release(page, open_layout_.page_bytes());
+  }
   work.clear();
 }
 

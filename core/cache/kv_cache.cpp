@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/cache/page_access.hpp"
 #include "kernels/common/error.hpp"
 
 namespace pikv {
@@ -20,7 +19,10 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
                                     DType::kF32, config.columns, config.key_bounds)),
       sealed_layouts_(codec.sealed_layouts(open_layout_)),
       pool_(exec.device(), config.budget_bytes),
-      refused_(exec.device(), Access::kBoth),
+      reader_(exec, exec_, sealed_layouts(), open_layout_, inverse_frequencies()),
+      decoded_(exec.device(), access_to_decoded()),
+      written_anew_(exec.device(), access_to_decoded()),
+      refused_(exec.device()),
       keys_in_basis_(exec.device()),
       values_in_basis_(exec.device()) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
@@ -206,26 +208,6 @@ std::vector<StreamId> KvCache::stream_ids(SequenceId sequence) const {
     }
   }
   return ids;
-}
-
-std::vector<Position> KvCache::positions(const StreamId& id) const {
-  device_.synchronize();
-  return positions_of(stream_of(id));
-}
-
-std::vector<Position> KvCache::positions_of(const Stream& stream) const {
-  std::vector<Position> positions;
-  const auto add = [&](const std::int32_t* first, std::int32_t count) {
-    std::copy_if(first, first + count, std::back_inserter(positions),
-                 [](Position p) { return p != kNoPosition; });
-  };
-  for (std::size_t i = 0; i < stream.sealed_pages.size(); ++i) {
-    add(positions_in(layout_of(stream, i), stream.sealed_pages[i]), config_.page_slots);
-  }
-  if (stream.open_page != nullptr) {
-    add(positions_in(open_layout_, stream.open_page), stream.open_slots);
-  }
-  return positions;
 }
 
 }  // namespace pikv

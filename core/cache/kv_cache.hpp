@@ -10,9 +10,10 @@
 // model's coordinates; pages are in those of the codec's basis, if it has one, or of one that the
 // sequence got. Not thread-safe.
 //
-// On a GPU, pages lie in memory that the host reaches too, and rows that are appended and streams
-// that are read are the GPU's. What a scheduler looks at or changes is the host's work, which waits
-// for the GPU and draws the pages to the host and back.
+// On a GPU, pages are the GPU's work: the host keeps the tables, and gets copies of what a
+// scheduler looks at (core/cache/slot_reader.hpp). Functions that take many streams cost as many
+// launches and waits as for one. Only an encoder, and the way into a sequence's own basis, are the
+// host's, on pages that it reaches too.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,7 @@
 #include "core/base/ids.hpp"
 #include "core/cache/cache_stats.hpp"
 #include "core/cache/page_pool.hpp"
+#include "core/cache/slot_reader.hpp"
 #include "core/cache/stream.hpp"
 #include "core/policy/codec.hpp"
 #include "core/policy/encoder.hpp"
@@ -150,8 +152,15 @@ class KvCache {
   /// The same for all heads of layers [first, last), on all threads: contents [last - first, Hkv].
   void read_slots(SequenceId sequence, std::int64_t first, std::int64_t last, bool with_keys,
                   bool with_values, std::span<HeadContents* const> contents) const;
-  /// Frees the slots with these subscripts (ascending, in the order of positions()). A stream keeps
-  /// less than a page more than its slots need. The newest position of the stream stays known.
+  /// Slots of one stream by their subscripts, ascending, in the order of positions().
+  struct Slots {
+    StreamId stream;
+    std::span<const std::int32_t> subscripts;
+  };
+  /// Frees these slots, of streams that are named once. A stream keeps less than a page more than
+  /// its slots need. The newest position of the stream stays known. Throws InvalidArgument, with
+  /// nothing changed, for other subscripts.
+  void evict_slots(std::span<const Slots> evict);
   void evict_slots(const StreamId& stream, std::span<const std::int32_t> evict);
   /// Frees all others.
   void keep_slots(const StreamId& stream, std::span<const std::int32_t> keep);
@@ -162,6 +171,12 @@ class KvCache {
   /// tiers_due(), or where the pool has no room for pages of other sizes. Throws InvalidArgument if
   /// the codec has no tiers.
   void tier_slots(const StreamId& stream, std::span<const float> worths);
+  struct Worths {
+    StreamId stream;
+    std::span<const float> of_slots;
+  };
+  /// The same for streams that are named once.
+  void tier_slots(std::span<const Worths> worths);
 
   /// A slot, by its position, and the position that its key is turned to.
   struct Turn {
@@ -176,10 +191,18 @@ class KvCache {
   /// some `to`. What is appended later must be newer than every `to`.
   void turn_slots(const StreamId& stream, std::span<const Turn> turns,
                   std::span<const float> inverse_frequencies);
+  struct Turns {
+    StreamId stream;
+    std::span<const Turn> turns;
+  };
+  /// The same for streams that are named once.
+  void turn_slots(std::span<const Turns> turns, std::span<const float> inverse_frequencies);
 
   /// Appends the values of the slots with these subscripts (ascending), [n, D], decoded.
   void read_values(const StreamId& stream, std::span<const std::int32_t> subscripts,
                    std::vector<float>& values) const;
+  /// Those of many streams, of each to a place of its own.
+  void read_values(std::span<const Slots> slots, std::span<float* const> values) const;
   /// A slot, by its subscript, and what its value becomes: scale * value + addend.
   struct ValueUpdate {
     std::int32_t slot;
@@ -189,6 +212,12 @@ class KvCache {
   /// Changes the values of slots (ascending); keys, positions and columns stay. In float32, and
   /// rounded once more by the codec where the page is sealed.
   void update_values(const StreamId& stream, std::span<const ValueUpdate> updates);
+  struct ValueUpdates {
+    StreamId stream;
+    std::span<const ValueUpdate> updates;
+  };
+  /// The same for streams that are named once.
+  void update_values(std::span<const ValueUpdates> updates);
 
   /// The coordinates of a sequence's pages; null: the model's.
   [[nodiscard]] const Basis* basis_of(SequenceId sequence) const;
@@ -264,7 +293,6 @@ class KvCache {
   [[nodiscard]] double mean_bytes_of_pages() const;
   void check_entries(const Entries& entries) const;
   [[nodiscard]] bool make_room_for(const Entries& entries);
-  [[nodiscard]] bool make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms);
   [[nodiscard]] std::vector<PagePool::Request> pages_to_enter(SequenceId sequence,
                                                               const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
@@ -279,6 +307,18 @@ class KvCache {
     return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
   }
   [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
+  /// Places of a stream.
+  struct StreamPlaces {
+    StreamId id;
+    Stream* stream;
+    std::vector<std::int32_t> places;
+  };
+  /// A page, and the basis that its keys before RoPE are in.
+  struct PageInBasis {
+    std::byte* page;
+    const float* key_basis;
+    [[nodiscard]] auto operator<=>(const PageInBasis&) const = default;
+  };
   /// What was decided and is still to be done to the pages.
   struct PendingWork {
     std::vector<kernels::KvWrite> writes;
@@ -286,6 +326,7 @@ class KvCache {
     std::vector<kernels::SlotRef> moves_from, moves_to;
     std::vector<std::byte*> opened;
     std::vector<std::byte*> full_pages;
+    bool full_pages_are_of_pool = true;
     std::vector<PageOwner> full_owners;  // of each full page
     std::vector<std::byte*> sealed_pages;
     std::vector<std::uint8_t> sealed_forms;
@@ -304,14 +345,18 @@ class KvCache {
   void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
             bool repack = false);
-  void unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-              const PageOwner& owner, std::span<std::byte* const> open) const;
-  void unseal(const Stream& stream, std::size_t page, const PageOwner& owner,
-              std::byte* open) const;
+  /// A page of a stream, sealed, or open: then its form is the number of the codec's.
+  struct EncodedPage {
+    std::byte* page;
+    std::uint16_t form;
+    PageOwner owner;
+  };
+  [[nodiscard]] EncodedPage encoded_page(const Stream& stream, std::size_t page,
+                                         const PageOwner& owner) const;
+  void unseal(std::span<const EncodedPage> pages, std::span<std::byte* const> open) const;
   [[nodiscard]] std::string place_of(const std::byte* page) const;
   void convert(Exec& exec, kernels::ConvertPagesArgs args);
-  void summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
-                 std::vector<std::byte*> pages);
+  void summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages);
   void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
                         std::span<const PageOwner> owners, std::span<const std::uint8_t> forms);
   void summarize_written(Exec& exec, const PendingWork& work);
@@ -322,36 +367,87 @@ class KvCache {
     return static_cast<std::size_t>(place / config_.page_slots);
   }
   [[nodiscard]] kernels::SlotRef slot_at(const Stream& stream, std::int32_t place) const;
-  void hide(const Stream& stream, const float* key_basis, std::span<const std::int32_t> places);
-  [[nodiscard]] std::vector<std::int32_t> places_to_turn(const Stream& stream,
-                                                         std::span<const Turn> turns) const;
-  [[nodiscard]] std::vector<float> key_at(const StreamId& id, std::int32_t place) const;
+  /// Slots that get no position, and their pages, form by form; those of open pages come last.
+  struct Hidden {
+    std::vector<kernels::SlotRef> slots;
+    std::vector<PageInBasis> pages;
+  };
+  void add_hidden(const Stream& stream, const float* key_basis,
+                  std::span<const std::int32_t> places, std::vector<Hidden>& hidden) const;
+  void hide(std::vector<Hidden> hidden);
+  /// Slots of a stream that turn.
+  struct Turning {
+    StreamId id;
+    Stream* stream;
+    std::span<const Turn> turns;
+    std::vector<std::int32_t> places{};
+    std::vector<std::size_t> copies{};  // where they are kept
+    std::vector<kernels::KeyTurn> keys{};
+    std::vector<float> rows{};  // of these, where a basis is entered
+  };
+  void find_places(std::span<Turning> streams) const;
+  [[nodiscard]] static std::vector<std::int32_t> places_to_turn(std::vector<Position> positions,
+                                                                std::span<const Turn> turns);
+  void keep_copies(std::span<Turning> streams);
+  void name_keys(Turning& turning, std::span<const float> inverse_frequencies) const;
+  [[nodiscard]] std::vector<float> turn_in_basis(const Basis& basis, const StreamId& id,
+                                                 std::span<kernels::KeyTurn> turns,
+                                                 std::span<const float> inverse_frequencies) const;
   [[nodiscard]] Entries in_basis(const Entries& entries);
   [[nodiscard]] std::vector<float> addends_in_basis(const StreamId& id,
                                                     std::span<const ValueUpdate> updates) const;
   void map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const;
   void leave_basis(const Basis* basis, LayerId layer, HeadId kv_head, std::span<float> keys,
                    std::span<float> values) const;
-  void turn_in_open_page(const StreamId& id, std::span<const kernels::KeyTurn> turns,
-                         View<const float, 1> inverse_frequencies);
-  void edit_sealed(const StreamId& id, std::size_t page,
-                   const std::function<void(std::byte* open)>& edit);
-  void forget_turned(Stream& stream, std::span<const std::int32_t> places) const;
-  [[nodiscard]] Position position_at(const Stream& stream, std::int32_t place) const;
-  void add_evicted_columns(Stream& stream, std::span<const std::int32_t> places) const;
-  void move_together(Stream& stream);
-  void rewrite(const StreamId& id);
   using DecodedPages = std::span<std::byte* const>;
-  void relay(const StreamId& id, std::size_t first_page, std::span<const std::int32_t> places,
-             std::span<const std::uint8_t> forms, const SequenceBasis* basis,
-             const std::function<void(DecodedPages)>& change = {});
+  void edit_sealed(std::span<const EncodedPage> pages,
+                   const std::function<void(std::size_t first, DecodedPages)>& edit);
+  void forget_turned(std::span<const StreamPlaces> gone) const;
+  void add_evicted_columns(std::span<const StreamPlaces> gone) const;
+  void plan_moves(const Stream& stream);
+  void cut_off(Stream& stream, std::vector<Hidden>& hidden);
+  /// Pages of a stream that are written anew from one on: the slots of these places, and no others,
+  /// in this order.
+  struct Relay {
+    StreamId id;
+    std::size_t first_page;
+    std::vector<std::int32_t> places;
+    std::vector<std::uint8_t> forms;  // of the full pages that they make up
+    const SequenceBasis* basis;       // which these are in
+  };
+  [[nodiscard]] Relay without_holes(const StreamId& id) const;
+  void rewrite(std::span<const StreamPlaces* const> crowded);
+  [[nodiscard]] std::vector<std::int32_t> order_of_tiers(const Stream& stream,
+                                                         std::span<const Position> positions,
+                                                         std::span<const float> worths) const;
+  void relay_groups(std::span<Relay> relays, const std::function<void(Relay&)>& without_room);
+  void relay_where_room(std::span<Relay> relays, const std::function<void(Relay&)>& without_room);
+  [[nodiscard]] bool make_room_for(std::span<const Relay> relays);
+  void relay(std::span<const Relay> relays, const std::function<void(DecodedPages)>& change = {});
+  [[nodiscard]] std::vector<std::vector<std::byte*>> decode_tails(std::span<const Relay> relays);
+  [[nodiscard]] std::byte* page_to_fill(const Relay& relay, std::size_t i, std::byte*& next_full,
+                                        PendingWork& work);
+  void give_back_tail(Stream& stream, std::size_t first_page);
+  /// An encoder, and who changes coordinates, is the host.
+  [[nodiscard]] Access access_to_decoded() const {
+    return config_.encoder != nullptr || codec_.fits_sequences() ? Access::kBoth : Access::kDevice;
+  }
   void release_pages(Stream& stream);
   [[nodiscard]] std::byte* new_page(const PageLayout& layout);
+  void add_slots(const Stream& stream, SlotReader::Read& read) const;
+  void add_places(const Stream& stream, std::span<const std::int32_t> places,
+                  SlotReader::Read& read) const;
+  [[nodiscard]] SlotReader::Read read_of(SequenceId sequence, LayerId layer, HeadId kv_head,
+                                         bool with_keys, bool with_values,
+                                         HeadContents& contents) const;
   [[nodiscard]] std::vector<Position> positions_of(const Stream& stream) const;
+  /// Of slots and holes, stream by stream.
+  [[nodiscard]] std::vector<std::vector<Position>> positions_of_places(
+      std::span<const StreamPlaces> places) const;
   [[nodiscard]] std::size_t bytes_of(const Stream& stream) const;
 
-  Exec& device_;  // where pages are read and appended to
-  Exec& exec_;    // the host's, for all else: device_, or the processor beside it
+  Exec& device_;  // where pages are
+  Exec& exec_;    // the host's: device_, or the processor beside it
   KvCacheConfig config_;
   const ShardMap& shard_map_;
   const Codec& codec_;
@@ -360,12 +456,14 @@ class KvCache {
   double mean_page_bytes_ = 0;
   bool has_tiers_ = false;
   PagePool pool_;
+  mutable SlotReader reader_;  // it has memory of its own
 
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
   std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1
   std::vector<std::size_t> layer_begin_;            // [L]: local shards of the layers before
   std::unordered_map<SequenceId, Sequence> sequences_;
 
+  DeviceBuffer<std::byte> decoded_, written_anew_;       // open pages beside the pool
   DeviceBuffer<kernels::PackRefusal> refused_;           // of pages that a GPU packs
   DeviceBuffer<float> keys_in_basis_, values_in_basis_;  // of an append
 

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The memory that KV pages come from: one pool a rank and device, with a byte budget. On a GPU the
-// host reaches it too (Access::kBoth).
+// host reaches it too (Access::kBoth), for encoders.
 //
 // Memory is reserved in slabs of equal pages, and pages are handed out from free lists by size, so
 // a freed page is reused before the pool grows. A pool that cannot grow is an expected outcome.

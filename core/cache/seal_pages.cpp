@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "core/cache/kv_cache.hpp"
-#include "core/cache/page_access.hpp"
 #include "core/cache/page_rows.hpp"
+#include "kernels/common/device_view.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/page_bounds.hpp"
@@ -16,8 +16,8 @@ namespace pikv {
 namespace {
 
 /// Calls f(form, subscripts) for every form that some page has, with the subscripts of these pages.
-template <class F>
-void for_each_form(std::size_t num_forms, std::span<const std::uint8_t> forms, const F& f) {
+template <class Form, class F>
+void for_each_form(std::size_t num_forms, std::span<const Form> forms, const F& f) {
   for (std::size_t form = 0; form < num_forms; ++form) {
     std::vector<std::size_t> pages;
     for (std::size_t i = 0; i < forms.size(); ++i) {
@@ -59,29 +59,30 @@ void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const
                    std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
                    bool repack) {
   encode(open, owners);
-  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
-    const PageLayout& layout = sealed_layouts_[form];
-    const auto sources = items_at<const std::byte*>(pages, {open.begin(), open.end()});
-    const auto targets = items_at<std::byte*>(pages, sealed);
-    std::vector<const float*> key_bases;
-    if (layout.keys.pre_rope) {
-      for (const std::size_t i : pages) key_bases.push_back(key_basis_of(owners[i]));
-    }
-    try {
-      convert(exec, {.from_layout = open_layout_,
-                     .to_layout = layout,
-                     .from = on_device(exec, sources),
-                     .to = on_device(exec, targets),
-                     .repack = repack,
-                     .key_bases = on_device(exec, key_bases),
-                     .inverse_frequencies = inverse_frequencies()});
-    } catch (const kernels::NotPackable& refused) {
-      const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
-      throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
-                         " are not finite or too large for codec ",
-                         name((refused.is_key ? layout.keys : layout.values).element)));
-    }
-  });
+  for_each_form<std::uint8_t>(
+      sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
+        const PageLayout& layout = sealed_layouts_[form];
+        const auto sources = items_at<const std::byte*>(pages, {open.begin(), open.end()});
+        const auto targets = items_at<std::byte*>(pages, sealed);
+        std::vector<const float*> key_bases;
+        if (layout.keys.pre_rope) {
+          for (const std::size_t i : pages) key_bases.push_back(key_basis_of(owners[i]));
+        }
+        try {
+          convert(exec, {.from_layout = open_layout_,
+                         .to_layout = layout,
+                         .from = on_device(exec, sources),
+                         .to = on_device(exec, targets),
+                         .repack = repack,
+                         .key_bases = on_device(exec, key_bases),
+                         .inverse_frequencies = inverse_frequencies()});
+        } catch (const kernels::NotPackable& refused) {
+          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
+          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
+                             " are not finite or too large for codec ",
+                             name((refused.is_key ? layout.keys : layout.values).element)));
+        }
+      });
 }
 
 /// Throws NotPackable on a GPU too.
@@ -93,41 +94,44 @@ void KvCache::convert(Exec& exec, kernels::ConvertPagesArgs args) {
   refused_.resize_discard(static_cast<std::size_t>(args.to.size()));
   args.refused = {refused_.data(), args.to.extents};
   kernels::convert_pages(exec, args);
-  exec.synchronize();
-  for (std::int64_t i = 0; i < args.to.size(); ++i) {
-    const kernels::PackRefusal refusal = args.refused.data[i];
-    if (refusal == kernels::PackRefusal::kNone) continue;
-    throw kernels::NotPackable(i, refusal == kernels::PackRefusal::kKeys);
+  const auto refused = exec.on_host(std::span<const kernels::PackRefusal>(refused_.span()));
+  for (std::size_t i = 0; i < refused.size(); ++i) {
+    if (refused[i] == kernels::PackRefusal::kNone) continue;
+    throw kernels::NotPackable(static_cast<std::int64_t>(i),
+                               refused[i] == kernels::PackRefusal::kKeys);
   }
 }
 
-/// Pages of one stream.
-void KvCache::unseal(std::span<const std::byte* const> sealed, std::span<const std::uint8_t> forms,
-                     const PageOwner& owner, std::span<std::byte* const> open) const {
-  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
-    auto sources = items_at<const std::byte*>(pages, sealed);
-    auto targets = items_at<std::byte*>(pages, open);
-    std::vector<const float*> key_bases(pages.size(), key_basis_of(owner));
-    kernels::convert_pages(exec_, {.from_layout = sealed_layouts_[form],
-                                   .to_layout = open_layout_,
-                                   .from = view_of<const std::byte* const>(sources),
-                                   .to = view_of<std::byte* const>(targets),
-                                   .key_bases = view_of<const float* const>(key_bases),
-                                   .inverse_frequencies = inverse_frequencies()});
-  });
+KvCache::EncodedPage KvCache::encoded_page(const Stream& stream, std::size_t page,
+                                           const PageOwner& owner) const {
+  if (page >= stream.sealed_pages.size()) {
+    return {stream.open_page, static_cast<std::uint16_t>(sealed_layouts_.size()), owner};
+  }
+  return {stream.sealed_pages[page], stream.sealed_forms[page], owner};
 }
 
-/// One page.
-void KvCache::unseal(const Stream& stream, std::size_t page, const PageOwner& owner,
-                     std::byte* open) const {
-  const std::byte* sealed = stream.sealed_pages[page];
-  const float* key_basis = key_basis_of(owner);
-  kernels::convert_pages(exec_, {.from_layout = layout_of(stream, page),
-                                 .to_layout = open_layout_,
-                                 .from = {&sealed, {1}},
-                                 .to = {&open, {1}},
-                                 .key_bases = {&key_basis, {1}},
-                                 .inverse_frequencies = inverse_frequencies()});
+/// Sealed pages, and open ones, which are copied.
+void KvCache::unseal(std::span<const EncodedPage> pages, std::span<std::byte* const> open) const {
+  std::vector<std::uint16_t> forms;
+  for (const EncodedPage& page : pages) forms.push_back(page.form);
+  const std::size_t num_forms = sealed_layouts_.size() + 1;
+  for_each_form<std::uint16_t>(num_forms, forms, [&](std::size_t form, const auto& subscripts) {
+    const bool is_open = form == sealed_layouts_.size();
+    const PageLayout& layout = is_open ? open_layout_ : sealed_layouts_[form];
+    std::vector<const std::byte*> sources;
+    std::vector<const float*> key_bases;
+    for (const std::size_t i : subscripts) {
+      sources.push_back(pages[i].page);
+      if (layout.keys.pre_rope) key_bases.push_back(key_basis_of(pages[i].owner));
+    }
+    const auto targets = items_at<std::byte*>(subscripts, open);
+    kernels::convert_pages(device_, {.from_layout = layout,
+                                     .to_layout = open_layout_,
+                                     .from = on_device(device_, sources),
+                                     .to = on_device(device_, targets),
+                                     .key_bases = on_device(device_, key_bases),
+                                     .inverse_frequencies = inverse_frequencies()});
+  });
 }
 
 /// " of sequence .., layer .., KV head .." for a sealed page.
@@ -143,10 +147,10 @@ std::string KvCache::place_of(const std::byte* page) const {
 
 /// The bounds of keys follow what the pending work wrote.
 void KvCache::summarize_written(Exec& exec, const PendingWork& work) {
-  std::vector<std::byte*> pages;
-  for (const kernels::KvWrite& write : work.writes) pages.push_back(write.page);
-  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back(slot.page);
-  summarize(exec, open_layout_, nullptr, std::move(pages));
+  std::vector<PageInBasis> pages;
+  for (const kernels::KvWrite& write : work.writes) pages.push_back({write.page, nullptr});
+  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back({slot.page, nullptr});
+  summarize(exec, open_layout_, std::move(pages));
   summarize_sealed(exec, work.sealed_pages, work.full_owners, work.sealed_forms);
 }
 
@@ -154,26 +158,31 @@ void KvCache::summarize_written(Exec& exec, const PendingWork& work) {
 void KvCache::summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
                                std::span<const PageOwner> owners,
                                std::span<const std::uint8_t> forms) {
-  for_each_form(sealed_layouts_.size(), forms, [&](std::size_t form, const auto& subscripts) {
-    const auto of_form = items_at<std::byte*>(subscripts, pages);
-    std::vector<const float*> key_bases;
-    for (const std::size_t i : subscripts) key_bases.push_back(key_basis_of(owners[i]));
-    kernels::summarize_pages(exec, {.layout = sealed_layouts_[form],
-                                    .pages = on_device(exec, of_form),
-                                    .key_bases = on_device(exec, key_bases),
-                                    .inverse_frequencies = inverse_frequencies()});
-  });
+  for_each_form<std::uint8_t>(
+      sealed_layouts_.size(), forms, [&](std::size_t form, const auto& subscripts) {
+        const auto of_form = items_at<std::byte*>(subscripts, pages);
+        std::vector<const float*> key_bases;
+        for (const std::size_t i : subscripts) key_bases.push_back(key_basis_of(owners[i]));
+        kernels::summarize_pages(exec, {.layout = sealed_layouts_[form],
+                                        .pages = on_device(exec, of_form),
+                                        .key_bases = on_device(exec, key_bases),
+                                        .inverse_frequencies = inverse_frequencies()});
+      });
 }
 
-/// Pages of one stream, or open ones. A page may be named more than once.
-void KvCache::summarize(Exec& exec, const PageLayout& layout, const float* key_basis,
-                        std::vector<std::byte*> pages) {
+/// Pages of one form. A page may be named more than once.
+void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages) {
   std::ranges::sort(pages);
   const auto repeated = std::ranges::unique(pages);
   pages.erase(repeated.begin(), repeated.end());
-  const std::vector<const float*> key_bases(pages.size(), key_basis);
+  std::vector<std::byte*> named;
+  std::vector<const float*> key_bases;
+  for (const auto& [page, key_basis] : pages) {
+    named.push_back(page);
+    key_bases.push_back(key_basis);
+  }
   kernels::summarize_pages(exec, {.layout = layout,
-                                  .pages = on_device(exec, pages),
+                                  .pages = on_device(exec, named),
                                   .key_bases = on_device(exec, key_bases),
                                   .inverse_frequencies = inverse_frequencies()});
 }

@@ -62,7 +62,6 @@ void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBas
               std::ssize(basis->pre_rope_keys) == num_heads * config_.head_dim * config_.head_dim,
           "kv_cache", basis->pre_rope_keys.size(), " numbers are no bases of keys before RoPE for ",
           num_heads, " heads");
-  device_.synchronize();
   const Basis* before = basis_of(sequence);
   // An operand whose basis stays leaves it and enters it again: what an encoder dropped comes back
   // as zeros but for rounding, of which the encoder makes as little.
@@ -72,7 +71,12 @@ void KvCache::enter_basis(SequenceId sequence, std::shared_ptr<const SequenceBas
     std::iota(all.begin(), all.end(), 0);
     const std::vector<std::uint8_t> forms(all.size() / static_cast<std::size_t>(config_.page_slots),
                                           form_in(*basis, id.layer, index(id.kv_head)));
-    relay(id, 0, places_of(stream, all), forms, basis.get(), [&](DecodedPages decoded) {
+    const Relay once_more{.id = id,
+                          .first_page = 0,
+                          .places = places_of(stream, all),
+                          .forms = forms,
+                          .basis = basis.get()};
+    relay(std::span(&once_more, 1), [&](DecodedPages decoded) {
       const PageRows pages(open_layout_, decoded);
       std::vector<float> keys = pages.read(/*keys=*/true);
       std::vector<float> values = pages.read(/*keys=*/false);

@@ -16,51 +16,62 @@ bool KvCache::tiers_due(const StreamId& id) const {
 }
 
 void KvCache::tier_slots(const StreamId& id, std::span<const float> worths) {
-  Stream& stream = stream_of(id);
-  const auto num_slots = static_cast<std::size_t>(stream.num_slots(config_.page_slots));
+  const Worths of_stream{id, worths};
+  tier_slots(std::span(&of_stream, 1));
+}
+
+void KvCache::tier_slots(std::span<const Worths> worths) {
   require(has_tiers(), "kv_cache", "the codec has no tiers");
-  require(worths.size() == num_slots, "kv_cache", worths.size(), " worths for ", num_slots,
-          " slots");
-  if (!tiers_due(id)) return;
-  device_.synchronize();
+  std::vector<const Worths*> due;
+  for (const Worths& of_stream : worths) {
+    const std::int64_t num_slots = stream_of(of_stream.stream).num_slots(config_.page_slots);
+    require(std::ssize(of_stream.of_slots) == num_slots, "kv_cache", of_stream.of_slots.size(),
+            " worths for ", num_slots, " slots");
+    if (tiers_due(of_stream.stream)) due.push_back(&of_stream);
+  }
+  std::vector<SlotReader::Read> reads(due.size());
+  std::vector<std::vector<Position>> positions;
+  for (std::size_t i = 0; i < due.size(); ++i) {
+    add_slots(stream_of(due[i]->stream), reads[i]);
+    reads[i].to.positions = positions.emplace_back(due[i]->of_slots.size()).data();
+  }
+  reader_.read(reads);
+  std::vector<Relay> relays;
+  for (std::size_t i = 0; i < due.size(); ++i) {
+    const StreamId& id = due[i]->stream;
+    const std::size_t num_full =
+        due[i]->of_slots.size() / static_cast<std::size_t>(config_.page_slots);
+    relays.push_back({.id = id,
+                      .first_page = 0,
+                      .places = order_of_tiers(stream_of(id), positions[i], due[i]->of_slots),
+                      .forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full),
+                      .basis = owner_of(id).basis});
+  }
+  std::vector<std::int32_t> still_untiered;
+  for (const Relay& relay : relays) still_untiered.push_back(stream_of(relay.id).untiered_pages);
+  for (const Relay& relay : relays) stream_of(relay.id).untiered_pages = 0;
+  relay_groups(relays, [&](Relay& alone) {
+    stream_of(alone.id).untiered_pages =
+        still_untiered[static_cast<std::size_t>(&alone - relays.data())];
+  });
+}
 
-  const std::size_t num_full = num_slots / static_cast<std::size_t>(config_.page_slots);
-  const std::vector<std::uint8_t> forms = codec_.forms_of_pages(id.layer, id.kv_head, num_full);
-  if (!make_room_for_forms(stream, forms)) return;
-
-  // Subscripts of slots: the newest last, the others by worth, of equal ones the newer first.
-  const std::vector<Position> positions = positions_of(stream);
-  std::vector<std::int32_t> order(num_slots);
+/// Places of the slots: the newest last, the others by worth, of equal ones the newer first.
+std::vector<std::int32_t> KvCache::order_of_tiers(const Stream& stream,
+                                                  std::span<const Position> positions,
+                                                  std::span<const float> worths) const {
+  std::vector<std::int32_t> order(positions.size());
   std::iota(order.begin(), order.end(), 0);
   const auto position = [&](std::int32_t i) { return positions[static_cast<std::size_t>(i)]; };
   const auto worth = [&](std::int32_t i) { return worths[static_cast<std::size_t>(i)]; };
+  const std::vector<std::int32_t> places = places_of(stream, order);
   std::ranges::sort(order, {}, position);
-  const auto in_pages =
-      order.begin() +
-      static_cast<std::ptrdiff_t>(num_full * static_cast<std::size_t>(config_.page_slots));
-  std::sort(order.begin(), in_pages, [&](std::int32_t a, std::int32_t b) {
+  const std::ptrdiff_t in_pages = std::ssize(order) / config_.page_slots * config_.page_slots;
+  std::sort(order.begin(), order.begin() + in_pages, [&](std::int32_t a, std::int32_t b) {
     return worth(a) != worth(b) ? worth(a) > worth(b) : position(a) > position(b);
   });
-  std::vector<std::int32_t> all(num_slots);
-  std::iota(all.begin(), all.end(), 0);
-  const std::vector<std::int32_t> places = places_of(stream, all);
   for (std::int32_t& i : order) i = places[static_cast<std::size_t>(i)];
-  relay(id, 0, order, forms, owner_of(id).basis);
-  stream.untiered_pages = 0;
-}
-
-/// Whether pages of these forms fit, once those of the stream are given back.
-bool KvCache::make_room_for_forms(const Stream& stream, std::span<const std::uint8_t> forms) {
-  std::vector<std::size_t> wanted(sealed_layouts_.size());
-  for (const std::uint8_t form : forms) ++wanted[form];
-  for (const std::uint8_t form : stream.sealed_forms) {
-    if (wanted[form] > 0) --wanted[form];
-  }
-  std::vector<PagePool::Request> requests = {{open_layout_.page_bytes(), 1}};
-  for (std::size_t form = 0; form < wanted.size(); ++form) {
-    requests.push_back({sealed_layouts_[form].page_bytes(), wanted[form]});
-  }
-  return pool_.reserve(requests);
+  return order;
 }
 
 }  // namespace pikv

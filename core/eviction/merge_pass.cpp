@@ -51,15 +51,19 @@ std::int64_t MergePass::run(const Scheduler& scheduler, const Selection& selecti
     }
     for (std::size_t head = begin; head < end; ++head) {
       put_in_order(selection, head);
-      read(selection, head);
       const std::vector<Gift>& gifts = heads_[head].gifts;
       for (std::size_t i = 0; i < gifts.size(); ++i) {
         if (i == 0 || gifts[i].from != gifts[i - 1].from) ++num_merged;
       }
     }
+    read(selection, begin, end);
     exchange(selection, begin, end);
     std::vector<MessageFields> messages(received_.begin(), received_.end());
-    for (std::size_t head = begin; head < end; ++head) update(selection, head, messages);
+    std::vector<Updates> updates;
+    for (std::size_t head = begin; head < end; ++head) {
+      add_updates(selection, head, messages, updates);
+    }
+    update(updates);
   }
   return num_merged;
 }
@@ -171,24 +175,40 @@ void MergePass::put_in_order(const Selection& selection, std::size_t head_idx) {
 }
 
 /// The values that slots of this rank give, to whomever.
-void MergePass::read(const Selection& selection, std::size_t head_idx) {
-  Head& head = heads_[head_idx];
-  head.given.clear();
-  head.values.clear();
-  if (head.gifts.empty()) return;
-  std::vector<std::int32_t> subscripts;
-  for (const SlotGather::Run& run :
-       gather_.runs(selection.scores.sequence, head_idx, selection.counts[head_idx])) {
-    subscripts.clear();
-    for (auto gift = std::ranges::lower_bound(head.gifts, run.begin, {}, &Gift::from);
-         gift != head.gifts.end() && gift->from < run.end; ++gift) {
-      const std::int32_t subscript = gift->from - run.begin;
-      if (!subscripts.empty() && subscripts.back() == subscript) continue;
-      subscripts.push_back(subscript);
-      head.given.push_back(gift->from);
+void MergePass::read(const Selection& selection, std::size_t first, std::size_t last) {
+  const auto dim = static_cast<std::size_t>(model_.head_dim);
+  std::vector<StreamId> streams;
+  std::vector<std::vector<std::int32_t>> subscripts;  // of each stream
+  std::vector<std::size_t> heads;                     // of each
+  for (std::size_t i = first; i < last; ++i) {
+    Head& head = heads_[i];
+    head.given.clear();
+    head.values.clear();
+    if (head.gifts.empty()) continue;
+    for (const SlotGather::Run& run :
+         gather_.runs(selection.scores.sequence, i, selection.counts[i])) {
+      streams.push_back(run.stream);
+      heads.push_back(i);
+      std::vector<std::int32_t>& of_stream = subscripts.emplace_back();
+      for (auto gift = std::ranges::lower_bound(head.gifts, run.begin, {}, &Gift::from);
+           gift != head.gifts.end() && gift->from < run.end; ++gift) {
+        const std::int32_t subscript = gift->from - run.begin;
+        if (!of_stream.empty() && of_stream.back() == subscript) continue;
+        of_stream.push_back(subscript);
+        head.given.push_back(gift->from);
+      }
     }
-    cache_.read_values(run.stream, subscripts, head.values);
+    head.values.resize(head.given.size() * dim);
   }
+  std::vector<KvCache::Slots> slots;
+  std::vector<float*> values;
+  for (std::size_t s = 0; s < streams.size(); ++s) {
+    slots.push_back({streams[s], subscripts[s]});
+    const bool goes_on = s > 0 && heads[s] == heads[s - 1];
+    values.push_back(goes_on ? values.back() + subscripts[s - 1].size() * dim
+                             : heads_[heads[s]].values.data());
+  }
+  cache_.read_values(slots, values);
 }
 
 /// Whether any value is given to another rank; known to every rank.
@@ -230,8 +250,8 @@ void MergePass::exchange(const Selection& selection, std::size_t first, std::siz
   comm_.all_to_all_v(send_, received_, "values to merge");
 }
 
-void MergePass::update(const Selection& selection, std::size_t head_idx,
-                       std::vector<MessageFields>& messages) {
+void MergePass::add_updates(const Selection& selection, std::size_t head_idx,
+                            std::vector<MessageFields>& messages, std::vector<Updates>& all) const {
   const Head& head = heads_[head_idx];
   if (head.terms.empty()) return;
   const auto dim = static_cast<std::size_t>(model_.head_dim);
@@ -246,12 +266,9 @@ void MergePass::update(const Selection& selection, std::size_t head_idx,
                         ? value_of(head, gift.from)
                         : messages[static_cast<std::size_t>(from)].next<float>(dim));
   }
-  std::vector<KvCache::ValueUpdate> updates;
-  std::vector<float> sums;
   for (const SlotGather::Run& run :
        gather_.runs(selection.scores.sequence, head_idx, selection.counts[head_idx])) {
-    updates.clear();
-    sums.clear();
+    auto& [stream, updates, sums] = all.emplace_back(Updates{run.stream, {}, {}});
     for (auto term = std::ranges::lower_bound(head.terms, run.begin, {}, &ValueTerm::to);
          term != head.terms.end() && term->to < run.end; ++term) {
       if (updates.empty() || updates.back().slot != term->to - run.begin) {
@@ -268,8 +285,15 @@ void MergePass::update(const Selection& selection, std::size_t head_idx,
       for (std::size_t d = 0; d < dim; ++d) sum[d] += term->weight * value[d];
     }
     for (std::size_t i = 0; i < updates.size(); ++i) updates[i].addend = sums.data() + i * dim;
-    cache_.update_values(run.stream, updates);
   }
+}
+
+void MergePass::update(std::span<const Updates> all) {
+  std::vector<KvCache::ValueUpdates> updates;
+  for (const Updates& of_stream : all) {
+    if (!of_stream.updates.empty()) updates.push_back({of_stream.stream, of_stream.updates});
+  }
+  cache_.update_values(updates);
 }
 
 std::span<const float> MergePass::value_of(const Head& head, std::int32_t slot) const {

@@ -61,12 +61,19 @@ class MergePass {
                          const MergeNeeds& needs, std::int64_t first, std::int64_t last);
   void share(const Selection& selection, std::int64_t first, std::int64_t last);
   void put_in_order(const Selection& selection, std::size_t head_idx);
-  void read(const Selection& selection, std::size_t head_idx);
+  void read(const Selection& selection, std::size_t first, std::size_t last);
   [[nodiscard]] bool leaves_its_rank(const Selection& selection, std::size_t first,
                                      std::size_t last) const;
   void exchange(const Selection& selection, std::size_t first, std::size_t last);
-  void update(const Selection& selection, std::size_t head_idx,
-              std::vector<class MessageFields>& messages);
+  /// What slots of a stream become.
+  struct Updates {
+    StreamId stream;
+    std::vector<KvCache::ValueUpdate> updates;
+    std::vector<float> sums;  // [updates, D], their addends
+  };
+  void add_updates(const Selection& selection, std::size_t head_idx,
+                   std::vector<class MessageFields>& messages, std::vector<Updates>& all) const;
+  void update(std::span<const Updates> all);
   [[nodiscard]] std::span<const float> value_of(const Head& head, std::int32_t slot) const;
   [[nodiscard]] static std::int32_t owner(std::span<const std::int64_t> counts, std::int32_t slot);
 

@@ -271,22 +271,7 @@ void SchedulingPass::apply(const KvBudget& budget) {
   for (std::vector<std::int32_t>& head : evict_) head.clear();
   scheduler_->select(scores_, budget, evict_);
   stats_.num_merged += merge_.run(*scheduler_, {scores_, evict_, counts_});
-  std::vector<std::int32_t> subscripts;
-  for (std::size_t i = 0; i < evict_.size(); ++i) {
-    const auto num_slots = static_cast<std::int64_t>(scores_.heads[i].positions.size());
-    const auto num_evicted = static_cast<std::int64_t>(evict_[i].size());
-    stats_.num_evicted += num_evicted;
-    stats_.num_kept += num_slots - num_evicted;
-    if (num_evicted == 0) continue;
-    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
-      subscripts.clear();
-      for (auto it = std::ranges::lower_bound(evict_[i], run.begin);
-           it != evict_[i].end() && *it < run.end; ++it) {
-        subscripts.push_back(*it - run.begin);
-      }
-      parts_.cache.evict_slots(run.stream, subscripts);
-    }
-  }
+  evict();
   move();
   if (parts_.cache.has_tiers()) put_in_tiers();
   Memory& memory = memories_[scores_.sequence];
@@ -294,13 +279,40 @@ void SchedulingPass::apply(const KvBudget& budget) {
   if (records_evictions_) memory.evictions.add(scores_, evict_, moves_);
 }
 
+/// Of all streams at once.
+void SchedulingPass::evict() {
+  std::size_t num_evicted = 0;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    num_evicted += evict_[i].size();
+    stats_.num_kept +=
+        static_cast<std::int64_t>(scores_.heads[i].positions.size() - evict_[i].size());
+  }
+  stats_.num_evicted += static_cast<std::int64_t>(num_evicted);
+  std::vector<std::int32_t> subscripts;  // of each stream, one after another
+  subscripts.reserve(num_evicted);
+  std::vector<KvCache::Slots> slots;
+  for (std::size_t i = 0; i < evict_.size(); ++i) {
+    if (evict_[i].empty()) continue;
+    for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
+      const std::size_t begin = subscripts.size();
+      for (auto it = std::ranges::lower_bound(evict_[i], run.begin);
+           it != evict_[i].end() && *it < run.end; ++it) {
+        subscripts.push_back(*it - run.begin);
+      }
+      slots.push_back({run.stream, {subscripts.data() + begin, subscripts.size() - begin}});
+    }
+  }
+  parts_.cache.evict_slots(slots);
+}
+
 /// The slots that stay, by their scores.
 void SchedulingPass::put_in_tiers() {
-  std::vector<float> worths;
+  std::vector<std::vector<float>> of_streams;
+  std::vector<StreamId> streams;
   for (std::size_t i = 0; i < evict_.size(); ++i) {
     for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
       if (!parts_.cache.tiers_due(run.stream)) continue;
-      worths.clear();
+      std::vector<float> worths;
       auto evicted = std::ranges::lower_bound(evict_[i], run.begin);
       for (std::int32_t slot = run.begin; slot < run.end; ++slot) {
         if (evicted != evict_[i].end() && *evicted == slot) {
@@ -309,28 +321,37 @@ void SchedulingPass::put_in_tiers() {
           worths.push_back(scores_.heads[i].scores[static_cast<std::size_t>(slot)]);
         }
       }
-      if (!worths.empty()) parts_.cache.tier_slots(run.stream, worths);
+      if (worths.empty()) continue;
+      streams.push_back(run.stream);
+      of_streams.push_back(std::move(worths));
     }
   }
+  std::vector<KvCache::Worths> worths;
+  for (std::size_t i = 0; i < streams.size(); ++i) worths.push_back({streams[i], of_streams[i]});
+  parts_.cache.tier_slots(worths);
 }
 
 void SchedulingPass::move() {
   moves_.resize(evict_.size());
   for (std::vector<SlotMove>& head : moves_) head.clear();
   scheduler_->move(scores_, evict_, moves_);
-  std::vector<KvCache::Turn> turns;
+  std::vector<std::vector<KvCache::Turn>> of_streams;
+  std::vector<StreamId> streams;
   for (std::size_t i = 0; i < moves_.size(); ++i) {
     if (moves_[i].empty()) continue;
     for (const SlotGather::Run& run : gather_.runs(scores_.sequence, i, counts_[i])) {
-      turns.clear();
+      streams.push_back(run.stream);
+      std::vector<KvCache::Turn>& turns = of_streams.emplace_back();
       for (const SlotMove& move : moves_[i]) {
         if (move.slot < run.begin || move.slot >= run.end) continue;
         turns.push_back({.from = scores_.heads[i].positions[static_cast<std::size_t>(move.slot)],
                          .to = move.position});
       }
-      parts_.cache.turn_slots(run.stream, turns, inverse_frequencies_);
     }
   }
+  std::vector<KvCache::Turns> turns;
+  for (std::size_t i = 0; i < streams.size(); ++i) turns.push_back({streams[i], of_streams[i]});
+  parts_.cache.turn_slots(turns, inverse_frequencies_);
 }
 
 EvictionRecord SchedulingPass::evictions(SequenceId sequence) const {

@@ -120,6 +120,7 @@ class SchedulingPass {
   void take(Scored& scored);
   void note_largest_scores();
   void apply(const KvBudget& budget);
+  void evict();
   void put_in_tiers();
   void move();
 

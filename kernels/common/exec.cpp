@@ -75,6 +75,10 @@ const void* Exec::upload(const void* items, std::size_t bytes) {
   return cuda::upload(*cuda_, items, bytes);
 }
 
+const void* Exec::download(const void* items, std::size_t bytes) {
+  return cuda::download(*cuda_, items, bytes);
+}
+
 bool Exec::begin_recording() {
   if (!cuda_ || !uses_graphs_ || cuda::is_recording(*cuda_)) return false;
   cuda::begin_recording(*cuda_);

@@ -118,6 +118,14 @@ class Exec {
     return on_device(std::span<const T>(items));
   }
 
+  /// What operations wrote, where the host reads it: a copy that waits for them, or `items` itself
+  /// on the CPU. Valid until the next one.
+  template <class T>
+  [[nodiscard]] std::span<const T> on_host(std::span<const T> items) {
+    if (!cuda_ || items.empty()) return items;
+    return {static_cast<const T*>(download(items.data(), items.size_bytes())), items.size()};
+  }
+
  private:
   struct FreeScratch {
     void operator()(float* p) const noexcept;
@@ -129,6 +137,7 @@ class Exec {
 
   Exec(int num_threads, std::shared_ptr<CudaContext> cuda);
   [[nodiscard]] const void* upload(const void* items, std::size_t bytes);
+  [[nodiscard]] const void* download(const void* items, std::size_t bytes);
   [[nodiscard]] bool begin_recording();
   void end_recording();
   void end_recording_after_fault() noexcept;

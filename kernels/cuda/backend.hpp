@@ -47,6 +47,10 @@ void clear(CudaContext& context, void* data, std::size_t bytes);
 /// A copy on the GPU of host memory, which may be reused at once: see Exec::on_device.
 [[nodiscard]] const void* upload(CudaContext& context, const void* items, std::size_t bytes);
 
+/// A copy on the host of memory of the GPU, after all that was enqueued: see Exec::on_host. Throws
+/// OutOfMemory.
+[[nodiscard]] const void* download(CudaContext& context, const void* items, std::size_t bytes);
+
 /// See Exec::record. To end it enqueues what was recorded; also where it throws, it has ended.
 void begin_recording(CudaContext& context);
 void end_recording(CudaContext& context);

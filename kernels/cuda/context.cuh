@@ -81,6 +81,13 @@ struct UploadRing {
   std::size_t step_sent = kStepBegin;                        // of what is on its way
 };
 
+/// Pinned memory that results are copied to for the host, at the full speed of the bus; it grows to
+/// what is asked for.
+struct DownloadRoom {
+  UniqueHandle<void*, &cudaFreeHost> pinned;
+  std::size_t bytes = 0;
+};
+
 class Recorder;
 
 /// Throws CudaError("what: reason (file:line)") unless `status` is success.
@@ -121,6 +128,7 @@ struct CudaContext {
   cuda::UniqueHandle<void*, &cudaFree> counters;            // [kNumCounters] unsigned
   cuda::ProductRoom product_room;
   cuda::UploadRing uploads;
+  cuda::DownloadRoom downloads;
   int num_multiprocessors;
   bool launches_early;  // whether kernels may overlap the end of the one before
   std::int64_t launches_since_page_write = 0;  // of sealed pages, those of launch_early

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -211,6 +212,29 @@ const void* upload(CudaContext& context, const void* items, std::size_t bytes) {
   auto* on_device = static_cast<std::byte*>(context.uploads.on_device.get()) + place;
   std::memcpy(pinned, items, bytes);
   return on_device;
+}
+
+// Nothing is on its way to the room when it grows: each copy was waited for. It at least doubles,
+// because pinning costs milliseconds.
+const void* download(CudaContext& context, const void* items, std::size_t bytes) {
+  DownloadRoom& room = context.downloads;
+  if (bytes > room.bytes) {
+    context.activate();
+    const std::size_t size = std::max(bytes, 2 * room.bytes);
+    room.pinned.reset();
+    room.bytes = 0;
+    void* memory = nullptr;
+    const cudaError_t status = cudaHostAlloc(&memory, size, cudaHostAllocDefault);
+    if (status == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());
+      throw OutOfMemory(concat("download: ", size, " bytes of pinned memory"));
+    }
+    check(status, "cudaHostAlloc");
+    room.pinned = decltype(room.pinned)(memory);
+    room.bytes = size;
+  }
+  copy(context, room.pinned.get(), Device::kCpu, items, Device::kCuda, bytes);
+  return room.pinned.get();
 }
 
 void send_uploads(CudaContext& context) {

@@ -252,6 +252,7 @@ void update_values(Exec& exec, const UpdateValuesArgs& args) {
   launch(exec.cuda_context(), update_values_kernel, num_blocks(params.num_updates, kWarpsPerBlock),
          kBlockThreads, 0, params);
   check_launch("update_values");
+  exec.cuda_context().launches_since_page_write = 0;
 }
 
 }  // namespace pikv::kernels::cuda

@@ -14,6 +14,7 @@
 #include "kernels/experts.hpp"
 #include "kernels/fill.hpp"
 #include "kernels/gate_topk.hpp"
+#include "kernels/gather_slots.hpp"
 #include "kernels/head_maps.hpp"
 #include "kernels/kv_page.hpp"
 #include "kernels/linear.hpp"
@@ -47,6 +48,7 @@ void release(void*) noexcept {}
 void copy(CudaContext&, void*, Device, const void*, Device, std::size_t) { not_built("copy"); }
 void clear(CudaContext&, void*, std::size_t) { not_built("clear"); }
 const void* upload(CudaContext&, const void*, std::size_t) { not_built("upload"); }
+const void* download(CudaContext&, const void*, std::size_t) { not_built("download"); }
 void begin_recording(CudaContext&) { not_built("begin_recording"); }
 void end_recording(CudaContext&) { not_built("end_recording"); }
 bool is_recording(const CudaContext&) { return false; }
@@ -69,6 +71,7 @@ void experts(Exec&, const ExpertsArgs&) { not_built("experts"); }
 void clamp(Exec&, const ClampArgs&) { not_built("clamp"); }
 void fill_uniform(Exec&, const FillUniformArgs&) { not_built("fill_uniform"); }
 void gate_topk(Exec&, const GateTopkArgs&) { not_built("gate_topk"); }
+void gather_slots(Exec&, const GatherSlotsArgs&) { not_built("gather_slots"); }
 void head_maps(Exec&, const HeadMapsArgs&) { not_built("head_maps"); }
 void write_slots(Exec&, const WriteSlotsArgs&) { not_built("write_slots"); }
 void clear_pages(Exec&, const ClearPagesArgs&) { not_built("clear_pages"); }

@@ -74,6 +74,21 @@ TEST_F(ExecCuda, NamesTheNumbersWhenMemoryIsExhausted) {
   }
 }
 
+TEST_F(ExecCuda, TheHostGetsWhatTheGpuWrote) {
+  for (const std::int64_t count : {1, 1009, 3, 100'003}) {
+    const auto x = random_.normals(count);
+    const auto run = [&](Exec& exec) {
+      Array<float> there(exec, x);
+      kernels::clamp(exec, {.limit = 0.5f, .x = there.view(1, count)});
+      const std::span<const float> here =
+          exec.on_host(std::span<const float>(there.data(), x.size()));
+      return std::vector<float>(here.begin(), here.end());
+    };
+    EXPECT_EQ(run(gpu()), run(cpu()));
+  }
+  EXPECT_TRUE(gpu().on_host(std::span<const float>()).empty());
+}
+
 TEST_F(ExecCuda, TwoContextsWorkSideBySide) {
   Exec other = Exec::cuda(0);
   const auto x = random_.normals(1009);
