@@ -9,6 +9,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_cluster.cuh"
 #include "kernels/cuda/linear_few_rows.cuh"
 #include "kernels/cuda/linear_many_rows.cuh"
 #include "kernels/cuda/linear_one_row.cuh"
@@ -253,6 +254,8 @@ void linears(Exec& exec, std::span<const LinearArgs> products) {
       }
       if (have_one_row(products.first(count))) {
         multiply_one_row(exec, nullptr, products.first(count));
+      } else if (multiply_few_rows_in_clusters(exec, products.first(count))) {
+        // Done.
       } else if (can_multiply_few_rows(products.first(count))) {
         multiply_few_rows(exec, products.first(count));
       } else {

@@ -142,23 +142,50 @@ PIKV_MULTIPLY_REGISTERS(BFloat16, "bf16", 64, "128", "%64,%65,%66,%67", "%68", "
 PIKV_MULTIPLY_REGISTERS(Half, "f16", 32, "64", "%32,%33,%34,%35", "%36", "%37")
 PIKV_MULTIPLY_REGISTERS(Half, "f16", 64, "128", "%64,%65,%66,%67", "%68", "%69")
 
-/// c (+)= a b, where `adds` is 1 (0), of bfloat16 factors. Rows of b are its columns, 256 of them.
-__device__ __forceinline__ void multiply_by_rows(float (&c)[128], Operand left, Operand right,
-                                                 int adds) {
-  asm volatile(
-      "{.reg .pred p; .reg .b64 a, b; setp.ne.b32 p, %131, 0; mov.b64 a, {%128, %130}; "
-      "mov.b64 b, {%129, %130};"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" PIKV_SUMS_64
-      ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
-      ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-      ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
-      ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-      "}, a, b, p, 1, 1, 0, 0;}"
-      : PIKV_THIRTY_TWO(c, 0), PIKV_THIRTY_TWO(c, 32), PIKV_THIRTY_TWO(c, 64),
-        PIKV_THIRTY_TWO(c, 96)
-      : "r"(left.place), "r"(right.place), "n"(Operand::kForm), "r"(adds));
-}
+/// c (+)= a b, where `adds` is 1 (0), of bfloat16 factors. Rows of b are its columns: 24, 48, 96 or
+/// 256 of them.
+#define PIKV_MULTIPLY_BY_ROWS(count, columns, a, b, form, adds)                                   \
+  __device__ __forceinline__ void multiply_by_rows(float(&c)[count], Operand left, Operand right, \
+                                                   int sum) {                                     \
+    asm volatile("{.reg .pred p; .reg .b64 a, b; setp.ne.b32 p, " adds ", 0; mov.b64 a, {" a      \
+                 ", " form "}; mov.b64 b, {" b ", " form                                          \
+                 "};"                                                                             \
+                 "wgmma.mma_async.sync.aligned.m64n" columns                                      \
+                 "k16.f32.bf16.bf16"                                                              \
+                 " {" PIKV_SUMS_##count "}, a, b, p, 1, 1, 0, 0;}"                                \
+                 : PIKV_LIST_##count                                                              \
+                 : "r"(left.place), "r"(right.place), "n"(Operand::kForm), "r"(sum));             \
+  }
+#define PIKV_FOUR(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define PIKV_SUMS_12 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11"
+#define PIKV_SUMS_24 PIKV_SUMS_12 ",%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+#define PIKV_SUMS_48 PIKV_SUMS_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define PIKV_SUMS_128                                                            \
+  PIKV_SUMS_64                                                                   \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"             \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"             \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111" \
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define PIKV_LIST_12 PIKV_EIGHT(c, 0), PIKV_FOUR(c, 8)
+#define PIKV_LIST_24 PIKV_EIGHT(c, 0), PIKV_EIGHT(c, 8), PIKV_EIGHT(c, 16)
+#define PIKV_LIST_48 PIKV_THIRTY_TWO(c, 0), PIKV_EIGHT(c, 32), PIKV_EIGHT(c, 40)
+#define PIKV_LIST_128 PIKV_LIST_64, PIKV_THIRTY_TWO(c, 64), PIKV_THIRTY_TWO(c, 96)
 
+PIKV_MULTIPLY_BY_ROWS(12, "24", "%12", "%13", "%14", "%15")
+PIKV_MULTIPLY_BY_ROWS(24, "48", "%24", "%25", "%26", "%27")
+PIKV_MULTIPLY_BY_ROWS(48, "96", "%48", "%49", "%50", "%51")
+PIKV_MULTIPLY_BY_ROWS(128, "256", "%128", "%129", "%130", "%131")
+
+#undef PIKV_FOUR
+#undef PIKV_SUMS_12
+#undef PIKV_SUMS_24
+#undef PIKV_SUMS_48
+#undef PIKV_SUMS_128
+#undef PIKV_LIST_12
+#undef PIKV_LIST_24
+#undef PIKV_LIST_48
+#undef PIKV_LIST_128
+#undef PIKV_MULTIPLY_BY_ROWS
 #undef PIKV_EIGHT
 #undef PIKV_THIRTY_TWO
 #undef PIKV_SUMS_32

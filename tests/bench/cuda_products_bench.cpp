@@ -1,14 +1,17 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of many rows with bfloat16 weights on a GPU: linear, and the experts of two mixtures,
-// with products kept (f32) and rounded (bf16; Exec::set_product_dtype). Times are medians between
-// events of the stream. TFLOP/s count each product once, however many parts it is made of; the last
-// column is the time of one plain bfloat16 product of cuBLAS over it, of as many flops: for experts
-// all pairs of rows and experts against one matrix as wide as gate, up and down together.
+// Products with bfloat16 weights on a GPU. Of a few rows: what a layer of qwen3-30b-a3b and its
+// head multiply in a decode step, in calls that follow each other, each with weights that are not
+// in the cache. Of many: linear, and the experts of two mixtures, with products kept (f32) and
+// rounded (bf16; Exec::set_product_dtype). Times are medians between events of the stream. TFLOP/s
+// count each product once, however many parts it is made of; the last column is the time of one
+// plain bfloat16 product of cuBLAS over it, of as many flops: for experts all pairs of rows and
+// experts against one matrix as wide as gate, up and down together.
 //
-//   build/release/tests/bench/cuda_products_bench [linear | qwen | mixtral ...]
+//   build/release/tests/bench/cuda_products_bench [few | linear | qwen | mixtral ...]
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -99,6 +102,49 @@ void measure_linear(Exec& exec, std::int64_t rows) {
   }
 }
 
+/// `outputs`: of products that share a launch.
+void measure_few(Exec& exec, std::string_view what, std::int64_t inputs,
+                 std::span<const std::int64_t> outputs) {
+  constexpr std::int64_t kMostRows = 64;
+  constexpr std::size_t kBytesOfAll = std::size_t{512} << 20;  // of weights, which take turns
+  std::int64_t all_outputs = 0;
+  for (const std::int64_t count : outputs) all_outputs += count;
+  const auto bytes = static_cast<std::size_t>(all_outputs * inputs) * sizeof(BFloat16);
+  const auto copies = static_cast<std::int64_t>(std::max<std::size_t>(kBytesOfAll / bytes, 2));
+  const auto calls = std::min<std::int64_t>(copies, 48);
+  const DeviceBuffer<BFloat16> weight = weights(exec, copies * all_outputs * inputs, inputs);
+  const DeviceBuffer<float> x = upload(exec, normals<float>(kMostRows * inputs, 1.0f));
+  DeviceBuffer<float> y(Device::kCuda, static_cast<std::size_t>(kMostRows * all_outputs));
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 24, 32, 64}) {
+    const double time = bench::Events(exec).median([&](int turn) {
+      for (std::int64_t call = 0; call < calls; ++call) {
+        const std::int64_t copy = (turn * calls + call) % copies;
+        const BFloat16* from = weight.data() + copy * all_outputs * inputs;
+        float* to = y.data();
+        std::vector<kernels::LinearArgs> products;
+        for (const std::int64_t count : outputs) {
+          products.push_back({.x = {x.data(), {rows, inputs}},
+                              .weight = {from, DType::kBf16, count, inputs},
+                              .y = {to, {rows, count}}});
+          from += count * inputs;
+          to += rows * count;
+        }
+        kernels::linears(exec, products);
+      }
+    }) / static_cast<double>(calls);
+    std::printf("%-26s %3lld rows %8.2f us %8.1f GB/s of weights\n", std::string(what).c_str(),
+                static_cast<long long>(rows), time, static_cast<double>(bytes) / time * 1e-3);
+    std::fflush(stdout);
+  }
+}
+
+void measure_few(Exec& exec) {
+  measure_few(exec, "q k v, 2,048 to 5,120", 2048, std::array<std::int64_t, 3>{4096, 512, 512});
+  measure_few(exec, "output, 4,096 to 2,048", 4096, std::array<std::int64_t, 1>{2048});
+  measure_few(exec, "router, 2,048 to 128", 2048, std::array<std::int64_t, 1>{128});
+  measure_few(exec, "head, 2,048 to 151,936", 2048, std::array<std::int64_t, 1>{151'936});
+}
+
 /// All experts in one buffer, each its own gate, up and down.
 class Experts {
  public:
@@ -178,6 +224,7 @@ int run(std::span<char*> names) {
     return names.empty() ||
            std::ranges::any_of(names, [&](const char* name) { return what.starts_with(name); });
   };
+  if (is_asked("few")) measure_few(exec);
   if (is_asked("linear")) {
     for (const std::int64_t rows : kRows) measure_linear(exec, rows);
   }

@@ -105,6 +105,74 @@ TEST_F(LinearCuda, RoundsNeitherInputsNorProducts) {
   }
 }
 
+// Slabs (64) that eight blocks of a cluster share evenly or not, units of 64 outputs of which a
+// cluster has none, some or more than its turns.
+TEST_F(LinearCuda, AgreesInShapesThatClustersTake) {
+  for (const std::int64_t rows : {2, 7, 8, 9, 16, 17, 31, 32, 33, 64}) {
+    for (const std::int64_t inputs : {512, 576, 1344, 4096}) {
+      for (const std::int64_t outputs : {64, 192, 64 * 83}) {
+        SCOPED_TRACE(::testing::Message()
+                     << "T = " << rows << ", K = " << inputs << ", N = " << outputs);
+        const Problem problem{.rows = rows,
+                              .inputs = inputs,
+                              .outputs = outputs,
+                              .dtype = DType::kBf16,
+                              .x = random_.normals(rows * inputs),
+                              .weight = random_.normals(outputs * inputs),
+                              .bias = random_.normals(outputs)};
+        expect_parity([&](Exec& exec) { return solve(exec, problem); }, reordered_sum(inputs));
+      }
+    }
+  }
+}
+
+TEST_F(LinearCuda, ProductsThatShareALaunchHaveEachTheirOwn) {
+  constexpr std::int64_t kInputs = 1024;
+  for (const std::int64_t rows : {1, 5, 12, 40}) {
+    const std::vector<float> x_values = random_.normals(rows * kInputs);
+    std::vector<Problem> problems;
+    for (const std::int64_t outputs : {256, 64, 128}) {
+      problems.push_back({.rows = rows,
+                          .inputs = kInputs,
+                          .outputs = outputs,
+                          .dtype = DType::kBf16,
+                          .x = x_values,
+                          .weight = random_.normals(outputs * kInputs),
+                          .bias = outputs == 64 ? random_.normals(outputs) : std::vector<float>{}});
+    }
+    SCOPED_TRACE(::testing::Message() << "T = " << rows);
+    expect_parity(
+        [&](Exec& exec) {
+          Array<float> x(exec, x_values);
+          std::vector<Array<std::byte>> weights;
+          std::vector<Array<float>> biases;
+          std::vector<Array<float>> ys;
+          for (const Problem& problem : problems) {
+            weights.emplace_back(exec, encode(problem.weight, problem.dtype));
+            biases.emplace_back(exec, problem.bias);
+            ys.emplace_back(exec, poisoned(rows * problem.outputs));
+          }
+          std::vector<kernels::LinearArgs> products;
+          for (std::size_t i = 0; i < problems.size(); ++i) {
+            const Problem& problem = problems[i];
+            products.push_back(
+                {.x = x.view(rows, kInputs),
+                 .weight = {weights[i].data(), problem.dtype, problem.outputs, kInputs},
+                 .bias = problem.bias.empty() ? nullptr : biases[i].data(),
+                 .y = ys[i].view(rows, problem.outputs)});
+          }
+          kernels::linears(exec, products);
+          std::vector<float> all;
+          for (Array<float>& y : ys) {
+            const std::vector<float> some = y.host();
+            all.insert(all.end(), some.begin(), some.end());
+          }
+          return all;
+        },
+        reordered_sum(kInputs));
+  }
+}
+
 TEST_F(LinearCuda, AnEmptySumIsTheBias) {
   for (const DType dtype : kDTypes) {
     for (const std::int64_t rows : {1, 9}) {
@@ -138,6 +206,17 @@ TEST_F(LinearCuda, RepeatsBitForBit) {
                             .bias = {}};
       expect_close(solve(gpu(), problem), solve(gpu(), problem), kExact);
     }
+  }
+  for (const std::int64_t rows : {8, 32, 64}) {
+    SCOPED_TRACE(::testing::Message() << "in clusters, T = " << rows);
+    const Problem problem{.rows = rows,
+                          .inputs = 1344,
+                          .outputs = 2112,
+                          .dtype = DType::kBf16,
+                          .x = random_.normals(rows * 1344),
+                          .weight = random_.normals(2112 * 1344),
+                          .bias = {}};
+    expect_close(solve(gpu(), problem), solve(gpu(), problem), kExact);
   }
 }
 
