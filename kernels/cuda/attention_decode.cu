@@ -33,6 +33,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .o = args.o.data,
       .lse = args.lse.data,
       .first_tiles = reinterpret_cast<std::int32_t*>(workspace),
+      .unit_tiles = num_units < kManyUnits ? 0 : kUnitTiles,
       .long_segments = reinterpret_cast<LongSegments*>(workspace + kHeadBytes - 256),
       .arrived = static_cast<unsigned*>(context.counters.get()),
       .parts = reinterpret_cast<float*>(workspace + kHeadBytes),

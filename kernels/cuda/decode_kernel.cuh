@@ -167,9 +167,11 @@ struct DecodeKernel {
       unit_idx += __syncthreads_count(before);
     }
     for (std::int32_t at = range_begin; at < range_end; ++unit_idx) {
-      const std::int32_t unit_begin = first_tiles[unit_idx];
       const std::int32_t unit_end = first_tiles[unit_idx + 1];
-      if (unit_begin == unit_end) continue;
+      if (first_tiles[unit_idx] == unit_end) continue;
+      const std::int32_t unit_begin = first_tiles[unit_idx] + params.unit_tiles;
+      at = max(at, unit_begin);
+      if (at >= range_end) break;
       const std::int32_t begin = at - unit_begin;
       const std::int32_t end = min(range_end, unit_end) - unit_begin;
       const Unit unit = unit_at(params, unit_idx);
@@ -215,6 +217,7 @@ struct DecodeKernel {
       }
       at = unit_begin + end;
     }
+    if (waits) wait_for_previous();
     if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
   }
 };

@@ -6,6 +6,8 @@
 // slots of sealed pages of one stream (fewer at its end), all streams in their order, then kLanes
 // slots of each open page. The tiles of all units, end to end, are cut into equal ranges, one a
 // block, wherever that cuts units: which blocks merge the parts of a unit, decode_merge.cuh says.
+// To end one unit and begin another takes a block as long as some tiles: each unit is counted as if
+// it began with so many more, else all would wait for the blocks that cut two units.
 // Lengths are read on the device, so that the host need not know them; the division, and so the
 // rounding, follows from the lengths alone.
 #pragma once
@@ -27,6 +29,11 @@ inline constexpr std::int32_t kTileBlocks = kTileSlots / kLanes;
 /// Units of one launch. 1 MiB of first tiles.
 inline constexpr std::int64_t kMaxUnits = std::int64_t{1} << 18;
 
+/// How many tiles it takes as long as to end a unit and begin another, measured (6 to 10); fewer
+/// units are not counted so: their parts would be more, and short ones merge longer than they read.
+inline constexpr std::int32_t kUnitTiles = 8;
+inline constexpr std::int64_t kManyUnits = 16;
+
 /// A part of a unit: [heads, D] outputs and as many log-sum-exps, to base 2.
 struct PartShape {
   std::int32_t head_dim;
@@ -47,6 +54,7 @@ struct DecodeParams {
   float* __restrict__ o;                   // [T, H, D]
   float* __restrict__ lse;                 // [T, H]
   std::int32_t* __restrict__ first_tiles;  // [num_units + 1]; null: every block counts for itself
+  std::int32_t unit_tiles;                 // that a unit is counted to begin with
   LongSegments* __restrict__ long_segments;
   // [kMergeLevels, 2 * num_blocks], of parts that are written; 0 between launches.
   unsigned* __restrict__ arrived;
@@ -95,6 +103,7 @@ __device__ __forceinline__ std::int32_t open_tiles(const DecodeParams& params,
   return stream.open_page == nullptr ? 0 : params.open_blocks;
 }
 
+/// With those that it is counted to begin with; 0 where there are no others.
 __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, const Unit& unit) {
   const AttentionSegment segment = *unit.segment;
   if (segment.row_end - segment.row_begin != 1) return 0;
@@ -103,7 +112,7 @@ __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, con
   for (std::int32_t s = 0; s < segment.num_streams; ++s) {
     count += sealed_tiles(params, streams[s]) + open_tiles(params, streams[s]);
   }
-  return count;
+  return count == 0 ? 0 : params.unit_tiles + count;
 }
 
 /// Tiles of a block, of so many in all.
