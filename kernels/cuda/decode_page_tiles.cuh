@@ -34,7 +34,7 @@ struct PageTiles {
     const int block_bytes = (228 << 10) / num_blocks - (2 << 10);  // less what is not dynamic
     return (block_bytes - static_cast<int>(kQueryBytes)) / (kWarps * static_cast<int>(kStageBytes));
   }
-  static constexpr int kMinBlocks = kDim <= 128 ? 3 : stages_of(2) >= 2 ? 2 : 1;
+  static constexpr int kMinBlocks = stages_of(2) >= 2 ? 2 : 1;
   static constexpr int kRing = std::clamp(stages_of(kMinBlocks), 2, 6);
   static constexpr std::uint32_t kWarpBytes = kRing * kStageBytes;
 
