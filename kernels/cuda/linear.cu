@@ -3,8 +3,9 @@
 //
 // Float32 weights go to cuBLAS, whose default mode computes in float32 without TF32. Its
 // mixed-type products would round x to the weight's 16 bits, which the contract forbids, so 16-bit
-// weights have kernels of our own: linear_one_row.cu, linear_few_rows.cu and linear_many_rows.cu,
-// and what is here for all that these do not take, where weights are widened in registers.
+// weights have kernels of our own: linear_one_row.cu, linear_cluster.cu (Hopper) and
+// linear_few_rows.cu, linear_many_rows.cu, and what is here for all that these do not take, where
+// weights are widened in registers.
 #include "kernels/common/dispatch.hpp"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/dot_rows.cuh"
