@@ -33,6 +33,14 @@ std::size_t open_page_bytes(const CacheShape& shape) {
       .page_bytes();
 }
 
+#ifdef __SANITIZE_ADDRESS__  // some ten times slower; the release build does the rest
+constexpr int kLifeSteps = 100;
+constexpr std::size_t kBudgetStepKib = 144;
+#else
+constexpr int kLifeSteps = 200;
+constexpr std::size_t kBudgetStepKib = 72;
+#endif
+
 /// The codec, with "_bounds" where pages know the bounds of their keys, and "_basis" where they are
 /// in other coordinates.
 class KvCacheCodecs : public testing::TestWithParam<std::string> {
@@ -118,7 +126,7 @@ TEST_P(KvCacheCodecs, RandomLifeOfManySequencesEqualsTheModel) {
   Random random(113);
   CacheModel model(random, shape());
   std::vector<Position> next(6, -1);  // by sequence; negative: not there
-  for (int step = 0; step < 200; ++step) {
+  for (int step = 0; step < kLifeSteps; ++step) {
     const auto s = static_cast<std::size_t>(random.integer(0, 5));
     const auto sequence = id_from<SequenceId>(s);
     if (next[s] < 0) {
@@ -196,7 +204,7 @@ TEST_P(KvCacheCodecs, AppendNeverRunsOutInTheMiddleWhateverTheBudget) {
   shape.page_slots = 64;
   shape.head_dim = 128;
   for (const std::int32_t count : {70, 300, 701}) {
-    for (std::size_t kib = 0; kib < 2500; kib += 72) {
+    for (std::size_t kib = 0; kib < 2500; kib += kBudgetStepKib) {
       shape.budget_bytes = kib * 1024;
       CacheModel model(random, shape);
       model.add_sequence(kSequence);
