@@ -102,7 +102,7 @@ AppendResult KvCache::append(const Entries& entries) {
   check_entries(entries);
   if (!make_room_for(entries)) return AppendResult::kPoolFull;
   take_slots(in_basis(entries), pending_);
-  run(device_, pending_);
+  run(pending_);
   return AppendResult::kAppended;
 }
 
@@ -120,7 +120,7 @@ AppendResult KvCache::prepare(const Entries& entries) {
 
 void KvCache::write_prepared(const kernels::Rotations* rotations) {
   ensure(!prepared_.empty(), "entries are prepared before they are written");
-  run(device_, prepared_.front(), rotations);
+  run(prepared_.front(), rotations);
   prepared_.pop_front();
 }
 
@@ -140,9 +140,10 @@ void KvCache::take_slots(const Entries& entries, PendingWork& work) {
     for (std::size_t head = 0; head < num_heads; ++head) {
       const std::int64_t offset = static_cast<std::int64_t>(head) * config_.head_dim;
       Stream& stream = sequence.streams[stream_index(entries.layer, entries.shards[i], head)];
-      const kernels::SlotRef slot =
-          take_slot(stream, {sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
-                    form_of(sequence, entries.layer, head), work);
+      const kernels::SlotRef slot = take_slot(
+          stream,
+          {entries.sequences[i], sequence.own_basis.get(), entries.layer, id_from<HeadId>(head)},
+          form_of(sequence, entries.layer, head), work);
       work.writes.push_back({.key = entries.keys.row(row) + offset,
                              .value = entries.values.row(row) + offset,
                              .page = slot.page,
@@ -197,8 +198,8 @@ void KvCache::PendingWork::clear() {
 }
 
 /// Where the new rows lie, or where all of it is done for what lies in pages already.
-void KvCache::run(Exec& exec, PendingWork& work, const kernels::Rotations* rotations) {
-  kernels::clear_pages(exec, {.layout = open_layout_, .pages = on_device(exec, work.opened)});
+void KvCache::run(PendingWork& work, const kernels::Rotations* rotations) {
+  kernels::clear_pages(device_, {.layout = open_layout_, .pages = on_device(device_, work.opened)});
   kernels::WriteSlotsArgs writes{.layout = open_layout_,
                                  .writes = view_of<const kernels::KvWrite>(work.writes)};
   if (work.writes_on_device != nullptr) {
@@ -206,29 +207,39 @@ void KvCache::run(Exec& exec, PendingWork& work, const kernels::Rotations* rotat
   } else if (std::ssize(work.writes) <= kernels::kMaxWritesOnHost) {
     writes.on_host = true;
   } else {
-    writes.writes = on_device(exec, work.writes);
+    writes.writes = on_device(device_, work.writes);
   }
   if (rotations != nullptr) {
-    kernels::rotate_and_write(exec, {.rotations = *rotations, .writes = writes});
+    kernels::rotate_and_write(device_, {.rotations = *rotations, .writes = writes});
   } else {
-    kernels::write_slots(exec, writes);
+    kernels::write_slots(device_, writes);
   }
   for (std::size_t begin = 0; begin < work.moves_from.size(); begin += kMovesAtOnce) {
     const std::size_t count = std::min(kMovesAtOnce, work.moves_from.size() - begin);
     const auto some = [&](const std::vector<kernels::SlotRef>& slots) {
-      return on_device(exec, std::span(slots).subspan(begin, count));
+      return on_device(device_, std::span(slots).subspan(begin, count));
     };
     kernels::move_slots(
-        exec, {.layout = open_layout_, .from = some(work.moves_from), .to = some(work.moves_to)});
+        device_,
+        {.layout = open_layout_, .from = some(work.moves_from), .to = some(work.moves_to)});
   }
   if (!work.full_pages.empty()) {
-    seal(exec, work.full_pages, work.full_owners, work.sealed_pages, work.sealed_forms);
+    sealer_.seal(work.full_pages, work.full_owners, work.sealed_pages, work.sealed_forms);
   }
-  if (open_layout_.key_bounds) summarize_written(exec, work);
+  if (open_layout_.key_bounds) summarize_written(work);
   for (std::byte* page : work.full_pages) {
     if (work.full_pages_are_of_pool) pool_.release(page, open_layout_.page_bytes());
   }
   work.clear();
+}
+
+/// The bounds of keys follow what was written.
+void KvCache::summarize_written(const PendingWork& work) {
+  std::vector<PageInBasis> pages;
+  for (const kernels::KvWrite& write : work.writes) pages.push_back({write.page, nullptr});
+  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back({slot.page, nullptr});
+  sealer_.summarize(open_layout_, std::move(pages));
+  sealer_.summarize_sealed(work.sealed_pages, work.full_owners, work.sealed_forms);
 }
 
 }  // namespace pikv

@@ -13,14 +13,6 @@ const Basis* KvCache::basis_of(SequenceId sequence) const {
   return own != nullptr ? &own->basis : config_.basis;
 }
 
-/// That of keys before RoPE, [D, D]; null: there is none.
-const float* KvCache::key_basis_of(const PageOwner& owner) const {
-  if (owner.basis == nullptr || owner.basis->pre_rope_keys.empty()) return nullptr;
-  const auto head = static_cast<std::ptrdiff_t>(index(owner.layer)) * config_.num_kv_heads +
-                    static_cast<std::ptrdiff_t>(index(owner.kv_head));
-  return owner.basis->pre_rope_keys.data() + head * config_.head_dim * config_.head_dim;
-}
-
 /// Rows [n, D] of one head, in place.
 void KvCache::map_rows(const Basis::Map& map, HeadId kv_head, std::span<float> rows) const {
   if (map.empty() || rows.empty()) return;

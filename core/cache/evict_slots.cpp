@@ -52,14 +52,14 @@ void KvCache::evict_slots(std::span<const Slots> evict) {
     holes.insert(holes.end(), places.begin(), places.end());
     std::inplace_merge(holes.begin(), holes.begin() + num_old, holes.end());
     if (static_cast<std::int32_t>(holes.size()) < config_.page_slots) {
-      add_hidden(*stream, key_basis_of(owner_of(id)), places, hidden);
+      add_hidden(*stream, sealer_.key_basis_of(owner_of(id)), places, hidden);
     } else {
       crowded.push_back(&of_stream);
     }
   }
   if (seals_in_place() && !crowded.empty()) {
     for (const StreamPlaces* of_stream : crowded) plan_moves(*of_stream->stream);
-    run(device_, pending_);
+    run(pending_);
     for (const StreamPlaces* of_stream : crowded) cut_off(*of_stream->stream, hidden);
     crowded.clear();
   }
@@ -120,7 +120,7 @@ void KvCache::hide(std::vector<Hidden> hidden) {
     if (slots.empty()) continue;
     const PageLayout& layout = form < sealed_layouts_.size() ? sealed_layouts_[form] : open_layout_;
     kernels::hide_slots(device_, {.layout = layout, .slots = on_device(device_, slots)});
-    if (layout.key_bounds) summarize(device_, layout, std::move(pages));
+    if (layout.key_bounds) sealer_.summarize(layout, std::move(pages));
   }
 }
 

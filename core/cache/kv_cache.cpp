@@ -20,9 +20,9 @@ KvCache::KvCache(Exec& exec, const KvCacheConfig& config, const ShardMap& shard_
       sealed_layouts_(codec.sealed_layouts(open_layout_)),
       pool_(exec.device(), config.budget_bytes),
       reader_(exec, exec_, sealed_layouts(), open_layout_, inverse_frequencies()),
+      sealer_(exec, exec_, config_, open_layout_, sealed_layouts_),
       decoded_(exec.device(), access_to_decoded()),
       written_anew_(exec.device(), access_to_decoded()),
-      refused_(exec.device()),
       keys_in_basis_(exec.device()),
       values_in_basis_(exec.device()) {
   require(config.num_kv_heads > 0, "kv_cache", "num_kv_heads = ", config.num_kv_heads,
@@ -63,6 +63,14 @@ std::uint8_t KvCache::form_of(const Sequence& sequence, LayerId layer, std::size
 std::uint8_t KvCache::form_in(const SequenceBasis& basis, LayerId layer,
                               std::size_t kv_head) const {
   return basis.forms.at(index(layer) * static_cast<std::size_t>(config_.num_kv_heads) + kv_head);
+}
+
+EncodedPage KvCache::encoded_page(const Stream& stream, std::size_t page,
+                                  const PageOwner& owner) const {
+  if (page >= stream.sealed_pages.size()) {
+    return {stream.open_page, static_cast<std::uint16_t>(sealed_layouts_.size()), owner};
+  }
+  return {stream.sealed_pages[page], stream.sealed_forms[page], owner};
 }
 
 const PageLayout& KvCache::layout_of(const Stream& stream, std::size_t page) const {
@@ -171,7 +179,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
   std::int32_t count = 0;
   for (std::size_t head = 0; head < num_heads; ++head) {
     count = 0;
-    const float* key_basis = key_basis_of({own_basis.get(), layer, id_from<HeadId>(head)});
+    const float* key_basis = sealer_.key_basis_of(own_basis.get(), layer, id_from<HeadId>(head));
     for (std::size_t shard = begin; shard < end; ++shard) {
       const auto first = streams.begin() + static_cast<std::ptrdiff_t>(shard * num_heads);
       if (std::all_of(first, first + static_cast<std::ptrdiff_t>(num_heads),

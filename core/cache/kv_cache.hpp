@@ -28,7 +28,9 @@
 
 #include "core/base/ids.hpp"
 #include "core/cache/cache_stats.hpp"
+#include "core/cache/kv_cache_config.hpp"
 #include "core/cache/page_pool.hpp"
+#include "core/cache/page_sealer.hpp"
 #include "core/cache/slot_reader.hpp"
 #include "core/cache/stream.hpp"
 #include "core/policy/codec.hpp"
@@ -41,31 +43,7 @@
 
 namespace pikv {
 
-struct KvCacheConfig {
-  std::int64_t num_kv_heads = 0;
-  std::int64_t head_dim = 0;
-  std::int32_t page_slots = 16;   // a multiple of kLanes
-  AttentionColumns columns = {};  // what the slots keep account of
-  bool key_bounds = false;        // pages know the smallest and largest key of each channel
-  // The codec's, if it has them; they must outlive the cache.
-  const Basis* basis = nullptr;
-  const Encoder* encoder = nullptr;
-  // [D / 2], radians a position: of a codec that keeps keys as they were before RoPE; or none.
-  std::vector<float> inverse_frequencies = {};
-  std::optional<std::size_t> budget_bytes = std::nullopt;
-};
-
 enum class AppendResult : std::uint8_t { kAppended, kPoolFull };
-
-/// Coordinates of one sequence, and the forms of its full pages there.
-struct SequenceBasis {
-  Basis basis;
-  std::vector<std::uint8_t> forms;  // [L, Hkv]
-  /// [L, Hkv, D, D], orthonormal, of keys before RoPE (ElementForm::pre_rope): the full pages of
-  /// some forms are in it, open pages and queries are not. Empty where the codec fits no such
-  /// keys.
-  std::vector<float> pre_rope_keys{};
-};
 
 /// One stream, named.
 struct StreamId {
@@ -297,27 +275,14 @@ class KvCache {
                                                               const SequenceBasis& basis) const;
   [[nodiscard]] bool make_room_for_copy(const Streams& streams);
   [[nodiscard]] std::byte* copy_of(const std::byte* page, const PageLayout& layout);
-  /// Whose rows a page has, and the coordinates that its sequence got, if it did.
-  struct PageOwner {
-    const SequenceBasis* basis;
-    LayerId layer;
-    HeadId kv_head;
-  };
   [[nodiscard]] PageOwner owner_of(const StreamId& id) const {
-    return {sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
+    return {id.sequence, sequence_of(id.sequence).own_basis.get(), id.layer, id.kv_head};
   }
-  [[nodiscard]] const float* key_basis_of(const PageOwner& owner) const;
   /// Places of a stream.
   struct StreamPlaces {
     StreamId id;
     Stream* stream;
     std::vector<std::int32_t> places;
-  };
-  /// A page, and the basis that its keys before RoPE are in.
-  struct PageInBasis {
-    std::byte* page;
-    const float* key_basis;
-    [[nodiscard]] auto operator<=>(const PageInBasis&) const = default;
   };
   /// What was decided and is still to be done to the pages.
   struct PendingWork {
@@ -340,26 +305,10 @@ class KvCache {
   void take_slots(const Entries& entries, PendingWork& work);
   [[nodiscard]] kernels::SlotRef take_slot(Stream& stream, const PageOwner& owner,
                                            std::uint8_t form, PendingWork& work);
-  void run(Exec& exec, PendingWork& work, const kernels::Rotations* rotations = nullptr);
-  void encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const;
-  void seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
-            std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
-            bool repack = false);
-  /// A page of a stream, sealed, or open: then its form is the number of the codec's.
-  struct EncodedPage {
-    std::byte* page;
-    std::uint16_t form;
-    PageOwner owner;
-  };
+  void run(PendingWork& work, const kernels::Rotations* rotations = nullptr);
+  void summarize_written(const PendingWork& work);
   [[nodiscard]] EncodedPage encoded_page(const Stream& stream, std::size_t page,
                                          const PageOwner& owner) const;
-  void unseal(std::span<const EncodedPage> pages, std::span<std::byte* const> open) const;
-  [[nodiscard]] std::string place_of(const std::byte* page) const;
-  void convert(Exec& exec, kernels::ConvertPagesArgs args);
-  void summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages);
-  void summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
-                        std::span<const PageOwner> owners, std::span<const std::uint8_t> forms);
-  void summarize_written(Exec& exec, const PendingWork& work);
   static void check_subscripts(std::span<const std::int32_t> subscripts, std::int64_t num_slots);
   [[nodiscard]] std::vector<std::int32_t> places_of(const Stream& stream,
                                                     std::span<const std::int32_t> subscripts) const;
@@ -457,6 +406,7 @@ class KvCache {
   bool has_tiers_ = false;
   PagePool pool_;
   mutable SlotReader reader_;  // it has memory of its own
+  PageSealer sealer_;
 
   std::vector<std::vector<ShardId>> local_shards_;  // [L], ascending
   std::vector<std::int32_t> local_index_;           // [L, shards]: among the local ones, or -1
@@ -464,7 +414,6 @@ class KvCache {
   std::unordered_map<SequenceId, Sequence> sequences_;
 
   DeviceBuffer<std::byte> decoded_, written_anew_;       // open pages beside the pool
-  DeviceBuffer<kernels::PackRefusal> refused_;           // of pages that a GPU packs
   DeviceBuffer<float> keys_in_basis_, values_in_basis_;  // of an append
 
   PendingWork pending_;               // of the change in progress

@@ -52,7 +52,7 @@ SlotReader::Read KvCache::read_of(SequenceId sequence, LayerId layer, HeadId kv_
                                   bool with_keys, bool with_values, HeadContents& contents) const {
   const auto& [streams, own_basis] = sequence_of(sequence);
   SlotReader::Read read;
-  read.key_basis = key_basis_of({own_basis.get(), layer, kv_head});
+  read.key_basis = sealer_.key_basis_of(own_basis.get(), layer, kv_head);
   contents.parts.clear();
   contents.evicted_columns.assign(static_cast<std::size_t>(open_layout_.columns.count()), 0.0);
   for (const ShardId shard : local_shards_.at(index(layer))) {

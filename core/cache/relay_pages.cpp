@@ -141,7 +141,7 @@ void KvCache::relay(std::span<const Relay> relays,
     stream.open_slots = static_cast<std::int32_t>(relay.places.size()) % config_.page_slots;
     if (stream.open_slots > 0) stream.open_page = page;
   }
-  run(device_, work);
+  run(work);
   trim(decoded_, access_to_decoded());
   trim(written_anew_, access_to_decoded());
 }
@@ -158,7 +158,7 @@ std::byte* KvCache::page_to_fill(const Relay& relay, std::size_t i, std::byte*& 
     return stream.sealed_pages.back();
   }
   work.full_pages.push_back(next_full);
-  work.full_owners.push_back({relay.basis, relay.id.layer, relay.id.kv_head});
+  work.full_owners.push_back({relay.id.sequence, relay.basis, relay.id.layer, relay.id.kv_head});
   work.sealed_pages.push_back(new_page(sealed_layouts_[form]));
   work.sealed_forms.push_back(form);
   stream.add_sealed(work.sealed_pages.back(), form);
@@ -194,7 +194,7 @@ std::vector<std::vector<std::byte*>> KvCache::decode_tails(std::span<const Relay
       decoded[r].push_back(page);
     }
   }
-  unseal(from, to);
+  sealer_.unseal(from, to);
   return decoded;
 }
 
@@ -232,10 +232,10 @@ void KvCache::edit_sealed(std::span<const EncodedPage> pages,
       owners.push_back(page.owner);
       forms.push_back(static_cast<std::uint8_t>(page.form));
     }
-    unseal(piece, open);
+    sealer_.unseal(piece, open);
     edit(begin, open);
-    seal(device_, open, owners, sealed, forms, /*repack=*/true);
-    if (open_layout_.key_bounds) summarize_sealed(device_, sealed, owners, forms);
+    sealer_.seal(open, owners, sealed, forms, /*repack=*/true);
+    if (open_layout_.key_bounds) sealer_.summarize_sealed(sealed, owners, forms);
   }
 }
 

@@ -46,7 +46,7 @@ void KvCache::turn_slots(std::span<const Turns> turns, std::span<const float> in
       const PageLayout& layout = layout_at(*turning.stream, turning.places[i]);
       if ((layout.plain() && !has_basis) || key.page == turning.stream->open_page) {
         in_place[&layout].push_back(key);
-        their_pages[&layout].push_back({key.page, key_basis_of(owner)});
+        their_pages[&layout].push_back({key.page, sealer_.key_basis_of(owner)});
       } else {
         by_page[page_of(turning.places[i])].push_back(key);
       }
@@ -67,7 +67,7 @@ void KvCache::turn_slots(std::span<const Turns> turns, std::span<const float> in
   };
   for (const auto& [layout, keys] : in_place) {
     turn(*layout, keys);
-    if (layout->key_bounds) summarize(device_, *layout, std::move(their_pages[layout]));
+    if (layout->key_bounds) sealer_.summarize(*layout, std::move(their_pages[layout]));
   }
   edit_sealed(pages, [&](std::size_t first, DecodedPages open) {
     std::vector<kernels::KeyTurn> some;
@@ -138,7 +138,7 @@ void KvCache::keep_copies(std::span<Turning> streams) {
       copies.push_back(static_cast<std::size_t>(found - stream->turned.begin()));
     }
     add_places(*stream, without, reads[s]);
-    reads[s].key_basis = key_basis_of(owner_of(id));
+    reads[s].key_basis = sealer_.key_basis_of(owner_of(id));
     keys[s].resize(without.size() * static_cast<std::size_t>(config_.head_dim));
     reads[s].to.keys = keys[s].data();
   }

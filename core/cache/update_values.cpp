@@ -26,7 +26,7 @@ void KvCache::read_values(std::span<const Slots> slots, std::span<float* const> 
     const Stream& stream = stream_of(id);
     check_subscripts(subscripts, stream.num_slots(config_.page_slots));
     add_places(stream, places_of(stream, subscripts), reads[i]);
-    reads[i].key_basis = key_basis_of(owner_of(id));
+    reads[i].key_basis = sealer_.key_basis_of(owner_of(id));
     reads[i].to.values = values[i];
   }
   reader_.read(reads);

@@ -1,11 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
-//
-// Pages between the open layout and the forms of the codec, by way of its encoder if it has one,
-// and the bounds of their keys.
+#include "core/cache/page_sealer.hpp"
+
 #include <algorithm>
 
-#include "core/cache/kv_cache.hpp"
 #include "core/cache/page_rows.hpp"
 #include "kernels/common/device_view.hpp"
 #include "kernels/common/error.hpp"
@@ -37,27 +35,34 @@ std::vector<T> items_at(const std::vector<std::size_t>& subscripts, std::span<co
 
 }  // namespace
 
+const float* PageSealer::key_basis_of(const SequenceBasis* basis, LayerId layer,
+                                      HeadId kv_head) const {
+  if (basis == nullptr || basis->pre_rope_keys.empty()) return nullptr;
+  const auto head = static_cast<std::ptrdiff_t>(index(layer)) * config_.num_kv_heads +
+                    static_cast<std::ptrdiff_t>(index(kv_head));
+  return basis->pre_rope_keys.data() + head * config_.head_dim * config_.head_dim;
+}
+
 /// Open pages that are full, each of a head, become what sealed ones will decode as.
-void KvCache::encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const {
+void PageSealer::encode(std::span<std::byte* const> open, std::span<const PageOwner> owners) const {
   const Encoder* encoder = config_.encoder;
   if (encoder == nullptr) return;
   device_.synchronize();
-  kernels::cpu::parallel_for(exec_, std::ssize(open), [&](std::int64_t i, int) {
-    const auto& [basis, layer, kv_head] = owners[static_cast<std::size_t>(i)];
+  kernels::cpu::parallel_for(host_, std::ssize(open), [&](std::int64_t i, int) {
+    const PageOwner& owner = owners[static_cast<std::size_t>(i)];
     const PageRows page(open_layout_, open.subspan(static_cast<std::size_t>(i), 1));
     std::vector<float> keys = page.read(/*keys=*/true);
     std::vector<float> values = page.read(/*keys=*/false);
-    encoder->encode_keys(layer, kv_head, keys);
-    encoder->encode_values(layer, kv_head, values);
+    encoder->encode_keys(owner.layer, owner.kv_head, keys);
+    encoder->encode_values(owner.layer, owner.kv_head, values);
     page.write(/*keys=*/true, keys);
     page.write(/*keys=*/false, values);
   });
 }
 
-/// The open pages, each of a head, are spent: an encoder writes to them.
-void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const PageOwner> owners,
-                   std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
-                   bool repack) {
+void PageSealer::seal(std::span<std::byte* const> open, std::span<const PageOwner> owners,
+                      std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
+                      bool repack) {
   encode(open, owners);
   for_each_form<std::uint8_t>(
       sealed_layouts_.size(), forms, [&](std::size_t form, const auto& pages) {
@@ -69,32 +74,33 @@ void KvCache::seal(Exec& exec, std::span<std::byte* const> open, std::span<const
           for (const std::size_t i : pages) key_bases.push_back(key_basis_of(owners[i]));
         }
         try {
-          convert(exec, {.from_layout = open_layout_,
-                         .to_layout = layout,
-                         .from = on_device(exec, sources),
-                         .to = on_device(exec, targets),
-                         .repack = repack,
-                         .key_bases = on_device(exec, key_bases),
-                         .inverse_frequencies = inverse_frequencies()});
+          convert({.from_layout = open_layout_,
+                   .to_layout = layout,
+                   .from = on_device(device_, sources),
+                   .to = on_device(device_, targets),
+                   .repack = repack,
+                   .key_bases = on_device(device_, key_bases),
+                   .inverse_frequencies = frequencies_});
         } catch (const kernels::NotPackable& refused) {
-          const auto page = targets[static_cast<std::size_t>(refused.page_idx)];
-          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", place_of(page),
-                             " are not finite or too large for codec ",
+          const PageOwner& owner = owners[pages[static_cast<std::size_t>(refused.page_idx)]];
+          throw Error(concat("kv_cache: ", refused.is_key ? "keys" : "values", " of sequence ",
+                             index(owner.sequence), ", layer ", index(owner.layer), ", KV head ",
+                             index(owner.kv_head), " are not finite or too large for codec ",
                              name((refused.is_key ? layout.keys : layout.values).element)));
         }
       });
 }
 
 /// Throws NotPackable on a GPU too.
-void KvCache::convert(Exec& exec, kernels::ConvertPagesArgs args) {
-  if (exec.device() == Device::kCpu || !args.to_layout.packed()) {
-    kernels::convert_pages(exec, args);
+void PageSealer::convert(kernels::ConvertPagesArgs args) {
+  if (device_.device() == Device::kCpu || !args.to_layout.packed()) {
+    kernels::convert_pages(device_, args);
     return;
   }
   refused_.resize_discard(static_cast<std::size_t>(args.to.size()));
   args.refused = {refused_.data(), args.to.extents};
-  kernels::convert_pages(exec, args);
-  const auto refused = exec.on_host(std::span<const kernels::PackRefusal>(refused_.span()));
+  kernels::convert_pages(device_, args);
+  const auto refused = device_.on_host(std::span<const kernels::PackRefusal>(refused_.span()));
   for (std::size_t i = 0; i < refused.size(); ++i) {
     if (refused[i] == kernels::PackRefusal::kNone) continue;
     throw kernels::NotPackable(static_cast<std::int64_t>(i),
@@ -102,16 +108,8 @@ void KvCache::convert(Exec& exec, kernels::ConvertPagesArgs args) {
   }
 }
 
-KvCache::EncodedPage KvCache::encoded_page(const Stream& stream, std::size_t page,
-                                           const PageOwner& owner) const {
-  if (page >= stream.sealed_pages.size()) {
-    return {stream.open_page, static_cast<std::uint16_t>(sealed_layouts_.size()), owner};
-  }
-  return {stream.sealed_pages[page], stream.sealed_forms[page], owner};
-}
-
-/// Sealed pages, and open ones, which are copied.
-void KvCache::unseal(std::span<const EncodedPage> pages, std::span<std::byte* const> open) const {
+void PageSealer::unseal(std::span<const EncodedPage> pages,
+                        std::span<std::byte* const> open) const {
   std::vector<std::uint16_t> forms;
   for (const EncodedPage& page : pages) forms.push_back(page.form);
   const std::size_t num_forms = sealed_layouts_.size() + 1;
@@ -130,48 +128,26 @@ void KvCache::unseal(std::span<const EncodedPage> pages, std::span<std::byte* co
                                      .from = on_device(device_, sources),
                                      .to = on_device(device_, targets),
                                      .key_bases = on_device(device_, key_bases),
-                                     .inverse_frequencies = inverse_frequencies()});
+                                     .inverse_frequencies = frequencies_});
   });
 }
 
-/// " of sequence .., layer .., KV head .." for a sealed page.
-std::string KvCache::place_of(const std::byte* page) const {
-  for (const StreamId& id : stream_ids()) {
-    const std::vector<std::byte*>& pages = stream_of(id).sealed_pages;
-    if (std::ranges::find(pages, page) == pages.end()) continue;
-    return concat(" of sequence ", index(id.sequence), ", layer ", index(id.layer), ", KV head ",
-                  index(id.kv_head));
-  }
-  return "";
-}
-
-/// The bounds of keys follow what the pending work wrote.
-void KvCache::summarize_written(Exec& exec, const PendingWork& work) {
-  std::vector<PageInBasis> pages;
-  for (const kernels::KvWrite& write : work.writes) pages.push_back({write.page, nullptr});
-  for (const kernels::SlotRef& slot : work.moves_to) pages.push_back({slot.page, nullptr});
-  summarize(exec, open_layout_, std::move(pages));
-  summarize_sealed(exec, work.sealed_pages, work.full_owners, work.sealed_forms);
-}
-
-/// Each page once.
-void KvCache::summarize_sealed(Exec& exec, std::span<std::byte* const> pages,
-                               std::span<const PageOwner> owners,
-                               std::span<const std::uint8_t> forms) {
+void PageSealer::summarize_sealed(std::span<std::byte* const> pages,
+                                  std::span<const PageOwner> owners,
+                                  std::span<const std::uint8_t> forms) const {
   for_each_form<std::uint8_t>(
       sealed_layouts_.size(), forms, [&](std::size_t form, const auto& subscripts) {
         const auto of_form = items_at<std::byte*>(subscripts, pages);
         std::vector<const float*> key_bases;
         for (const std::size_t i : subscripts) key_bases.push_back(key_basis_of(owners[i]));
-        kernels::summarize_pages(exec, {.layout = sealed_layouts_[form],
-                                        .pages = on_device(exec, of_form),
-                                        .key_bases = on_device(exec, key_bases),
-                                        .inverse_frequencies = inverse_frequencies()});
+        kernels::summarize_pages(device_, {.layout = sealed_layouts_[form],
+                                           .pages = on_device(device_, of_form),
+                                           .key_bases = on_device(device_, key_bases),
+                                           .inverse_frequencies = frequencies_});
       });
 }
 
-/// Pages of one form. A page may be named more than once.
-void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<PageInBasis> pages) {
+void PageSealer::summarize(const PageLayout& layout, std::vector<PageInBasis> pages) const {
   std::ranges::sort(pages);
   const auto repeated = std::ranges::unique(pages);
   pages.erase(repeated.begin(), repeated.end());
@@ -181,10 +157,10 @@ void KvCache::summarize(Exec& exec, const PageLayout& layout, std::vector<PageIn
     named.push_back(page);
     key_bases.push_back(key_basis);
   }
-  kernels::summarize_pages(exec, {.layout = layout,
-                                  .pages = on_device(exec, named),
-                                  .key_bases = on_device(exec, key_bases),
-                                  .inverse_frequencies = inverse_frequencies()});
+  kernels::summarize_pages(device_, {.layout = layout,
+                                     .pages = on_device(device_, named),
+                                     .key_bases = on_device(device_, key_bases),
+                                     .inverse_frequencies = frequencies_});
 }
 
 }  // namespace pikv
