@@ -20,9 +20,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -34,7 +32,6 @@
 #include "core/cache/slot_reader.hpp"
 #include "core/cache/stream.hpp"
 #include "core/policy/codec.hpp"
-#include "core/policy/encoder.hpp"
 #include "core/policy/shard_map.hpp"
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/view.hpp"

@@ -61,8 +61,8 @@ class PageSealer {
   }
 
   /// Full open pages into pages of these forms. The open ones are spent: an encoder writes to them.
-  /// `repack`: the sealed pages hold what the open ones were before a few slots changed. Throws
-  /// Error for numbers that the codec cannot hold.
+  /// `repack`: the sealed pages are packed already and keep scales that cover the new numbers.
+  /// Throws Error for numbers that the codec cannot hold.
   void seal(std::span<std::byte* const> open, std::span<const PageOwner> owners,
             std::span<std::byte* const> sealed, std::span<const std::uint8_t> forms,
             bool repack = false);

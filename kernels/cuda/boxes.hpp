@@ -5,10 +5,10 @@
 // of 128 bytes, each as far from the last as a map says, from any address of GPU memory that is a
 // multiple of 16. A map names no memory of its own: beside columns and rows it has two dimensions
 // that stand for all addresses in steps of 16 bytes, so that pages may lie anywhere. Where what
-// lies behind the last row must not be read, a map of one matrix knows where it ends. A map that the
-// driver refuses throws Error: the caller would be slow and not know why. Of a matrix
+// lies behind the last row must not be read, a map of one matrix knows where it ends. Of a matrix
 // and of dealt boxes, 256 bytes come to the second-level cache together: the next box of the same
-// rows will be asked for soon. Plain C++: the host compiler may include it.
+// rows will be asked for soon. Throws CudaError where the driver refuses a map: the caller would be
+// slow and not know why. Plain C++: the host compiler may include it.
 #pragma once
 
 #include <cuda.h>
