@@ -21,10 +21,10 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
 
   exec.cuda_context().activate();
   CudaContext& context = exec.cuda_context();
-  // The workspace: first tiles, what is known of longer segments, parts.
+  // The workspace: places, what is known of longer segments, parts.
   auto* workspace = static_cast<std::byte*>(context.workspace.get());
-  constexpr std::int64_t kFirstTileBytes = (kMaxUnits + 1) * std::int64_t{sizeof(std::int32_t)};
-  constexpr std::int64_t kHeadBytes = (kFirstTileBytes + 255) / 256 * 256 + 256;
+  constexpr std::int64_t kPlaceBytes = (kMaxUnits + 2) * std::int64_t{sizeof(std::int32_t)};
+  constexpr std::int64_t kHeadBytes = (kPlaceBytes + 255) / 256 * 256 + 256;
   DecodeParams params{
       .q = args.q.data,
       .positions = args.positions.data,
@@ -32,8 +32,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .streams = args.streams.data,
       .o = args.o.data,
       .lse = args.lse.data,
-      .first_tiles = reinterpret_cast<std::int32_t*>(workspace),
-      .unit_tiles = num_units < kManyUnits ? 0 : kUnitTiles,
+      .places = reinterpret_cast<std::int32_t*>(workspace),
       .long_segments = reinterpret_cast<LongSegments*>(workspace + kHeadBytes - 256),
       .arrived = static_cast<unsigned*>(context.counters.get()),
       .parts = reinterpret_cast<float*>(workspace + kHeadBytes),
@@ -57,7 +56,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   constexpr std::int64_t kFewStreams = 8;  // of a unit
   const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
                                args.streams.size() <= kFewStreams * num_units;
-  if (counts_in_block) params.first_tiles = nullptr;
+  if (counts_in_block) params.places = nullptr;
   // The launch before may still run (wait_for_previous).
   params.reads_ahead = counts_in_block && context.launches_since_page_write > 0;
   const bool served = decode_plain(params, context) || decode_pages(params, context) ||

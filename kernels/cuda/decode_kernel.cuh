@@ -124,9 +124,9 @@ struct DecodeKernel {
 
   /// Rows of units that have no slots at all.
   static __device__ __noinline__ void clear_empty_units(const DecodeParams& params,
-                                                        const std::int32_t* first_tiles) {
+                                                        const Places& places) {
     for (auto i = static_cast<std::int32_t>(threadIdx.x); i < params.num_units; i += kThreads) {
-      if (first_tiles[i] != first_tiles[i + 1]) continue;
+      if (places.begin(i) != places.begin(i + 1)) continue;
       const Unit unit = unit_at(params, i);
       if (unit.segment->row_end - unit.segment->row_begin != 1) continue;
       const std::int64_t at =
@@ -137,7 +137,7 @@ struct DecodeKernel {
   }
 
   static __device__ void run(const DecodeParams& params, char* memory) {
-    __shared__ std::int32_t counted[kThreads + 1];
+    __shared__ std::int32_t counted[kThreads + 2];
     bool waits = params.reads_ahead;  // for queries, open pages, and who reads the last output
     if (!waits) wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -145,36 +145,35 @@ struct DecodeKernel {
     char* rings = memory + Tiles::kQueryBytes;
     char* ring = rings + warp_idx * kWarpBytes;
     auto* scratch = reinterpret_cast<float*>(ring + kOpenBytes);
-    const std::int32_t* first_tiles = params.first_tiles;
-    if (first_tiles == nullptr) {
-      count_in_block<kThreads>(params, counted);
-      first_tiles = counted;
+    Places places{params.places};
+    if (places.words == nullptr) {
+      places.words = counted;
+      count_in_block<kThreads>(params, places);
     }
-    const std::int32_t num_tiles = first_tiles[params.num_units];
-    const std::int32_t per_block = tiles_per_block(params, num_tiles);
+    const std::int32_t per_block = places.block_tiles();
     const std::int32_t range_begin = static_cast<std::int32_t>(blockIdx.x) * per_block;
-    const std::int32_t range_end = min(range_begin + per_block, num_tiles);
+    const std::int32_t range_end = min(range_begin + per_block, places.begin(params.num_units));
     if (range_begin >= range_end) {
       if (waits) wait_for_previous();
-      if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
+      if (blockIdx.x == 0) clear_empty_units(params, places);
       return;
     }
-    // The last unit that begins at or before the range: units without tiles do not matter.
+    // The last place that begins at or before the range: units without tiles do not matter.
     std::int32_t unit_idx = -1;
     for (std::int32_t base = 0; base < params.num_units; base += kThreads) {
       const std::int32_t i = base + static_cast<std::int32_t>(threadIdx.x);
-      const bool before = i < params.num_units && first_tiles[i] <= range_begin;
+      const bool before = i < params.num_units && places.begin(i) <= range_begin;
       unit_idx += __syncthreads_count(before);
     }
     for (std::int32_t at = range_begin; at < range_end; ++unit_idx) {
-      const std::int32_t unit_end = first_tiles[unit_idx + 1];
-      if (first_tiles[unit_idx] == unit_end) continue;
-      const std::int32_t unit_begin = first_tiles[unit_idx] + params.unit_tiles;
+      const std::int32_t unit_end = places.begin(unit_idx + 1);
+      if (places.begin(unit_idx) == unit_end) continue;
+      const Unit unit = unit_at(params, unit_idx);
+      const std::int32_t unit_begin = unit_end - tiles_of(params, unit);
       at = max(at, unit_begin);
       if (at >= range_end) break;
       const std::int32_t begin = at - unit_begin;
       const std::int32_t end = min(range_end, unit_end) - unit_begin;
-      const Unit unit = unit_at(params, unit_idx);
       const AttentionSegment segment = *unit.segment;
       const std::int64_t row = segment.row_begin;
       const float* q = params.q + (row * params.num_heads + unit.first_head) * kDim;
@@ -218,7 +217,7 @@ struct DecodeKernel {
       at = unit_begin + end;
     }
     if (waits) wait_for_previous();
-    if (blockIdx.x == 0) clear_empty_units(params, first_tiles);
+    if (blockIdx.x == 0) clear_empty_units(params, places);
   }
 };
 

@@ -16,14 +16,31 @@ __global__ void __launch_bounds__(kCountThreads)
   wait_for_previous();
   using Scan = cub::BlockScan<std::int32_t, kCountThreads>;
   __shared__ typename Scan::TempStorage storage;
+  __shared__ std::int32_t longest;
+  __shared__ std::int32_t shortest;
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  if (thread == 0) {
+    longest = 0;
+    shortest = INT32_MAX;
+  }
+  __syncthreads();
+  for (std::int32_t i = thread; i < params.num_units; i += kCountThreads) {
+    const std::int32_t tiles = tiles_of(params, unit_at(params, i));
+    atomicMax(&longest, tiles);
+    atomicMin(&shortest, tiles);
+  }
+  __syncthreads();
+  const Division division = divide_equally(params, {longest, shortest});
+  const Places places{params.places};
   std::int32_t before = 0;
   for (std::int32_t base = 0; base < params.num_units; base += kCountThreads) {
-    const std::int32_t i = base + static_cast<std::int32_t>(threadIdx.x);
-    const std::int32_t mine = i < params.num_units ? tiles_of(params, unit_at(params, i)) : 0;
+    const std::int32_t i = base + thread;
+    const std::int32_t mine =
+        i < params.num_units ? place_of(params, division, tiles_of(params, unit_at(params, i))) : 0;
     std::int32_t first = 0;
     std::int32_t sum = 0;
     Scan(storage).ExclusiveSum(mine, first, sum);
-    if (i < params.num_units) params.first_tiles[i] = before + first;
+    if (i < params.num_units) places.begin(i) = before + first;
     before += sum;
     __syncthreads();  // the storage is used again
   }
@@ -33,7 +50,8 @@ __global__ void __launch_bounds__(kCountThreads)
   }
   are_long = __syncthreads_or(are_long) != 0;
   if (threadIdx.x == 0) {
-    params.first_tiles[params.num_units] = before;
+    places.begin(params.num_units) = before;
+    places.block_tiles() = range_of(params, division, before);
     *params.long_segments = {.exist = are_long ? 1 : 0, .num_items_taken = 0};
   }
 }

@@ -4,12 +4,13 @@
 // How decode attention is divided. A unit is a segment of one row, a KV head, and up to
 // kHeadsPerUnit of the query heads of its group. The slots of a unit are cut into tiles: kTileSlots
 // slots of sealed pages of one stream (fewer at its end), all streams in their order, then kLanes
-// slots of each open page. The tiles of all units, end to end, are cut into equal ranges, one a
-// block, wherever that cuts units: which blocks merge the parts of a unit, decode_merge.cuh says.
-// To end one unit and begin another takes a block as long as some tiles: each unit is counted as if
-// it began with so many more, else all would wait for the blocks that cut two units.
-// Lengths are read on the device, so that the host need not know them; the division, and so the
-// rounding, follows from the lengths alone.
+// slots of each open page. Each unit has a place of at least as many tiles, its own at the end of
+// it; places, end to end, are cut into equal ranges, one a block: which blocks merge the parts of a
+// unit, decode_merge.cuh says. Places of units that are about equally long are a whole number of
+// ranges each, or a range is a whole number of places: so no block ends one unit and begins another
+// while others wait for it. Else ranges cut units wherever they end, and a place begins with as
+// many tiles as it takes a block to change units. Lengths are read on the device, so that the host
+// need not know them; the division, and so the rounding, follows from the lengths alone.
 #pragma once
 
 #include <algorithm>
@@ -26,13 +27,14 @@ inline constexpr std::int32_t kHeadsPerUnit = 8;  // columns of a product on ten
 inline constexpr std::int32_t kTileSlots = 64;
 inline constexpr std::int32_t kTileBlocks = kTileSlots / kLanes;
 
-/// Units of one launch. 1 MiB of first tiles.
+/// Units of one launch. 1 MiB of places.
 inline constexpr std::int64_t kMaxUnits = std::int64_t{1} << 18;
 
-/// How many tiles it takes as long as to end a unit and begin another, measured (6 to 10); fewer
-/// units are not counted so: their parts would be more, and short ones merge longer than they read.
-inline constexpr std::int32_t kUnitTiles = 8;
-inline constexpr std::int64_t kManyUnits = 16;
+/// How many tiles it takes as long as to end a unit and begin another, measured (6 to 10); places
+/// of fewer units than that have none: parts would be more, and short ones merge longer than they
+/// read.
+inline constexpr std::int32_t kChangeTiles = 8;
+inline constexpr std::int32_t kManyUnits = 16;
 
 /// A part of a unit: [heads, D] outputs and as many log-sum-exps, to base 2.
 struct PartShape {
@@ -51,10 +53,9 @@ struct DecodeParams {
   const std::int32_t* __restrict__ positions;     // [T]
   const AttentionSegment* __restrict__ segments;  // [num_segments]
   const StreamView* __restrict__ streams;
-  float* __restrict__ o;                   // [T, H, D]
-  float* __restrict__ lse;                 // [T, H]
-  std::int32_t* __restrict__ first_tiles;  // [num_units + 1]; null: every block counts for itself
-  std::int32_t unit_tiles;                 // that a unit is counted to begin with
+  float* __restrict__ o;              // [T, H, D]
+  float* __restrict__ lse;            // [T, H]
+  std::int32_t* __restrict__ places;  // Places; null: every block counts for itself
   LongSegments* __restrict__ long_segments;
   // [kMergeLevels, 2 * num_blocks], of parts that are written; 0 between launches.
   unsigned* __restrict__ arrived;
@@ -103,7 +104,6 @@ __device__ __forceinline__ std::int32_t open_tiles(const DecodeParams& params,
   return stream.open_page == nullptr ? 0 : params.open_blocks;
 }
 
-/// With those that it is counted to begin with; 0 where there are no others.
 __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, const Unit& unit) {
   const AttentionSegment segment = *unit.segment;
   if (segment.row_end - segment.row_begin != 1) return 0;
@@ -112,26 +112,97 @@ __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, con
   for (std::int32_t s = 0; s < segment.num_streams; ++s) {
     count += sealed_tiles(params, streams[s]) + open_tiles(params, streams[s]);
   }
-  return count == 0 ? 0 : params.unit_tiles + count;
+  return count;
 }
 
-/// Tiles of a block, of so many in all.
-__device__ __forceinline__ std::int32_t tiles_per_block(const DecodeParams& params,
-                                                        std::int32_t num_tiles) {
-  const std::int32_t even = (num_tiles + params.num_blocks - 1) / params.num_blocks;
-  return even < params.min_block_tiles ? params.min_block_tiles : even;
+/// Of all units: those with the most tiles, and with the fewest.
+struct UnitTiles {
+  std::int32_t longest;
+  std::int32_t shortest;
+};
+
+/// How long places and ranges are.
+struct Division {
+  std::int32_t place_tiles;  // of each place; 0: of each what change_tiles() says
+  std::int32_t block_tiles;  // of a range; 0: what is left to be found
+};
+
+/// Of units that are about equally long, where so divided they leave few blocks idle.
+__device__ __forceinline__ Division divide_equally(const DecodeParams& params,
+                                                   const UnitTiles& units) {
+  const std::int32_t num_units = params.num_units;
+  const std::int32_t num_blocks = params.num_blocks;
+  if (units.shortest == 0 || units.shortest < units.longest - units.longest / 8) return {};
+  const auto keeps_busy = [&](std::int32_t blocks, std::int32_t of) {
+    return of - blocks <= of / 16;
+  };
+  if (num_units > num_blocks) {
+    const std::int32_t units_of_block = (num_units + num_blocks - 1) / num_blocks;
+    if (!keeps_busy((num_units + units_of_block - 1) / units_of_block, num_blocks)) return {};
+    return {units.longest, units_of_block * units.longest};
+  }
+  const std::int32_t blocks_of_unit = num_blocks / num_units;
+  const std::int32_t even = (units.longest + blocks_of_unit - 1) / blocks_of_unit;
+  // Of few tiles, not all blocks have some.
+  if (even >= params.min_block_tiles && !keeps_busy(blocks_of_unit * num_units, num_blocks)) {
+    return {};
+  }
+  const std::int32_t block_tiles = max(even, params.min_block_tiles);
+  return {(units.longest + block_tiles - 1) / block_tiles * block_tiles, block_tiles};
 }
 
-/// first_tiles[0 ... kThreads], in shared memory, of at most kThreads units.
+/// That the place of a unit with tiles begins with, where units are not divided equally.
+__device__ __forceinline__ std::int32_t change_tiles(const DecodeParams& params) {
+  return params.num_units < kManyUnits ? 0 : kChangeTiles;
+}
+__device__ __forceinline__ std::int32_t place_of(const DecodeParams& params,
+                                                 const Division& division, std::int32_t tiles) {
+  if (division.place_tiles > 0) return division.place_tiles;
+  return tiles == 0 ? 0 : change_tiles(params) + tiles;
+}
+/// Tiles of a range, of places with so many in all.
+__device__ __forceinline__ std::int32_t range_of(const DecodeParams& params,
+                                                 const Division& division,
+                                                 std::int32_t place_tiles) {
+  if (division.block_tiles > 0) return division.block_tiles;
+  return max((place_tiles + params.num_blocks - 1) / params.num_blocks, params.min_block_tiles);
+}
+
+/// What count_in_block() or count_tiles() finds: the tiles of a range, then where places begin, and
+/// where the last one ends. [num_units + 2]
+struct Places {
+  std::int32_t* words;
+
+  [[nodiscard]] __device__ std::int32_t& block_tiles() const { return words[0]; }
+  /// Of unit i; it ends where the next one begins.
+  [[nodiscard]] __device__ std::int32_t& begin(std::int32_t i) const { return words[1 + i]; }
+};
+
+/// Fills places, in shared memory, of at most kThreads units: kThreads + 2 words.
 template <int kThreads>
-__device__ void count_in_block(const DecodeParams& params, std::int32_t* first_tiles) {
-  __shared__ std::int32_t warp_sums[kThreads / kWarpThreads];
+__device__ void count_in_block(const DecodeParams& params, const Places& places) {
+  constexpr int kWarps = kThreads / kWarpThreads;
+  __shared__ std::int32_t longest[kWarps];
+  __shared__ std::int32_t shortest[kWarps];
+  __shared__ std::int32_t warp_sums[kWarps];
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const std::int32_t mine =
-      static_cast<int>(threadIdx.x) < params.num_units
-          ? tiles_of(params, unit_at(params, static_cast<std::int32_t>(threadIdx.x)))
-          : 0;
+  const auto i = static_cast<std::int32_t>(threadIdx.x);
+  const bool is_unit = i < params.num_units;
+  const std::int32_t tiles = is_unit ? tiles_of(params, unit_at(params, i)) : 0;
+  const std::int32_t most = __reduce_max_sync(kWholeWarp, tiles);
+  const std::int32_t fewest = __reduce_min_sync(kWholeWarp, is_unit ? tiles : INT32_MAX);
+  if (lane == 0) {
+    longest[warp_idx] = most;
+    shortest[warp_idx] = fewest;
+  }
+  __syncthreads();
+  UnitTiles units{longest[0], shortest[0]};
+  for (int w = 1; w < kWarps; ++w) {
+    units = {max(units.longest, longest[w]), min(units.shortest, shortest[w])};
+  }
+  const Division division = divide_equally(params, units);
+  const std::int32_t mine = is_unit ? place_of(params, division, tiles) : 0;
   std::int32_t sum = mine;
   for (int step = 1; step < kWarpThreads; step *= 2) {
     const std::int32_t before = __shfl_up_sync(kWholeWarp, sum, step);
@@ -140,8 +211,11 @@ __device__ void count_in_block(const DecodeParams& params, std::int32_t* first_t
   if (lane == kWarpThreads - 1) warp_sums[warp_idx] = sum;
   __syncthreads();
   for (int w = 0; w < warp_idx; ++w) sum += warp_sums[w];
-  first_tiles[threadIdx.x] = sum - mine;
-  if (threadIdx.x == kThreads - 1) first_tiles[kThreads] = sum;
+  places.begin(i) = sum - mine;
+  if (i == kThreads - 1) {
+    places.begin(kThreads) = sum;
+    places.block_tiles() = range_of(params, division, sum);
+  }
   __syncthreads();
 }
 
@@ -153,7 +227,7 @@ __device__ __forceinline__ float* part_of(const DecodeParams& params, std::int32
                             PartShape{params.open.head_dim}.floats();
 }
 
-/// Enqueues the count of tiles of all units.
+/// Enqueues the count of all units, which fills params.places.
 void count_tiles(CudaContext& context, const DecodeParams& params);
 
 }  // namespace pikv::kernels::cuda

@@ -47,7 +47,7 @@ template <class Tiles>
                                           params.part_bytes / part_bytes, kMaxDecodeBlocks}));
   if (params.num_blocks == 0) return false;
   params.min_block_tiles = kDecodeWarps;
-  if (params.first_tiles != nullptr) count_tiles(context, params);
+  if (params.places != nullptr) count_tiles(context, params);
   launch_early(context, kernel, static_cast<unsigned>(params.num_blocks), Kernel::kThreads,
                Kernel::kSharedBytes, params);
   check_launch("attention");
