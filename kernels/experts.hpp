@@ -60,7 +60,7 @@ struct ExpertsArgs {
 /// Words that ordering the pairs of rows and experts needs.
 [[nodiscard]] constexpr std::int64_t num_expert_words(std::int64_t num_pairs,
                                                       std::int64_t num_experts) {
-  return 1 + num_pairs + 3 * (num_pairs / kExpertRows + std::min(num_pairs, num_experts) + 1);
+  return 3 + num_pairs + 3 * (num_pairs / kExpertRows + std::min(num_pairs, num_experts));
 }
 
 /// Throws InvalidArgument for shapes that do not fit and on the CPU.

@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2) down_kernel(const ProductPar
 
 template <class T>
 void run(Exec& exec, const ExpertsArgs& args) {
-  constexpr unsigned kMostHigh = 65'535;  // blocks of a grid
+  constexpr std::int64_t kMostHigh = 65'535;  // blocks of a grid
   const std::int64_t hidden = args.x.extent(1);
   const std::int64_t width = args.inner.extent(1);
   const auto product = [&](auto wide, auto narrow, const float* x, float* out, std::int64_t inputs,
@@ -141,12 +141,13 @@ void run(Exec& exec, const ExpertsArgs& args) {
                                .num_inputs = inputs,
                                .num_outputs = outputs,
                                .num_chosen = static_cast<std::int32_t>(args.experts.extent(1))};
-    const dim3 grid(num_blocks(outputs, outputs_a_block),
-                    std::min(max_expert_groups(args), kMostHigh));
+    const dim3 grid(
+        num_blocks(outputs, outputs_a_block),
+        static_cast<unsigned>(std::min(max_expert_groups(args, kExpertRows), kMostHigh)));
     const auto kernel = inputs % kWideRead<T> == 0 ? wide : narrow;
     launch_early(exec.cuda_context(), kernel, grid, kBlockThreads, 0, params);
   };
-  order_experts(exec, args);
+  order_experts(exec, args, kExpertRows);
   product(gate_up_kernel<T, true>, gate_up_kernel<T, false>, args.x.data, args.inner.data, hidden,
           width, kWarpsPerBlock);
   product(down_kernel<T, true>, down_kernel<T, false>, args.inner.data, args.outputs.data, width,

@@ -165,7 +165,7 @@ void multiply(Exec& exec, const ExpertsArgs& args) {
                       .tiles_a_group = static_cast<std::int32_t>(tiles_a_group)};
   CudaContext& context = exec.cuda_context();
   allow_shared_bytes<product_kernel<kIsGateUp>>(context, sizeof(Stream::Shared), "experts");
-  const std::int64_t most_tiles = tiles_a_group * std::int64_t{max_expert_groups(args)};
+  const std::int64_t most_tiles = tiles_a_group * max_expert_groups(args, kExpertRows);
   const std::int64_t most_blocks =
       std::int64_t{context.num_multiprocessors} * kBlocksPerMultiprocessor;
   const auto blocks = static_cast<unsigned>(std::min(most_tiles, most_blocks));
@@ -180,11 +180,11 @@ bool run_experts_of_few_rows(Exec& exec, const ExpertsArgs& args) {
   const std::int64_t most = std::max(args.x.extent(1), args.inner.extent(1));
   if (args.dtype != DType::kBf16 || args.x.extent(1) % kFewRowsInputs != 0 ||
       args.inner.extent(1) % kFewRowsInputs != 0 || most > kMaxInputs ||
-      max_expert_groups(args) * most > INT32_MAX || !lies_at_16_bytes(args.x.data) ||
+      max_expert_groups(args, kExpertRows) * most > INT32_MAX || !lies_at_16_bytes(args.x.data) ||
       !lies_at_16_bytes(args.inner.data)) {
     return false;
   }
-  order_experts(exec, args);
+  order_experts(exec, args, kExpertRows);
   multiply<true>(exec, args);
   multiply<false>(exec, args);
   sum_experts(exec, args);

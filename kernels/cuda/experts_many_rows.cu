@@ -4,11 +4,10 @@
 // Five launches: x is split into bfloat16 parts; the pairs of rows and experts are put in the order
 // of experts and cut into tiles; gate and up with what lies between; down; and the sum over the
 // experts of each row. Rows are taken in runs whose parts fit into the context's room.
-#include <cub/block/block_scan.cuh>
-
 #include "kernels/cuda/bf16_parts.cuh"
 #include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/experts_many_rows.cuh"
+#include "kernels/cuda/experts_order.cuh"
 #include "kernels/cuda/grouped_product.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -22,99 +21,6 @@ constexpr std::int64_t kMinRows = 65;
 constexpr std::int64_t kMinRowsOfExpert = 4;
 
 constexpr int kBlockThreads = 256;
-constexpr int kOrderThreads = 1024;
-constexpr int kOrderWarps = kOrderThreads / kWarpThreads;
-constexpr int kMaxCursors = 8192;  // 32 KiB of shared memory: of all experts, for some warps
-// The room for pairs is made for tiles of kExpertRows rows, and one more: it holds two counters.
-static_assert(kTileRows >= kExpertRows && num_order_words(1, 1) <= num_expert_words(1, 1) &&
-              num_order_words(1 << 20, 1024) <= num_expert_words(1 << 20, 1024));
-
-struct OrderParams {
-  const std::int32_t* __restrict__ experts;  // [P]
-  const ExpertMatrices* __restrict__ table;  // [E]
-  std::int32_t num_pairs;
-  std::int32_t num_experts;
-  PairOrder order;
-};
-
-/// One block. Each of the first warps takes a run of the pairs, counts them by expert, and puts
-/// them down behind those of the warps before it: the order of pairs is kept, and with it
-/// determinism. Pairs of experts that are elsewhere are left out.
-__global__ void __launch_bounds__(kOrderThreads) order_kernel(const OrderParams params) {
-  using Scan = cub::BlockScan<std::int32_t, kOrderThreads>;
-  __shared__ typename Scan::TempStorage scan_room;
-  __shared__ std::int32_t cursors[kMaxCursors];  // [num_warps, E]: counts, then places
-  const std::int32_t num_experts = params.num_experts;
-  const std::int32_t num_warps = min(kOrderWarps, kMaxCursors / num_experts);
-  for (int i = static_cast<int>(threadIdx.x); i < num_warps * num_experts; i += kOrderThreads) {
-    cursors[i] = 0;
-  }
-  __syncthreads();
-
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  // Whole warps of pairs a run.
-  const std::int32_t run =
-      (params.num_pairs + num_warps * kWarpThreads - 1) / (num_warps * kWarpThreads) * kWarpThreads;
-  const std::int32_t begin = warp_idx < num_warps ? min(warp_idx * run, params.num_pairs) : 0;
-  const std::int32_t end = warp_idx < num_warps ? min(begin + run, params.num_pairs) : 0;
-  std::int32_t* const mine = cursors + (warp_idx < num_warps ? warp_idx : 0) * num_experts;
-#pragma unroll 8
-  for (std::int32_t i = begin + lane; i < end; i += kWarpThreads) {
-    atomicAdd(&mine[params.experts[i]], 1);
-  }
-  __syncthreads();
-
-  const auto expert = static_cast<std::int32_t>(threadIdx.x);
-  std::int32_t count = 0;
-  if (expert < num_experts && is_here(params.table, expert)) {
-    for (int w = 0; w < num_warps; ++w) count += cursors[w * num_experts + expert];
-  }
-  std::int32_t first_pair = 0;
-  Scan(scan_room).ExclusiveSum(count, first_pair);
-  __syncthreads();
-  const std::int32_t num_tiles = (count + kTileRows - 1) / kTileRows;
-  std::int32_t first_tile = 0;
-  std::int32_t tiles_in_all = 0;
-  Scan(scan_room).ExclusiveSum(num_tiles, first_tile, tiles_in_all);
-  if (expert == 0) {
-    *params.order.num_tiles = tiles_in_all;
-    params.order.num_taken[0] = params.order.num_taken[1] = 0;
-  }
-  if (expert < num_experts) {
-    for (std::int32_t i = 0; i < num_tiles; ++i) {
-      const std::int32_t tile_begin = first_pair + i * kTileRows;
-      params.order.tiles[first_tile + i] = {expert, tile_begin,
-                                            min(tile_begin + kTileRows, first_pair + count)};
-    }
-    std::int32_t place = first_pair;
-    for (int w = 0; w < num_warps; ++w) {
-      const std::int32_t of_warp = cursors[w * num_experts + expert];
-      cursors[w * num_experts + expert] = place;
-      place += of_warp;
-    }
-  }
-  __syncthreads();
-
-  // Read ahead of their turn, for turns follow each other.
-  const auto expert_of = [&](std::int32_t i) { return i < end ? params.experts[i] : -1; };
-  std::int32_t next = expert_of(begin + lane);
-  for (std::int32_t first = begin; first < end; first += kWarpThreads) {
-    const std::int32_t i = first + lane;
-    const bool is_pair = next >= 0 && is_here(params.table, next);
-    const std::int32_t key = is_pair ? next : -1;
-    next = expert_of(i + kWarpThreads);
-    const unsigned same = __match_any_sync(kWholeWarp, key);
-    const std::int32_t before = __popc(same & ((1u << lane) - 1u));
-    const std::int32_t place = is_pair ? mine[key] : 0;
-    __syncwarp();
-    if (is_pair) {
-      params.order.pairs[place + before] = i;
-      if (before == 0) mine[key] = place + __popc(same);
-    }
-    __syncwarp();
-  }
-}
 
 /// Rounded or not: 16 bytes at once.
 template <class T>
@@ -203,29 +109,17 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
   const auto [num_rows, hidden] = args.x.extents;
   const std::int64_t num_chosen = args.experts.extent(1);
   const std::int64_t num_pairs = num_rows * num_chosen;
-  const std::int64_t num_experts = args.table.size();
   const std::int64_t width = args.inner.extent(1);
   const std::int64_t x_size = num_rows * hidden;
   split_into_bf16(exec, args.x.data, x_size, num_parts, room);
 
-  std::int32_t* const words = args.pairs.data;
-  const PairOrder order{.num_tiles = words,
-                        .num_taken = reinterpret_cast<std::uint32_t*>(words + 1),
-                        .pairs = words + 3,
-                        .tiles = reinterpret_cast<RowTile*>(words + 3 + num_pairs)};
-  order_kernel<<<1, kOrderThreads, 0, stream_of(exec)>>>(
-      {.experts = args.experts.data,
-       .table = args.table.data,
-       .num_pairs = static_cast<std::int32_t>(num_pairs),
-       .num_experts = static_cast<std::int32_t>(num_experts),
-       .order = order});
-  check_launch("experts");
+  order_experts(exec, args, kTileRows);
 
   GroupedProduct product{};
   product.num_parts = num_parts;
   product.num_chosen = static_cast<std::int32_t>(num_chosen);
   product.table = args.table.data;
-  product.order = order;
+  product.order = order_in(args);
   product.num_pairs = num_pairs;
   product.num_inputs = hidden;
   product.num_outputs = width;
@@ -234,7 +128,7 @@ void run(Exec& exec, const ExpertsArgs& args, int num_parts, BFloat16* room) {
     product.parts[i] = room + i * x_size;
     product.inner[i] = i < 2 ? inner + i * num_pairs * width : room + num_parts * x_size;
   }
-  const std::int64_t max_tiles = max_row_tiles(num_pairs, num_experts);
+  const std::int64_t max_tiles = max_expert_groups(args, kTileRows);
   multiply_gate_up(exec, product, max_tiles);
 
   std::copy_n(product.inner, kMaxBf16Parts, product.parts);

@@ -48,7 +48,7 @@ __device__ __forceinline__ std::uint32_t slab_offset(int row, int piece) {
 template <bool kIsGateUp>
 class SlabCopies {
  public:
-  __device__ SlabCopies(const GroupedProduct& product, const RowTile& tile,
+  __device__ SlabCopies(const GroupedProduct& product, const ExpertGroup& tile,
                         std::int64_t first_output, std::uint32_t shared)
       : product_(product) {
     const int row = static_cast<int>(threadIdx.x) / kCopiesPerRow;
@@ -206,8 +206,8 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
   const unsigned within = blockIdx.x % together;
   const auto tile_idx =
       static_cast<std::int32_t>(blockIdx.x / together * kTilesTogether + within % kTilesTogether);
-  if (tile_idx >= *product.order.num_tiles) return;
-  const RowTile tile = product.order.tiles[tile_idx];
+  if (tile_idx >= *product.order.num_groups) return;
+  const ExpertGroup tile = product.order.groups[tile_idx];
   const std::int64_t first_output = std::int64_t{within / kTilesTogether} * kOutputs;
 
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;

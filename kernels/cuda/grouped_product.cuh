@@ -13,45 +13,19 @@
 
 #include "kernels/cuda/bf16_parts.cuh"
 #include "kernels/cuda/context.cuh"
+#include "kernels/cuda/experts_order.cuh"
 #include "kernels/experts.hpp"
 
 namespace pikv::kernels::cuda {
 
 inline constexpr int kTileRows = 128;
 
-/// Pairs [begin, end) of the order, all of one expert, kTileRows at most.
-struct RowTile {
-  std::int32_t expert;
-  std::int32_t begin;
-  std::int32_t end;
-};
-
-/// Pairs in the order of experts; those of an expert in their own.
-struct PairOrder {
-  std::int32_t* num_tiles;
-  std::uint32_t* num_taken;  // [2], of items of the two products (grouped_shared.cuh); zeros
-  std::int32_t* pairs;       // [P], subscripts into [T, K]
-  RowTile* tiles;            // [num_tiles]
-};
-
-/// Tiles that P pairs of E experts have at most.
-[[nodiscard]] constexpr std::int64_t max_row_tiles(std::int64_t num_pairs,
-                                                   std::int64_t num_experts) {
-  return num_pairs / kTileRows + std::min(num_pairs, num_experts);
-}
-
-/// Words that all of it takes.
-[[nodiscard]] constexpr std::int64_t num_order_words(std::int64_t num_pairs,
-                                                     std::int64_t num_experts) {
-  return 3 + num_pairs + 3 * max_row_tiles(num_pairs, num_experts);
-}
-
 struct GroupedProduct {
   const BFloat16* parts[kMaxBf16Parts];  // of rows, each [*, num_inputs]; the smallest first
   std::int32_t num_parts;
   std::int32_t num_chosen;         // K
   const ExpertMatrices* table;     // [E]
-  PairOrder order;                 // of P pairs at most
+  ExpertOrder order;               // in groups of kTileRows, of P pairs at most
   std::int64_t num_pairs;          // P
   std::int64_t num_inputs;         // a multiple of 8
   std::int64_t num_outputs;        // a multiple of 8

@@ -55,7 +55,7 @@ struct WgmmaProduct {
 };
 
 struct alignas(16) ProductItem {
-  RowTile tile;
+  ExpertGroup tile;
   std::int32_t first_output;
 
   /// Not 0, except behind the last item.
@@ -77,8 +77,8 @@ class ProductItems {
 
  public:
   __device__ explicit ProductItems(const GroupedProduct& product)
-      : tiles_(product.order.tiles),
-        num_tiles_(static_cast<std::uint32_t>(*product.order.num_tiles)),
+      : tiles_(product.order.groups),
+        num_tiles_(static_cast<std::uint32_t>(*product.order.num_groups)),
         output_tiles_(static_cast<std::uint32_t>((product.num_outputs + kOutputs - 1) / kOutputs)) {
   }
 
@@ -94,7 +94,7 @@ class ProductItems {
   }
 
  private:
-  const RowTile* tiles_;
+  const ExpertGroup* tiles_;
   std::uint32_t num_tiles_;
   std::uint32_t output_tiles_;
 };
