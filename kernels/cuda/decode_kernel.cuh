@@ -17,6 +17,7 @@
 #include "kernels/cuda/decode_merge.cuh"
 #include "kernels/cuda/decode_open.cuh"
 #include "kernels/cuda/decode_operands.cuh"
+#include "kernels/cuda/decode_queries.cuh"
 #include "kernels/cuda/decode_softmax.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -30,16 +31,14 @@ struct DecodeKernel {
   static constexpr int kWarps = Tiles::kWarps;
   static constexpr int kThreads = kWarps * kWarpThreads;
   static constexpr int kMinBlocks = Tiles::kMinBlocks;
-  // Open tiles come before the sealed ones, in the same memory: values, and scores.
-  static constexpr std::uint32_t kOpenBytes = kLanes * kDim * sizeof(float);
-  static constexpr std::uint32_t kScratchBytes = kLanes * kHeadsPerUnit * sizeof(float);
-  static constexpr std::uint32_t kWarpBytes =
-      std::max(Tiles::kWarpBytes, kOpenBytes + kScratchBytes);
+  // Open tiles come before the sealed ones, in the same memory.
+  using Open = OpenTiles<Values, kDim, kWarps>;
+  static constexpr std::uint32_t kWarpBytes = std::max(Tiles::kWarpBytes, Open::kBytes);
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
-  // Parts of other blocks, as many as the rings of most have room for.
-  using Merge = PartMerge<kDim, kWarps, kDim <= 128 ? 16 : 8>;
-  static constexpr std::uint32_t kSharedBytes =
-      Tiles::kQueryBytes + std::max({kWarps * kWarpBytes, kMergeBytes, Merge::kRoomBytes});
+  static constexpr std::uint32_t kRingBytes = std::max(kWarps * kWarpBytes, kMergeBytes);
+  static constexpr std::uint32_t kQueryBytes = Tiles::kQueryBytes + QueryRows<kDim>::kBytes;
+  static constexpr std::uint32_t kSharedBytes = kQueryBytes + kRingBytes;
+  using Merge = PartMerge<kDim, kWarps, kRingBytes>;
 
   /// Merges the warps and writes the output of a whole unit, or a part.
   static __device__ void write(const DecodeParams& params, const Unit& unit, std::int64_t row,
@@ -105,6 +104,7 @@ struct DecodeKernel {
     }
     __syncthreads();
     float* to = part == nullptr ? params.o + at * kDim : part;
+#pragma unroll 1
     for (auto i = static_cast<int>(threadIdx.x); i < unit.num_heads * kDim / 4; i += kThreads) {
       const int head = i / (kDim / 4);
       float4 sum{};
@@ -142,9 +142,9 @@ struct DecodeKernel {
     if (!waits) wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
     const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-    char* rings = memory + Tiles::kQueryBytes;
+    auto* query_rows = reinterpret_cast<float*>(memory + Tiles::kQueryBytes);
+    char* rings = memory + kQueryBytes;
     char* ring = rings + warp_idx * kWarpBytes;
-    auto* scratch = reinterpret_cast<float*>(ring + kOpenBytes);
     Places places{params.places};
     if (places.words == nullptr) {
       places.words = counted;
@@ -181,27 +181,28 @@ struct DecodeKernel {
       const std::int32_t position = params.positions[row];
       const Readable readable{.after = position - params.window, .last = position};
       std::int32_t num_sealed = 0;
+#pragma unroll 1
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
       }
-      const std::int32_t open_tile = max(begin - num_sealed, 0) + warp_idx;  // of the open ones
-      const bool has_open = open_tile < end - num_sealed;
+      Open open(params, streams, max(begin - num_sealed, 0) + warp_idx, end - num_sealed, ring,
+                lane_idx);
+      const bool has_open = open.exist();
       Tiles tiles(params, streams, begin + warp_idx, min(end, num_sealed), shared_address(ring),
                   lane_idx);
       if (!has_open) tiles.start();
       if (waits) wait_for_previous();
       waits = false;
-      Tiles::stage_queries(params, unit, q, memory);
+      if (has_open) open.start();
+      QueryRows<kDim>::template copy<kThreads>(unit, q, query_rows);
+      __syncthreads();
+      Tiles::stage_queries(params, {query_rows}, memory);
       __syncthreads();
 
       Softmax softmax;
       typename Values::Sums sums{};
-      // Reads that wait for each other come before all the others are on their way.
       if (has_open) {
-        attend_open<Values, kDim, kWarps>(params, unit, streams, segment.num_streams, open_tile,
-                                          end - num_sealed, readable, q, scratch,
-                                          reinterpret_cast<float*>(ring), lane_idx, softmax, sums);
-        __syncwarp();  // all have read what the copies replace
+        open.attend(readable, {query_rows}, softmax, sums);
         tiles.start();
       }
       tiles.attend(readable, shared_address(memory), softmax, sums);

@@ -15,16 +15,18 @@
 
 namespace pikv::kernels::cuda {
 
-/// With room for kAtOnce parts in shared memory.
-template <int kDim, int kWarps, int kAtOnce>
+/// `kBytes`: of shared memory, for as many parts at once as it has room for.
+template <int kDim, int kWarps, std::uint32_t kBytes>
 struct PartMerge {
   static constexpr int kThreads = kWarps * kWarpThreads;
   /// Of more parts, so many neighbours become one.
-  static constexpr int kMaxParts = 32;
+  static constexpr int kMaxParts = 48;
   static constexpr int kNeighbours = 16;
-  /// Of shared memory.
-  static constexpr std::uint32_t kRoomBytes =
-      kHeadsPerUnit * (2 * kWarps + kMaxParts + kAtOnce * kDim) * sizeof(float);
+  static constexpr std::uint32_t kWeightBytes =
+      kHeadsPerUnit * (2 * kWarps + kMaxParts) * sizeof(float);
+  static constexpr int kAtOnce =
+      static_cast<int>((kBytes - kWeightBytes) / (kHeadsPerUnit * kDim * sizeof(float)));
+  static_assert(kBytes > kWeightBytes && kAtOnce > 0);
 
   /// After this block wrote its part of a unit, of which blocks [first_block, first_block +
   /// num_blocks) write one each: merges what it is the last to wait for.
@@ -37,19 +39,20 @@ struct PartMerge {
                 2 * PartShape{kDim}.floats(), num_blocks};
     std::int32_t mine = static_cast<std::int32_t>(blockIdx.x) - first_block;
     unsigned* counters = params.arrived + 2 * std::int64_t{first_block};
-    while (parts.count > kMaxParts) {
-      const std::int32_t begin = mine / kNeighbours * kNeighbours;
-      const Parts near = parts.slice(begin, min(kNeighbours, parts.count - begin));
+    while (true) {
+      const bool are_all = parts.count <= kMaxParts;
+      const std::int32_t begin = are_all ? 0 : mine / kNeighbours * kNeighbours;
+      const Parts near =
+          are_all ? parts : parts.slice(begin, min(kNeighbours, parts.count - begin));
       if (!arrives_last(counter_of(counters, begin), near.count)) return;
-      if (near.count > 1) {
-        merge(unit.num_heads, near, near.first, near.first + kHeadsPerUnit * kDim, 1.0f, room);
-      }
+      float* const o = are_all ? params.o + at * kDim : near.first;
+      float* const lse = are_all ? params.lse + at : near.first + kHeadsPerUnit * kDim;
+      merge(unit.num_heads, near, o, lse, are_all ? kLn2 : 1.0f, room);
+      if (are_all) return;
       parts = parts.every(kNeighbours);
       mine /= kNeighbours;
       counters += 2 * params.num_blocks;
     }
-    if (!arrives_last(counter_of(counters, 0), parts.count)) return;
-    merge(unit.num_heads, parts, params.o + at * kDim, params.lse + at, kLn2, room);
   }
 
  private:
@@ -78,16 +81,15 @@ struct PartMerge {
 
   /// Counts a block that wrote one of `count` results; whether it is the last one to do so.
   static __device__ bool arrives_last(unsigned* counter, std::int32_t count) {
-    __threadfence();  // what this thread wrote is there before the block is counted
     __syncthreads();
     bool is_last = false;
     if (threadIdx.x == 0) {
+      __threadfence();  // what the block wrote is there before it is counted
       is_last = atomicAdd(counter, 1) == static_cast<unsigned>(count - 1);
       if (is_last) *counter = 0;
+      __threadfence();  // and what the others wrote is read after
     }
-    is_last = __syncthreads_or(is_last) != 0;
-    if (is_last) __threadfence();  // and what the others wrote is read after
-    return is_last;
+    return __syncthreads_or(is_last) != 0;
   }
 
   /// The largest, or the sum, of what the threads with the same head (threadIdx.x % kHeadsPerUnit)
@@ -152,7 +154,9 @@ struct PartMerge {
     float* copied = weights + kMaxParts * kHeadsPerUnit;  // [kAtOnce, size]
     const int size = num_heads * kDim;
     constexpr int kPlaces = (kHeadsPerUnit * kDim / 4 + kThreads - 1) / kThreads;
-    const auto copy = [&](int begin) {
+    float4 sums[kPlaces] = {};
+#pragma unroll 1
+    for (int begin = 0; begin < parts.count; begin += kAtOnce) {
       const int end = min(begin + kAtOnce, parts.count);
 #pragma unroll 4
       for (int p = begin; p < end; ++p) {
@@ -167,14 +171,9 @@ struct PartMerge {
         }
       }
       commit_copies();
-    };
-    copy(0);  // while the weights are on their way
-    weigh(num_heads, parts, lse, lse_unit, room, weights);
-    float4 sums[kPlaces] = {};
-    for (int begin = 0; begin < parts.count; begin += kAtOnce) {
-      if (begin > 0) copy(begin);
+      // While the first are on their way.
+      if (begin == 0) weigh(num_heads, parts, lse, lse_unit, room, weights);
       wait_for_copies<0>();  // a thread reads only what it copied
-      const int end = min(begin + kAtOnce, parts.count);
 #pragma unroll 4
       for (int p = begin; p < end; ++p) {
 #pragma unroll

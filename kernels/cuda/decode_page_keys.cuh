@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/decode_page.cuh"
+#include "kernels/cuda/decode_queries.cuh"
 
 namespace pikv::kernels::cuda {
 
@@ -26,10 +27,9 @@ struct PageQueries {
   static constexpr std::uint32_t kBytes = kOnesBytes + kUnitBytes / 4;
   static_assert(kUnitsBytes + kHeadsPerUnit * sizeof(float) <= kBytes);
 
-  /// By all warps of a block. q: [unit.num_heads, D].
+  /// By all warps of a block.
   template <int kWarps>
-  static __device__ void stage(const DecodeParams& params, const Unit& unit,
-                               const float* __restrict__ q, char* memory) {
+  static __device__ void stage(const DecodeParams& params, const QueryRows<kDim>& q, char* memory) {
     constexpr float kLog2E = 1.44269504088896f;
     const float scale = params.scale * kLog2E;
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -41,9 +41,9 @@ struct PageQueries {
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
         const int d = 4 * (i * kWarpThreads + lane_idx);
-        if (head >= unit.num_heads || d >= kDim) continue;
-        const float* from = q + std::int64_t{head} * kDim + d;
-        x[i] = {from[0] * scale, from[1] * scale, from[2] * scale, from[3] * scale};
+        if (d >= kDim) continue;
+        const float4 from = *reinterpret_cast<const float4*>(q.of(head) + d);
+        x[i] = {from.x * scale, from.y * scale, from.z * scale, from.w * scale};
         largest = fmaxf(fmaxf(largest, fmaxf(fabsf(x[i].x), fabsf(x[i].y))),
                         fmaxf(fabsf(x[i].z), fabsf(x[i].w)));
       }

@@ -32,15 +32,16 @@ struct PageTiles {
   /// Stages for which so many blocks on a multiprocessor of sm_90, of 228 KiB, have room each.
   static constexpr int stages_of(int num_blocks) {
     const int block_bytes = (228 << 10) / num_blocks - (2 << 10);  // less what is not dynamic
-    return (block_bytes - static_cast<int>(kQueryBytes)) / (kWarps * static_cast<int>(kStageBytes));
+    return (block_bytes - static_cast<int>(kQueryBytes + QueryRows<kDim>::kBytes)) /
+           (kWarps * static_cast<int>(kStageBytes));
   }
   static constexpr int kMinBlocks = stages_of(2) >= 2 ? 2 : 1;
   static constexpr int kRing = std::clamp(stages_of(kMinBlocks), 2, 6);
   static constexpr std::uint32_t kWarpBytes = kRing * kStageBytes;
 
-  static __device__ void stage_queries(const DecodeParams& params, const Unit& unit,
-                                       const float* __restrict__ q, char* memory) {
-    Queries::template stage<kWarps>(params, unit, q, memory);
+  static __device__ void stage_queries(const DecodeParams& params, const QueryRows<kDim>& q,
+                                       char* memory) {
+    Queries::template stage<kWarps>(params, q, memory);
   }
 
   /// Copies the pages of a warp: the tiles `tile`, `tile` + kWarps, ... below `end`.

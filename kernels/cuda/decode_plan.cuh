@@ -109,6 +109,7 @@ __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, con
   if (segment.row_end - segment.row_begin != 1) return 0;
   const StreamView* streams = streams_of(params.streams, segment, unit.kv_head);
   std::int32_t count = 0;
+#pragma unroll 1
   for (std::int32_t s = 0; s < segment.num_streams; ++s) {
     count += sealed_tiles(params, streams[s]) + open_tiles(params, streams[s]);
   }

@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/decode_cursor.cuh"
 #include "kernels/cuda/decode_operands.cuh"
+#include "kernels/cuda/decode_queries.cuh"
 #include "kernels/cuda/decode_softmax.cuh"
 
 namespace pikv::kernels::cuda {
@@ -54,7 +55,6 @@ struct StagedTiles {
     std::uint32_t positions;
     Place keys;  // for which this lane copies
     Place values;
-    int stage = 0;     // of `tile`
     int slot = 0;      // of the ring
     int position = 0;  // of the ring of positions
 
@@ -76,8 +76,8 @@ struct StagedTiles {
       cursor.seek(params, i);
       return cursor.source(params, i, keys, values);
     }
-    /// Starts the copies of the next stage.
-    __device__ void copy() {
+    /// Starts the copies of the next stage, which is that one of its tile.
+    __device__ __forceinline__ void copy(int stage) {
       if (tile < end) {
         const std::uint32_t to = ring + slot * kStageBytes;
         if (stage == 0 && keys.t < 2) {
@@ -91,8 +91,7 @@ struct StagedTiles {
           if (stage == Keys::kStages) Values::copy_scales(to, params.sealed, source, keys);
           Values::copy(to, params.sealed, source, values, stage - Keys::kStages);
         }
-        if (++stage == kStages) {
-          stage = 0;
+        if (stage == kStages - 1) {
           position = position + 1 == kTilesAhead ? 0 : position + 1;
           tile += kWarps;
           source = next;
@@ -129,7 +128,7 @@ struct StagedTiles {
     if (tile >= end) return;
     reader.start();
 #pragma unroll 1
-    for (int i = 0; i < kRing - 1; ++i) reader.copy();
+    for (int i = 0; i < kRing - 1; ++i) reader.copy(i % kStages);
   }
 
   /// After start(): adds all tiles to sums. `queries`: shared memory of stage_queries.
@@ -146,9 +145,10 @@ struct StagedTiles {
       __syncwarp();  // for those of other lanes, and theirs of what the next copies replace
       return memory + slot * kStageBytes;
     };
-    const auto advance = [&] {
+    // The stage that is as far ahead of the one that was read as the ring is long.
+    const auto advance = [&](int stage) {
       slot = slot + 1 == kRing ? 0 : slot + 1;
-      reader.copy();
+      reader.copy((stage + kRing - 1) % kStages);
     };
 #pragma unroll 1
     for (; tile < end; tile += kWarps) {
@@ -158,7 +158,7 @@ struct StagedTiles {
 #pragma unroll
       for (int stage = 0; stage < Keys::kStages; ++stage) {
         Keys::multiply(stage_at(), lane, q, stage, scores);
-        advance();
+        advance(stage);
       }
       const std::uint32_t held = memory + kStagesBytes + position * kPositionBytes + lane.g * 32;
       position = position + 1 == kTilesAhead ? 0 : position + 1;
@@ -182,15 +182,15 @@ struct StagedTiles {
         const std::uint32_t from = stage_at();
         if (stage == 0) sums.prepare(from, lane, scores);
         sums.multiply(from, lane, stage);
-        advance();
+        advance(Keys::kStages + stage);
       }
     }
     wait_for_copies<0>();
   }
 
   /// Queries of a unit as fragments, scaled so that exponents are to base 2.
-  static __device__ void stage_queries(const DecodeParams& params, const Unit& unit,
-                                       const float* __restrict__ q, char* memory) {
+  static __device__ void stage_queries(const DecodeParams& params, const QueryRows<kDim>& q,
+                                       char* memory) {
     auto* to = reinterpret_cast<uint4*>(memory);
     constexpr float kLog2E = 1.44269504088896f;
     const float scale = params.scale * kLog2E;
@@ -201,7 +201,7 @@ struct StagedTiles {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int d = Keys::channel(step, i % 4, j);
-        x[j] = head < unit.num_heads ? q[std::int64_t{head} * kDim + d] * scale : 0.0f;
+        x[j] = q.of(head)[d] * scale;
       }
       const SplitPair low = split<typename Keys::Number>(x[0], x[1]);
       const SplitPair high = split<typename Keys::Number>(x[2], x[3]);
