@@ -114,9 +114,13 @@ bool ShardedAttention::prepares(const ServedRows& rows) const {
 
 void ShardedAttention::prepare_layers(LayerId first, const ServedRows& rows) {
   constexpr std::size_t kMaxBytes = std::size_t{512} << 10;  // more is copied while layers run
+  // So that a GPU which waits for the step begins with these while the host prepares the others.
+  constexpr std::int64_t kFirstLayers = 4;
+  const auto begin = static_cast<std::int64_t>(index(first));
+  const std::int64_t end =
+      std::min(begin == 0 ? kFirstLayers : shard_map_.num_layers(), shard_map_.num_layers());
   std::size_t num_bytes = 0;
-  for (auto layer = static_cast<std::int64_t>(index(first));
-       layer < shard_map_.num_layers() && num_bytes < kMaxBytes; ++layer) {
+  for (std::int64_t layer = begin; layer < end && num_bytes < kMaxBytes; ++layer) {
     const auto id = id_from<LayerId>(layer);
     const KvCache::Entries entries = entries_here(id, rows);
     if (cache_.prepare(entries) == AppendResult::kPoolFull) {
