@@ -19,7 +19,7 @@ namespace pikv::kernels::cuda {
 template <int kDim, int kWarps, std::uint32_t kBytes>
 struct PartMerge {
   static constexpr int kThreads = kWarps * kWarpThreads;
-  /// Of more parts, so many neighbours become one.
+  /// So many parts become one at once; of more, so many neighbours first.
   static constexpr int kMaxParts = 48;
   static constexpr int kNeighbours = 16;
   static constexpr std::uint32_t kWeightBytes =
