@@ -6,12 +6,16 @@
 // Calls take turns over copies of the pages that exceed any cache; times are medians between events
 // of the stream, merging included. compare_sdpa.py is the same in PyTorch.
 //
-//   build/cuda/tests/bench/cuda_attention_bench [form ...]
+//   build/cuda/tests/bench/cuda_attention_bench [form ...] [shape ...]
+//
+// Forms by how their names begin, shapes by their numbers from 0; without any, all.
 //
 // docs/gpu_performance.md has the results.
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <span>
@@ -239,11 +243,19 @@ int run(std::span<char*> names) {
   std::puts(describe_cuda_devices().front().c_str());
   Exec exec = Exec::cuda(0);
   measure_copy(exec);
-  for (const Shape& shape : shapes()) {
+  const auto is_number = [](const char* name) { return std::isdigit(*name) != 0; };
+  const auto first_number = std::ranges::stable_partition(names, std::not_fn(is_number));
+  const std::span<char*> form_names(names.begin(), first_number.begin());
+  const std::vector<Shape> all = shapes();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string number = std::to_string(i);
+    if (!first_number.empty() && std::ranges::find(first_number, number) == first_number.end()) {
+      continue;
+    }
     for (const Form& form : forms()) {
-      const bool asked =
-          std::ranges::any_of(names, [&](const char* name) { return form.name.starts_with(name); });
-      if (names.empty() || asked) measure(exec, shape, form);
+      const bool asked = std::ranges::any_of(
+          form_names, [&](const char* name) { return form.name.starts_with(name); });
+      if (form_names.empty() || asked) measure(exec, all[i], form);
     }
   }
   return 0;
