@@ -190,11 +190,16 @@ struct DecodeKernel {
       const bool has_open = open.exist();
       Tiles tiles(params, streams, begin + warp_idx, min(end, num_sealed), shared_address(ring),
                   lane_idx);
+      typename QueryRows<kDim>::template Copy<kThreads> queries;
+      if (!waits) queries.start(unit, q);
       if (!has_open) tiles.start();
-      if (waits) wait_for_previous();
-      waits = false;
+      if (waits) {
+        wait_for_previous();
+        queries.start(unit, q);
+        waits = false;
+      }
       if (has_open) open.start();
-      QueryRows<kDim>::template copy<kThreads>(unit, q, query_rows);
+      queries.finish(query_rows);
       __syncthreads();
       Tiles::stage_queries(params, {query_rows}, memory);
       __syncthreads();

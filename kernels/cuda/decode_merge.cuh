@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cuda/atomic>
 
 #include "kernels/cuda/decode_plan.cuh"
 #include "kernels/cuda/device.cuh"
@@ -84,10 +85,11 @@ struct PartMerge {
     __syncthreads();
     bool is_last = false;
     if (threadIdx.x == 0) {
-      __threadfence();  // what the block wrote is there before it is counted
-      is_last = atomicAdd(counter, 1) == static_cast<unsigned>(count - 1);
-      if (is_last) *counter = 0;
-      __threadfence();  // and what the others wrote is read after
+      // What the block wrote is there before it is counted; what the others wrote is read after.
+      const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> arrived(*counter);
+      is_last =
+          arrived.fetch_add(1, ::cuda::memory_order_acq_rel) == static_cast<unsigned>(count - 1);
+      if (is_last) arrived.store(0, ::cuda::memory_order_relaxed);
     }
     return __syncthreads_or(is_last) != 0;
   }

@@ -117,6 +117,9 @@ struct PageTiles {
     }
   }
 
+  // Copies that a unit begins with: what else it needs waits for memory behind them.
+  static constexpr int kFirstStages = 2;
+
   std::int32_t tile;
   std::int32_t end;
   std::uint32_t memory;
@@ -135,9 +138,13 @@ struct PageTiles {
 
   /// Starts the first copies.
   __device__ void start() {
-    if (tile >= end) return;
+    if (tile < end) fill<0, kFirstStages>();
+  }
+  /// Starts the copies of stages [kBegin, kEnd) of the ring.
+  template <int kBegin, int kEnd>
+  __device__ void fill() {
 #pragma unroll
-    for (int i = 0; i < kRing; ++i) {
+    for (int i = kBegin; i < kEnd; ++i) {
       i % 2 == 0 ? reader.copy_keys(memory + i * kStageBytes)
                  : reader.copy_values(memory + i * kStageBytes);
     }
@@ -147,6 +154,7 @@ struct PageTiles {
   __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
                          typename Values::Sums& sums) {
     if (tile >= end) return;
+    fill<kFirstStages, kRing>();
     const Place lane{lane_idx / 4, lane_idx % 4};
     // Nobody stores a position of -2^31.
     const auto after =

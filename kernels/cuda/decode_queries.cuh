@@ -22,19 +22,43 @@ struct QueryRows {
 
   [[nodiscard]] __device__ const float* of(int head) const { return rows + head * kStride; }
 
-  /// By all threads of a block, from [unit.num_heads, D], D floats apart.
+  /// What a thread of a block brings of them.
   template <int kThreads>
-  static __device__ void copy(const Unit& unit, const float* __restrict__ q, float* rows) {
-    constexpr int kCount = kHeadsPerUnit * kDim / 4;
+  struct Copy {
+    static constexpr int kCount = kHeadsPerUnit * kDim / 4;
+    static_assert(kCount % kThreads == 0);
+
+    float4 x[kCount / kThreads];
+
+    /// Asks for them: [unit.num_heads, D], D floats apart. In this place among all that is asked
+    /// for: behind what fills the rings of a GPU they would be there some 6 us later.
+    __device__ void start(const Unit& unit, const float* q) {
 #pragma unroll
-    for (int begin = 0; begin < kCount; begin += kThreads) {
-      const int i = begin + static_cast<int>(threadIdx.x);
-      if (kCount % kThreads != 0 && i >= kCount) break;
-      const int head = i / (kDim / 4);
-      const float4 x = head < unit.num_heads ? reinterpret_cast<const float4*>(q)[i] : float4{};
-      *reinterpret_cast<float4*>(rows + head * kStride + i % (kDim / 4) * 4) = x;
+      for (int j = 0; j < kCount / kThreads; ++j) {
+        const int i = j * kThreads + static_cast<int>(threadIdx.x);
+        x[j] = i / (kDim / 4) < unit.num_heads ? load_here(q + 4 * i) : float4{};
+      }
     }
-  }
+    /// After start().
+    __device__ void finish(float* rows) const {
+#pragma unroll
+      for (int j = 0; j < kCount / kThreads; ++j) {
+        const int i = j * kThreads + static_cast<int>(threadIdx.x);
+        const int head = i / (kDim / 4);
+        *reinterpret_cast<float4*>(rows + head * kStride + i % (kDim / 4) * 4) = x[j];
+      }
+    }
+
+   private:
+    /// Not moved past copies by the compiler.
+    static __device__ float4 load_here(const float* from) {
+      float4 x;
+      asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+                   : "l"(from));
+      return x;
+    }
+  };
 };
 
 }  // namespace pikv::kernels::cuda

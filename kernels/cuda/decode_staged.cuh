@@ -103,6 +103,9 @@ struct StagedTiles {
     }
   };
 
+  // Copies that a unit begins with: what else it needs waits for memory behind them.
+  static constexpr int kFirstStages = 1;
+
   const DecodeParams& params;
   const StreamView* streams;
   std::int32_t tile;
@@ -127,14 +130,20 @@ struct StagedTiles {
   __device__ void start() {
     if (tile >= end) return;
     reader.start();
+    fill(0, kFirstStages);
+  }
+
+  /// Starts the copies of stages [begin, end) of the ring.
+  __device__ void fill(int begin, int last) {
 #pragma unroll 1
-    for (int i = 0; i < kRing - 1; ++i) reader.copy(i % kStages);
+    for (int i = begin; i < last; ++i) reader.copy(i % kStages);
   }
 
   /// After start(): adds all tiles to sums. `queries`: shared memory of stage_queries.
   __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
                          typename Values::Sums& sums) {
     if (tile >= end) return;
+    fill(kFirstStages, kRing - 1);
     const std::uint32_t q = queries + lane_idx * 16;
     const Place lane{lane_idx / 4, lane_idx % 4};
     TileCursor cursor(streams);
