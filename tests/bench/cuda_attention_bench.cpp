@@ -8,7 +8,8 @@
 //
 //   build/cuda/tests/bench/cuda_attention_bench [form ...] [shape ...]
 //
-// Forms by how their names begin, shapes by their numbers from 0; without any, all.
+// Forms by how their names begin, shapes by their numbers from 0; without any, all. The last column
+// is a graph that only brings the sealed pages to shared memory.
 //
 // docs/gpu_performance.md has the results.
 #include <algorithm>
@@ -25,6 +26,7 @@
 
 #include "kernels/attention.hpp"
 #include "tests/bench/cuda_bench.hpp"
+#include "tests/bench/page_reads.hpp"
 
 namespace pikv {
 namespace {
@@ -212,16 +214,24 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   Events events(exec);
   const double time = events.median([&](int i) { attend(i % num_copies); });
   // Without the gaps between launches, as in a captured step.
-  std::vector<Graph> graphs;
-  for (std::int64_t copy = 0; copy < num_copies; ++copy) {
-    graphs.emplace_back(exec, [&] { attend(copy); });
-  }
-  const double graph_time =
-      events.median([&](int i) { graphs[static_cast<std::size_t>(i % num_copies)].launch(exec); });
-  std::printf("%-20s %-8s %9.1f us, as a graph %9.1f us %7.1f MB %6.2f TB/s of pages\n",
-              shape.name.c_str(), std::string(form.name).c_str(), time, graph_time,
-              static_cast<double>(copy_bytes_total) * 1e-6,
-              static_cast<double>(copy_bytes_total) / graph_time * 1e-6);
+  const auto graph_time_of = [&](const auto& call) {
+    std::vector<Graph> graphs;
+    for (std::int64_t copy = 0; copy < num_copies; ++copy) {
+      graphs.emplace_back(exec, [&] { call(copy); });
+    }
+    return events.median(
+        [&](int i) { graphs[static_cast<std::size_t>(i % num_copies)].launch(exec); });
+  };
+  const double graph_time = graph_time_of(attend);
+  const double read_time = graph_time_of([&](std::int64_t copy) {
+    bench::read_pages(exec, pointers_there.data() + copy * pages_per_copy, pages_per_copy,
+                      page_bytes);
+  });
+  std::printf(
+      "%-20s %-8s %9.1f us, as a graph %9.1f us %7.1f MB %6.2f TB/s of pages, alone %.1f us\n",
+      shape.name.c_str(), std::string(form.name).c_str(), time, graph_time,
+      static_cast<double>(copy_bytes_total) * 1e-6,
+      static_cast<double>(copy_bytes_total) / graph_time * 1e-6, read_time);
   std::fflush(stdout);
 }
 
