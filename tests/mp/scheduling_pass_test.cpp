@@ -85,22 +85,24 @@ class SchedulingPassRanks : public testing::TestWithParam<std::string> {
     return outcome;
   }
 
+  [[nodiscard]] std::size_t num_tokens() const {
+    return request_.prompt.size() + static_cast<std::size_t>(request_.max_tokens);
+  }
+
   /// A collective: those of all ranks, at the end.
   [[nodiscard]] std::vector<double> values_of(launch::Runtime& runtime, Communicator& comm) const {
     const ModelConfig& model = runtime.model();
     const auto dim = static_cast<std::size_t>(model.head_dim);
     const auto num_heads = static_cast<std::size_t>(model.num_kv_heads);
-    const std::size_t num_tokens =
-        request_.prompt.size() + static_cast<std::size_t>(request_.max_tokens);
-    std::vector<double> values(static_cast<std::size_t>(model.num_layers) * num_heads * num_tokens *
-                               dim);
+    std::vector<double> values(static_cast<std::size_t>(model.num_layers) * num_heads *
+                               num_tokens() * dim);
     KvCache::HeadContents head;
-    for (std::size_t i = 0; i < values.size() / (num_tokens * dim); ++i) {
+    for (std::size_t i = 0; i < values.size() / (num_tokens() * dim); ++i) {
       runtime.cache().read_slots(runtime.scheduling().last_scores().sequence,
                                  id_from<LayerId>(i / num_heads), id_from<HeadId>(i % num_heads),
                                  false, true, head);
       for (std::size_t s = 0; s < head.positions.size(); ++s) {
-        const std::size_t row = i * num_tokens + static_cast<std::size_t>(head.positions[s]);
+        const std::size_t row = i * num_tokens() + static_cast<std::size_t>(head.positions[s]);
         for (std::size_t d = 0; d < dim; ++d) {
           values[row * dim + d] = static_cast<double>(head.values[s * dim + d]);
         }
@@ -121,29 +123,36 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   const Outcome outcome = run(world());
   if (!compares) return;
   ASSERT_EQ(outcome.keep.size(), expected.keep.size());
+  ASSERT_EQ(outcome.values.size(), expected.values.size());
   std::size_t kept = 0;
   std::size_t common = 0;
+  std::size_t compared = 0;
+  std::size_t equal = 0;
   for (std::size_t i = 0; i < outcome.keep.size(); ++i) {
     EXPECT_EQ(outcome.keep[i].size(), expected.keep[i].size()) << "head " << i;
     std::vector<Position> both;
     std::ranges::set_intersection(outcome.keep[i], expected.keep[i], std::back_inserter(both));
     kept += expected.keep[i].size();
     common += both.size();
+    const std::size_t num_values = outcome.values.size() / outcome.keep.size();  // of a head
+    const std::size_t dim = num_values / num_tokens();
+    for (const Position position : both) {
+      const std::size_t row = i * num_values + static_cast<std::size_t>(position) * dim;
+      for (std::size_t v = row; v < row + dim; ++v) {
+        ++compared;
+        if (std::abs(outcome.values[v] - expected.values[v]) < 1e-2) ++equal;
+      }
+    }
   }
-  // Scores differ in their last bits with the number of ranks, so near ties may fall otherwise.
+  // Scores differ in their last bits with the number of ranks and with the kernels that the CPU
+  // has, so near ties may fall otherwise.
   EXPECT_GE(static_cast<double>(common), 0.995 * static_cast<double>(kept));
   EXPECT_EQ(outcome.tokens, expected.tokens);
-
-  ASSERT_EQ(outcome.values.size(), expected.values.size());
-  // A slot that is kept otherwise moves the values of later tokens by a little; what is merged
-  // wrongly moves them by as much as values are large.
-  std::size_t num_equal = 0;
-  for (std::size_t i = 0; i < outcome.values.size(); ++i) {
-    if (std::abs(outcome.values[i] - expected.values[i]) < 1e-2) ++num_equal;
-  }
-  // In tiers, a code that falls otherwise moves a value by a step of its tier.
-  const double share = options_.codec == "none" ? 0.995 : 0.98;
-  EXPECT_GE(static_cast<double>(num_equal), share * static_cast<double>(outcome.values.size()));
+  // A slot that is kept otherwise moves the values of later tokens by a little; in tiers, a code
+  // that falls otherwise moves a value by a step of its tier. What is merged wrongly moves most, by
+  // as much as values are large.
+  const double share = options_.codec == "none" ? 0.995 : 0.95;
+  EXPECT_GE(static_cast<double>(equal), share * static_cast<double>(compared));
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(), options_.scheduler);
   EXPECT_EQ(outcome.num_merged > 0, scheduler->merge_needs().merges);
   EXPECT_NEAR(static_cast<double>(outcome.num_merged), static_cast<double>(expected.num_merged),

@@ -13,6 +13,10 @@ namespace {
 
 using SvdRanks = WholeModel;
 
+/// Of logits, under schedulers that choose: what a near tie that falls otherwise may move, of two
+/// slots that are nearly as good. A codec that loses moves more.
+constexpr double kNearTie = 1e-3;
+
 TEST_F(SvdRanks, OfWholeRankIsTheFullCacheUnderEveryKindOfScheduler) {
   for (const char* scheduler :
        {"full", "keydiff", "streaming_llm:positions=compact,when=both,every=3",
@@ -23,7 +27,7 @@ TEST_F(SvdRanks, OfWholeRankIsTheFullCacheUnderEveryKindOfScheduler) {
     const Outcome outcome = run(world(), "svd:rank=64,dtype=f32", scheduler);
     EXPECT_EQ(outcome.num_fitted, 2 * world().size());
     EXPECT_EQ(outcome.tokens, expected.tokens);
-    EXPECT_LT(difference(outcome, expected), 1e-4);
+    EXPECT_LT(difference(outcome, expected), kNearTie);
   }
 }
 
@@ -72,7 +76,7 @@ TEST_F(SvdRanks, OfKeysBeforeRopeIsTheSameUnderEveryKindOfScheduler) {
     EXPECT_EQ(outcome.num_fitted, 2 * world().size());
     EXPECT_EQ(outcome.tokens, expected.tokens);
     EXPECT_EQ(outcome.page_bytes, expected.page_bytes);
-    EXPECT_LT(difference(outcome, expected), 1e-4);
+    EXPECT_LT(difference(outcome, expected), kNearTie);
   }
 }
 
