@@ -7,7 +7,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache pkg-config
-  libopenmpi-dev openmpi-bin libopenblas-dev libeigen3-dev libboost-dev libfmt-dev libspdlog-dev
+  libopenmpi-dev openmpi-bin libopenblas-dev libeigen3-dev libboost-dev libfmt-dev
   nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libgtest-dev libbenchmark-dev
   xz-utils)
 
