@@ -123,36 +123,40 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   const Outcome outcome = run(world());
   if (!compares) return;
   ASSERT_EQ(outcome.keep.size(), expected.keep.size());
-  ASSERT_EQ(outcome.values.size(), expected.values.size());
   std::size_t kept = 0;
   std::size_t common = 0;
-  std::size_t compared = 0;
-  std::size_t equal = 0;
   for (std::size_t i = 0; i < outcome.keep.size(); ++i) {
     EXPECT_EQ(outcome.keep[i].size(), expected.keep[i].size()) << "head " << i;
     std::vector<Position> both;
     std::ranges::set_intersection(outcome.keep[i], expected.keep[i], std::back_inserter(both));
     kept += expected.keep[i].size();
     common += both.size();
-    const std::size_t num_values = outcome.values.size() / outcome.keep.size();  // of a head
-    const std::size_t dim = num_values / num_tokens();
-    for (const Position position : both) {
-      const std::size_t row = i * num_values + static_cast<std::size_t>(position) * dim;
-      for (std::size_t v = row; v < row + dim; ++v) {
-        ++compared;
-        if (std::abs(outcome.values[v] - expected.values[v]) < 1e-2) ++equal;
-      }
-    }
   }
   // Scores differ in their last bits with the number of ranks and with the kernels that the CPU
   // has, so near ties may fall otherwise.
   EXPECT_GE(static_cast<double>(common), 0.995 * static_cast<double>(kept));
   EXPECT_EQ(outcome.tokens, expected.tokens);
-  // A slot that is kept otherwise moves the values of later tokens by a little; in tiers, a code
-  // that falls otherwise moves a value by a step of its tier. What is merged wrongly moves most, by
-  // as much as values are large.
-  const double share = options_.codec == "none" ? 0.995 : 0.95;
-  EXPECT_GE(static_cast<double>(equal), share * static_cast<double>(compared));
+
+  // Of slots that both hold: one that is kept otherwise moves the values of later tokens (1.4 % of
+  // knorm's, with some kernels), and in tiers a code that falls otherwise moves a value by a step of
+  // its tier. What is merged wrongly moves most, by as much as values are large.
+  ASSERT_EQ(outcome.values.size(), expected.values.size());
+  const std::size_t dim = outcome.values.size() / (outcome.keep.size() * num_tokens());
+  std::size_t compared = 0;
+  std::size_t equal = 0;
+  for (std::size_t row = 0; row < outcome.values.size(); row += dim) {
+    const auto holds = [&](const std::vector<double>& values) {
+      return std::any_of(values.data() + row, values.data() + row + dim,
+                         [](double x) { return x != 0; });
+    };
+    if (!holds(outcome.values) || !holds(expected.values)) continue;
+    for (std::size_t i = row; i < row + dim; ++i) {
+      ++compared;
+      if (std::abs(outcome.values[i] - expected.values[i]) < 1e-2) ++equal;
+    }
+  }
+  EXPECT_GE(static_cast<double>(compared), 0.99 * static_cast<double>(kept * dim));
+  EXPECT_GE(static_cast<double>(equal), 0.95 * static_cast<double>(compared));
   const auto scheduler = make_policy("scheduler", scheduling::schedulers(), options_.scheduler);
   EXPECT_EQ(outcome.num_merged > 0, scheduler->merge_needs().merges);
   EXPECT_NEAR(static_cast<double>(outcome.num_merged), static_cast<double>(expected.num_merged),
