@@ -138,8 +138,8 @@ TEST_P(SchedulingPassRanks, KeepWhatOneRankKeeps) {
   EXPECT_EQ(outcome.tokens, expected.tokens);
 
   // Of slots that both hold: one that is kept otherwise moves the values of later tokens (1.4 % of
-  // knorm's, with some kernels), and in tiers a code that falls otherwise moves a value by a step of
-  // its tier. What is merged wrongly moves most, by as much as values are large.
+  // knorm's, with some kernels), and in tiers a code that falls otherwise moves a value by a step
+  // of its tier. What is merged wrongly moves most, by as much as values are large.
   ASSERT_EQ(outcome.values.size(), expected.values.size());
   const std::size_t dim = outcome.values.size() / (outcome.keep.size() * num_tokens());
   std::size_t compared = 0;
