@@ -54,6 +54,9 @@ struct StreamView {
   std::byte* const* sealed_pages = nullptr;    // [num_sealed_pages]
   const std::uint8_t* sealed_forms = nullptr;  // [num_sealed_pages], which layout; null: the first
   std::int32_t num_sealed_pages = 0;
+  /// Every slot of the sealed pages holds a position, none a later one, so that later queries need
+  /// not look; kNoPosition: not known.
+  std::int32_t last_sealed = kNoPosition;
   std::byte* open_page = nullptr;    // or null
   const float* key_basis = nullptr;  // [D, D], where sealed pages hold keys before RoPE
 

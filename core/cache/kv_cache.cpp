@@ -186,7 +186,7 @@ std::int32_t KvCache::collect_streams(LayerId layer, SequenceId sequence,
                       [](const Stream& stream) { return stream.empty(); })) {
         continue;
       }
-      views.push_back(streams[shard * num_heads + head].view());
+      views.push_back(streams[shard * num_heads + head].view(config_.page_slots));
       views.back().key_basis = key_basis;
       ++count;
     }

@@ -47,10 +47,13 @@ struct Stream {
     sealed_forms.push_back(form);
   }
   [[nodiscard]] bool empty() const { return sealed_pages.empty() && open_page == nullptr; }
-  [[nodiscard]] kernels::StreamView view() const {
+  [[nodiscard]] kernels::StreamView view(std::int32_t page_slots) const {
+    const auto num_sealed = static_cast<std::int32_t>(sealed_pages.size());
+    const bool are_full = holes.empty() || holes.front() >= num_sealed * page_slots;
     return {.sealed_pages = sealed_pages.data(),
             .sealed_forms = sealed_forms.data(),
-            .num_sealed_pages = static_cast<std::int32_t>(sealed_pages.size()),
+            .num_sealed_pages = num_sealed,
+            .last_sealed = are_full ? last_position : kNoPosition,
             .open_page = open_page};
   }
 };

@@ -232,6 +232,7 @@ void PageChoice::take(const LoneRow& row, std::size_t kv_head, std::vector<Candi
     const kernels::StreamView whole = view;
     view = {.sealed_pages = pages.data() + pages.size(),
             .sealed_forms = forms.data() + forms.size(),
+            .last_sealed = whole.last_sealed,
             .key_basis = whole.key_basis};
     for (; next != chosen.end() && next->page < base + num_pages_of(whole); ++next) {
       if (next->page == base + whole.num_sealed_pages) {

@@ -179,17 +179,22 @@ struct DecodeKernel {
       const float* q = params.q + (row * params.num_heads + unit.first_head) * kDim;
       const StreamView* streams = streams_of(params.streams, segment, unit.kv_head);
       const std::int32_t position = params.positions[row];
-      const Readable readable{.after = position - params.window, .last = position};
       std::int32_t num_sealed = 0;
+      std::int32_t last_sealed = INT32_MIN;
 #pragma unroll 1
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
+        last_sealed = max(last_sealed, streams[s].last_sealed);
       }
+      const Readable readable{
+          .after = position - params.window,
+          .last = position,
+          .is_all_sealed = params.window == kUnbounded && last_sealed <= position};
       Open open(params, streams, max(begin - num_sealed, 0) + warp_idx, end - num_sealed, ring,
                 lane_idx);
       const bool has_open = open.exist();
-      Tiles tiles(params, streams, begin + warp_idx, min(end, num_sealed), shared_address(ring),
-                  lane_idx);
+      Tiles tiles(params, streams, readable, begin + warp_idx, min(end, num_sealed),
+                  shared_address(ring), lane_idx);
       typename QueryRows<kDim>::template Copy<kThreads> queries;
       if (!waits) queries.start(unit, q);
       if (!has_open) tiles.start();
@@ -210,7 +215,7 @@ struct DecodeKernel {
         open.attend(readable, {query_rows}, softmax, sums);
         tiles.start();
       }
-      tiles.attend(readable, shared_address(memory), softmax, sums);
+      tiles.attend(shared_address(memory), softmax, sums);
       const bool is_whole = begin == 0 && unit_begin + end == unit_end;
       float* part =
           is_whole ? nullptr : part_of(params, static_cast<std::int32_t>(blockIdx.x), begin > 0);

@@ -51,19 +51,21 @@ struct PageTiles {
     std::int32_t tile;
     std::int32_t end;
     int lane_idx;
+    bool copies_positions;
     std::uint32_t lane_bytes;
     const std::byte* page = nullptr;  // of `tile`
     // Pages of kWarpThreads tiles, each on a lane: reads wait once for all of them.
     const std::byte* found = nullptr;
     int num_taken = kWarpThreads;
 
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
-                      std::int32_t last, int lane)
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, bool with_positions,
+                      std::int32_t first, std::int32_t last, int lane)
         : params(all),
           cursor(streams),
           tile(first),
           end(last),
           lane_idx(lane),
+          copies_positions(with_positions),
           lane_bytes(16 * lane) {}
 
     /// Finds the page of `tile`.
@@ -82,8 +84,10 @@ struct PageTiles {
       if (tile < end) {
         take();
         Form::template copy_operand<true>(to, page, lane_bytes);
-        Form::template copy_flat<Form::kPositionBytes>(to + Form::kOperandBytes,
-                                                       page + 2 * Form::kOperandBytes, lane_bytes);
+        if (copies_positions) {
+          Form::template copy_flat<Form::kPositionBytes>(
+              to + Form::kOperandBytes, page + 2 * Form::kOperandBytes, lane_bytes);
+        }
       }
       commit_copies();
     }
@@ -124,17 +128,20 @@ struct PageTiles {
   std::int32_t end;
   std::uint32_t memory;
   int lane_idx;
+  Readable readable;
   Reader reader;
 
   /// The sealed tiles `first`, `first` + kWarps, ... below `last` of a unit, for a warp with so
   /// much shared memory.
-  __device__ PageTiles(const DecodeParams& params, const StreamView* streams, std::int32_t first,
-                       std::int32_t last, std::uint32_t shared, int lane)
+  __device__ PageTiles(const DecodeParams& params, const StreamView* streams,
+                       const Readable& by_row, std::int32_t first, std::int32_t last,
+                       std::uint32_t shared, int lane)
       : tile(first),
         end(last),
         memory(shared),
         lane_idx(lane),
-        reader(params, streams, first, last, lane) {}
+        readable(by_row),
+        reader(params, streams, !by_row.is_all_sealed, first, last, lane) {}
 
   /// Starts the first copies.
   __device__ void start() {
@@ -151,8 +158,7 @@ struct PageTiles {
   }
 
   /// After start(): adds all tiles to sums. `queries`: shared memory of stage_queries.
-  __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
-                         typename Values::Sums& sums) {
+  __device__ void attend(std::uint32_t queries, Softmax& softmax, typename Values::Sums& sums) {
     if (tile >= end) return;
     fill<kFirstStages, kRing>();
     const Place lane{lane_idx / 4, lane_idx % 4};
@@ -177,7 +183,9 @@ struct PageTiles {
       float low[2] = {};
       wait();
       Keys::multiply(stage, queries, lane, scores, low);
-      mask(stage + Form::kOperandBytes, lane, after, readable.last, scores);
+      if (!readable.is_all_sealed) {
+        mask(stage + Form::kOperandBytes, lane, after, readable.last, scores);
+      }
       __syncwarp();  // all have read what is replaced
       kRing % 2 == 0 ? reader.copy_keys(stage) : reader.copy_values(stage);
       pass();

@@ -51,6 +51,7 @@ struct StagedTiles {
     TileSource next;    // its page pointers are on their way while `tile` is copied
     std::int32_t tile;
     std::int32_t end;
+    bool copies_positions;
     std::uint32_t ring;  // in shared memory
     std::uint32_t positions;
     Place keys;  // for which this lane copies
@@ -58,12 +59,13 @@ struct StagedTiles {
     int slot = 0;      // of the ring
     int position = 0;  // of the ring of positions
 
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, std::int32_t first,
-                      std::int32_t last, std::uint32_t memory, int lane_idx)
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, bool with_positions,
+                      std::int32_t first, std::int32_t last, std::uint32_t memory, int lane_idx)
         : params(all),
           cursor(streams),
           tile(first),
           end(last),
+          copies_positions(with_positions),
           ring(memory),
           positions(memory + kStagesBytes),
           keys(key_copier(lane_idx, all.sealed.num_slots)),
@@ -80,7 +82,7 @@ struct StagedTiles {
     __device__ __forceinline__ void copy(int stage) {
       if (tile < end) {
         const std::uint32_t to = ring + slot * kStageBytes;
-        if (stage == 0 && keys.t < 2) {
+        if (stage == 0 && copies_positions && keys.t < 2) {
           copy16(
               positions + position * kPositionBytes + (2 * keys.g + keys.t) * 16,
               source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * keys.t) * 4);
@@ -112,19 +114,21 @@ struct StagedTiles {
   std::int32_t end;
   std::uint32_t memory;
   int lane_idx;
+  Readable readable;
   Reader reader;
 
   /// The sealed tiles `first`, `first` + kWarps, ... below `last` of a unit, for a warp with so
   /// much shared memory.
-  __device__ StagedTiles(const DecodeParams& all, const StreamView* of_unit, std::int32_t first,
-                         std::int32_t last, std::uint32_t shared, int lane)
+  __device__ StagedTiles(const DecodeParams& all, const StreamView* of_unit, const Readable& by_row,
+                         std::int32_t first, std::int32_t last, std::uint32_t shared, int lane)
       : params(all),
         streams(of_unit),
         tile(first),
         end(last),
         memory(shared),
         lane_idx(lane),
-        reader(all, of_unit, first, last, shared, lane) {}
+        readable(by_row),
+        reader(all, of_unit, !by_row.is_all_sealed, first, last, shared, lane) {}
 
   /// Starts the first copies.
   __device__ void start() {
@@ -139,9 +143,28 @@ struct StagedTiles {
     for (int i = begin; i < last; ++i) reader.copy(i % kStages);
   }
 
+  /// Scores of slots that are not readable, or not of the first `num_blocks` blocks of a tile,
+  /// become -inf.
+  __device__ void mask(std::uint32_t positions, const Place& lane, std::int32_t num_blocks,
+                       float (&scores)[kRowTiles][4]) const {
+    const bool is_there = lane.g / 2 < num_blocks;
+    const uint4 front = load_shared16(positions + lane.g * 32);
+    const uint4 back = load_shared16(positions + lane.g * 32 + 16);
+    const std::uint32_t all[kRowTiles][2] = {
+        {front.x, front.y}, {front.z, front.w}, {back.x, back.y}, {back.z, back.w}};
+    const auto is_read = [&](std::uint32_t held) {
+      return is_there &&
+             (readable.is_all_sealed || readable.contains(static_cast<std::int32_t>(held)));
+    };
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      if (!is_read(all[r][0])) scores[r][0] = scores[r][1] = -INFINITY;
+      if (!is_read(all[r][1])) scores[r][2] = scores[r][3] = -INFINITY;
+    }
+  }
+
   /// After start(): adds all tiles to sums. `queries`: shared memory of stage_queries.
-  __device__ void attend(const Readable& readable, std::uint32_t queries, Softmax& softmax,
-                         typename Values::Sums& sums) {
+  __device__ void attend(std::uint32_t queries, Softmax& softmax, typename Values::Sums& sums) {
     if (tile >= end) return;
     fill(kFirstStages, kRing - 1);
     const std::uint32_t q = queries + lane_idx * 16;
@@ -162,29 +185,17 @@ struct StagedTiles {
 #pragma unroll 1
     for (; tile < end; tile += kWarps) {
       cursor.seek(params, tile);
-      const bool there = lane.g / 2 < cursor.blocks_left(params, tile);
+      const std::int32_t num_blocks = cursor.blocks_left(params, tile);
       float scores[kRowTiles][4] = {};
 #pragma unroll
       for (int stage = 0; stage < Keys::kStages; ++stage) {
         Keys::multiply(stage_at(), lane, q, stage, scores);
         advance(stage);
       }
-      const std::uint32_t held = memory + kStagesBytes + position * kPositionBytes + lane.g * 32;
+      if (!readable.is_all_sealed || num_blocks < kTileBlocks) {
+        mask(memory + kStagesBytes + position * kPositionBytes, lane, num_blocks, scores);
+      }
       position = position + 1 == kTilesAhead ? 0 : position + 1;
-      const uint4 front = load_shared16(held);
-      const uint4 back = load_shared16(held + 16);
-      const auto mask = [&](int r, std::uint32_t even, std::uint32_t odd) {
-        if (!there || !readable.contains(static_cast<std::int32_t>(even))) {
-          scores[r][0] = scores[r][1] = -INFINITY;
-        }
-        if (!there || !readable.contains(static_cast<std::int32_t>(odd))) {
-          scores[r][2] = scores[r][3] = -INFINITY;
-        }
-      };
-      mask(0, front.x, front.y);
-      mask(1, front.z, front.w);
-      mask(2, back.x, back.y);
-      mask(3, back.z, back.w);
       softmax.weigh(scores, sums);
 #pragma unroll
       for (int stage = 0; stage < Values::kStages; ++stage) {

@@ -18,6 +18,8 @@ inline constexpr std::int64_t kUnbounded = std::int64_t{2} << 32;
 struct Readable {
   std::int64_t after;
   std::int32_t last;
+  bool is_all_sealed = false;  // no slot of a sealed page is any other
+
   __device__ bool contains(std::int32_t position) const {
     return position <= last && position > after;
   }

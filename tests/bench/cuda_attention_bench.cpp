@@ -133,6 +133,7 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   struct Length {
     std::size_t first_page;
     std::int32_t num_pages;
+    std::int32_t last_sealed;
     std::byte* open_page;
   };
   // What is left of each length, once for all copies and heads: it is little.
@@ -155,8 +156,8 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
       set_positions(open_host.data() + open_at, open, count * form.num_slots, tokens);
       for (std::int32_t head = 0; head < shape.num_kv_heads; ++head) {
         const bool has_open = tokens % form.num_slots != 0;
-        lengths.push_back(
-            {pointers.size(), count, has_open ? open_pages.data() + open_at : nullptr});
+        lengths.push_back({pointers.size(), count, count * form.num_slots - 1,
+                           has_open ? open_pages.data() + open_at : nullptr});
         for (std::int32_t i = 0; i < count; ++i) {
           const auto at = static_cast<std::size_t>(order[pointers.size()]) * page_bytes;
           std::memcpy(host.data() + at,
@@ -175,6 +176,7 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   for (const Length& length : lengths) {
     streams.push_back({.sealed_pages = pointers_there.data() + length.first_page,
                        .num_sealed_pages = length.num_pages,
+                       .last_sealed = length.last_sealed,
                        .open_page = length.open_page});
   }
   for (std::size_t b = 0; b < shape.tokens.size(); ++b) {

@@ -316,6 +316,10 @@ void CacheModel::expect_slots(const Basis* basis, LayerId layer, HeadId kv_head,
     layouts.resize(sealed.size(), &layout);
     if (shape_.key_bounds) expect_bounds(layout, view.sealed_pages[i], view.key_basis);
   }
+  const std::size_t num_places =
+      static_cast<std::size_t>(view.num_sealed_pages) * static_cast<std::size_t>(shape_.page_slots);
+  ASSERT_EQ(view.last_sealed == kNoPosition, sealed.size() < num_places);
+  for (const Slot& slot : sealed) ASSERT_LE(slot.position, view.last_sealed);
   std::vector<Slot> open;
   if (view.open_page != nullptr) {
     read_page(cache_->open_layout(), view.open_page, nullptr, open);

@@ -64,10 +64,12 @@ std::vector<std::int32_t> AttentionCase::in_disorder(Random& random,
   return slots;
 }
 
-/// Full pages are sealed, except that a full last page is still open every second time.
+/// Full pages are sealed, except that a full last page is still open every second time. Of full
+/// pages, it is known three times of four that they are.
 void AttentionCase::append_stream(Random& random, const std::vector<std::int32_t>& positions) {
   const auto page_size = static_cast<std::size_t>(shape_.num_slots);
   Stream stream;
+  if (random.below(4) == 0) stream.last_sealed = kNoPosition;
   for (std::size_t begin = 0; begin < positions.size(); begin += page_size) {
     const std::size_t end = std::min(begin + page_size, positions.size());
     const std::vector<std::int32_t> slots(positions.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -79,6 +81,9 @@ void AttentionCase::append_stream(Random& random, const std::vector<std::int32_t
     } else {
       const std::int64_t form = random.below(static_cast<std::int64_t>(sealed_layouts_.size()));
       stream.sealed_forms.push_back(static_cast<std::uint8_t>(form));
+      stream.last_sealed =
+          std::max(stream.last_sealed,
+                   slots.size() < page_size ? kNoPosition : *std::ranges::max_element(slots));
       stream.sealed_offsets.push_back(
           append_page(random, sealed_layouts_[static_cast<std::size_t>(form)], slots));
     }
@@ -183,6 +188,7 @@ class AttentionCase::Staged {
           {.sealed_pages = pointers_.data() + first_page,
            .sealed_forms = mixed ? forms_.data() + first_page : nullptr,
            .num_sealed_pages = static_cast<std::int32_t>(stream.sealed_offsets.size()),
+           .last_sealed = stream.last_sealed,
            .open_page = stream.open_offset ? pages.data() + *stream.open_offset : nullptr});
       first_page += stream.sealed_offsets.size();
     }

@@ -74,6 +74,7 @@ class AttentionCase {
   struct Stream {
     std::vector<std::size_t> sealed_offsets;  // of pages, in pages_
     std::vector<std::uint8_t> sealed_forms;
+    std::int32_t last_sealed = -1;
     std::optional<std::size_t> open_offset;
   };
 
