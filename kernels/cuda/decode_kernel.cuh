@@ -180,16 +180,14 @@ struct DecodeKernel {
       const StreamView* streams = streams_of(params.streams, segment, unit.kv_head);
       const std::int32_t position = params.positions[row];
       std::int32_t num_sealed = 0;
-      std::int32_t last_sealed = INT32_MIN;
+      std::int32_t last_sealed = params.window == kUnbounded ? INT32_MIN : INT32_MAX;
 #pragma unroll 1
       for (std::int32_t s = 0; s < segment.num_streams; ++s) {
         num_sealed += sealed_tiles(params, streams[s]);
         last_sealed = max(last_sealed, streams[s].last_sealed);
       }
       const Readable readable{
-          .after = position - params.window,
-          .last = position,
-          .is_all_sealed = params.window == kUnbounded && last_sealed <= position};
+          .after = position - params.window, .last = position, .last_sealed = last_sealed};
       Open open(params, streams, max(begin - num_sealed, 0) + warp_idx, end - num_sealed, ring,
                 lane_idx);
       const bool has_open = open.exist();

@@ -51,21 +51,21 @@ struct PageTiles {
     std::int32_t tile;
     std::int32_t end;
     int lane_idx;
-    bool copies_positions;
+    const Readable& readable;
     std::uint32_t lane_bytes;
     const std::byte* page = nullptr;  // of `tile`
     // Pages of kWarpThreads tiles, each on a lane: reads wait once for all of them.
     const std::byte* found = nullptr;
     int num_taken = kWarpThreads;
 
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, bool with_positions,
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, const Readable& by_row,
                       std::int32_t first, std::int32_t last, int lane)
         : params(all),
           cursor(streams),
           tile(first),
           end(last),
           lane_idx(lane),
-          copies_positions(with_positions),
+          readable(by_row),
           lane_bytes(16 * lane) {}
 
     /// Finds the page of `tile`.
@@ -84,7 +84,7 @@ struct PageTiles {
       if (tile < end) {
         take();
         Form::template copy_operand<true>(to, page, lane_bytes);
-        if (copies_positions) {
+        if (!readable.has_all_sealed()) {
           Form::template copy_flat<Form::kPositionBytes>(
               to + Form::kOperandBytes, page + 2 * Form::kOperandBytes, lane_bytes);
         }
@@ -141,7 +141,7 @@ struct PageTiles {
         memory(shared),
         lane_idx(lane),
         readable(by_row),
-        reader(params, streams, !by_row.is_all_sealed, first, last, lane) {}
+        reader(params, streams, by_row, first, last, lane) {}
 
   /// Starts the first copies.
   __device__ void start() {
@@ -183,7 +183,7 @@ struct PageTiles {
       float low[2] = {};
       wait();
       Keys::multiply(stage, queries, lane, scores, low);
-      if (!readable.is_all_sealed) {
+      if (!readable.has_all_sealed()) {
         mask(stage + Form::kOperandBytes, lane, after, readable.last, scores);
       }
       __syncwarp();  // all have read what is replaced

@@ -51,7 +51,7 @@ struct StagedTiles {
     TileSource next;    // its page pointers are on their way while `tile` is copied
     std::int32_t tile;
     std::int32_t end;
-    bool copies_positions;
+    const Readable& readable;
     std::uint32_t ring;  // in shared memory
     std::uint32_t positions;
     Place keys;  // for which this lane copies
@@ -59,13 +59,13 @@ struct StagedTiles {
     int slot = 0;      // of the ring
     int position = 0;  // of the ring of positions
 
-    __device__ Reader(const DecodeParams& all, const StreamView* streams, bool with_positions,
+    __device__ Reader(const DecodeParams& all, const StreamView* streams, const Readable& by_row,
                       std::int32_t first, std::int32_t last, std::uint32_t memory, int lane_idx)
         : params(all),
           cursor(streams),
           tile(first),
           end(last),
-          copies_positions(with_positions),
+          readable(by_row),
           ring(memory),
           positions(memory + kStagesBytes),
           keys(key_copier(lane_idx, all.sealed.num_slots)),
@@ -82,16 +82,16 @@ struct StagedTiles {
     __device__ __forceinline__ void copy(int stage) {
       if (tile < end) {
         const std::uint32_t to = ring + slot * kStageBytes;
-        if (stage == 0 && copies_positions && keys.t < 2) {
-          copy16(
-              positions + position * kPositionBytes + (2 * keys.g + keys.t) * 16,
-              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * keys.t) * 4);
-        }
         if (stage < Keys::kStages) {
           Keys::copy(to, params.sealed, source, keys, stage);
         } else {
           if (stage == Keys::kStages) Values::copy_scales(to, params.sealed, source, keys);
           Values::copy(to, params.sealed, source, values, stage - Keys::kStages);
+        }
+        if (stage == 0 && !readable.has_all_sealed() && keys.t < 2) {
+          copy16(
+              positions + position * kPositionBytes + (2 * keys.g + keys.t) * 16,
+              source.key_page + params.sealed.position_bytes + (source.key_slot + 4 * keys.t) * 4);
         }
         if (stage == kStages - 1) {
           position = position + 1 == kTilesAhead ? 0 : position + 1;
@@ -128,7 +128,7 @@ struct StagedTiles {
         memory(shared),
         lane_idx(lane),
         readable(by_row),
-        reader(all, of_unit, !by_row.is_all_sealed, first, last, shared, lane) {}
+        reader(all, of_unit, by_row, first, last, shared, lane) {}
 
   /// Starts the first copies.
   __device__ void start() {
@@ -154,7 +154,7 @@ struct StagedTiles {
         {front.x, front.y}, {front.z, front.w}, {back.x, back.y}, {back.z, back.w}};
     const auto is_read = [&](std::uint32_t held) {
       return is_there &&
-             (readable.is_all_sealed || readable.contains(static_cast<std::int32_t>(held)));
+             (readable.has_all_sealed() || readable.contains(static_cast<std::int32_t>(held)));
     };
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
@@ -192,7 +192,7 @@ struct StagedTiles {
         Keys::multiply(stage_at(), lane, q, stage, scores);
         advance(stage);
       }
-      if (!readable.is_all_sealed || num_blocks < kTileBlocks) {
+      if (!readable.has_all_sealed() || num_blocks < kTileBlocks) {
         mask(memory + kStagesBytes + position * kPositionBytes, lane, num_blocks, scores);
       }
       position = position + 1 == kTilesAhead ? 0 : position + 1;

@@ -18,8 +18,11 @@ inline constexpr std::int64_t kUnbounded = std::int64_t{2} << 32;
 struct Readable {
   std::int64_t after;
   std::int32_t last;
-  bool is_all_sealed = false;  // no slot of a sealed page is any other
+  std::int32_t last_sealed = INT32_MAX;  // StreamView::last_sealed, where there is no window
 
+  /// Whether a query reads all slots of sealed pages. Asked as late as may be: `last` is often
+  /// still on its way when the first pages are asked for.
+  [[nodiscard]] __device__ bool has_all_sealed() const { return last_sealed <= last; }
   __device__ bool contains(std::int32_t position) const {
     return position <= last && position > after;
   }
