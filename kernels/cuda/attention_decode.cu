@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/decode_launch.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -23,7 +25,8 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   CudaContext& context = exec.cuda_context();
   // The workspace: places, what is known of longer segments, parts.
   auto* workspace = static_cast<std::byte*>(context.workspace.get());
-  constexpr std::int64_t kPlaceBytes = (kMaxUnits + 2) * std::int64_t{sizeof(std::int32_t)};
+  constexpr std::int64_t kPlaceBytes =
+      (kMaxUnits + Places::kDivisionWords + 1) * std::int64_t{sizeof(std::int32_t)};
   constexpr std::int64_t kHeadBytes = (kPlaceBytes + 255) / 256 * 256 + 256;
   DecodeParams params{
       .q = args.q.data,
@@ -53,9 +56,11 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
       .sealed = page_shape(sealed),
       .open = page_shape(args.open_layout)};
   // Nobody else wants the count, and a block has it as fast as it would find it.
-  constexpr std::int64_t kFewStreams = 8;  // of a unit
-  const bool counts_in_block = args.single_rows && num_units <= kDecodeWarps * kWarpThreads &&
-                               args.streams.size() <= kFewStreams * num_units;
+  constexpr std::int64_t kFewStreams = 8;        // of a unit
+  constexpr std::int64_t kMaxStreams = 1 << 10;  // of all: every block reads them
+  const bool counts_in_block =
+      args.single_rows && num_units <= kUnitsOfThread * kDecodeWarps * kWarpThreads &&
+      args.streams.size() <= std::min(kFewStreams * num_units, kMaxStreams);
   if (counts_in_block) params.places = nullptr;
   // The launch before may still run (wait_for_previous).
   params.reads_ahead = counts_in_block && context.launches_since_page_write > 0;

@@ -123,11 +123,10 @@ struct DecodeKernel {
   }
 
   /// Rows of units that have no slots at all.
-  static __device__ __noinline__ void clear_empty_units(const DecodeParams& params,
-                                                        const Places& places) {
+  static __device__ __noinline__ void clear_empty_units(const DecodeParams& params) {
     for (auto i = static_cast<std::int32_t>(threadIdx.x); i < params.num_units; i += kThreads) {
-      if (places.begin(i) != places.begin(i + 1)) continue;
       const Unit unit = unit_at(params, i);
+      if (tiles_of(params, unit) > 0) continue;
       if (unit.segment->row_end - unit.segment->row_begin != 1) continue;
       const std::int64_t at =
           std::int64_t{unit.segment->row_begin} * params.num_heads + unit.first_head;
@@ -137,7 +136,6 @@ struct DecodeKernel {
   }
 
   static __device__ void run(const DecodeParams& params, char* memory) {
-    __shared__ std::int32_t counted[kThreads + 2];
     bool waits = params.reads_ahead;  // for queries, open pages, and who reads the last output
     if (!waits) wait_for_previous();
     const int lane_idx = static_cast<int>(threadIdx.x) % kWarpThreads;
@@ -147,15 +145,17 @@ struct DecodeKernel {
     char* ring = rings + warp_idx * kWarpBytes;
     Places places{params.places};
     if (places.words == nullptr) {
-      places.words = counted;
+      places.words = reinterpret_cast<std::int32_t*>(rings);
       count_in_block<kThreads>(params, places);
     }
-    const std::int32_t per_block = places.block_tiles();
+    const Division division = places.division();
+    const std::int32_t per_block = division.block_tiles;
     const std::int32_t range_begin = static_cast<std::int32_t>(blockIdx.x) * per_block;
     const std::int32_t range_end = min(range_begin + per_block, places.begin(params.num_units));
+    const bool clears = division.some_empty != 0 && blockIdx.x == 0;
     if (range_begin >= range_end) {
       if (waits) wait_for_previous();
-      if (blockIdx.x == 0) clear_empty_units(params, places);
+      if (clears) clear_empty_units(params);
       return;
     }
     // The last place that begins at or before the range: units without tiles do not matter.
@@ -165,11 +165,14 @@ struct DecodeKernel {
       const bool before = i < params.num_units && places.begin(i) <= range_begin;
       unit_idx += __syncthreads_count(before);
     }
+    std::int32_t unit_end = places.begin(unit_idx);  // of the unit before
+    __syncthreads();                                 // what is copied may replace the places
     for (std::int32_t at = range_begin; at < range_end; ++unit_idx) {
-      const std::int32_t unit_end = places.begin(unit_idx + 1);
-      if (places.begin(unit_idx) == unit_end) continue;
       const Unit unit = unit_at(params, unit_idx);
-      const std::int32_t unit_begin = unit_end - tiles_of(params, unit);
+      const std::int32_t num_tiles = tiles_of(params, unit);
+      if (num_tiles == 0) continue;
+      unit_end += place_of(params, division, num_tiles);
+      const std::int32_t unit_begin = unit_end - num_tiles;
       at = max(at, unit_begin);
       if (at >= range_end) break;
       const std::int32_t begin = at - unit_begin;
@@ -226,7 +229,7 @@ struct DecodeKernel {
       at = unit_begin + end;
     }
     if (waits) wait_for_previous();
-    if (blockIdx.x == 0) clear_empty_units(params, places);
+    if (clears) clear_empty_units(params);
   }
 };
 

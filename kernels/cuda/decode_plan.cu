@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kCountThreads)
     atomicMin(&shortest, tiles);
   }
   __syncthreads();
-  const Division division = divide_equally(params, {longest, shortest});
+  Division division = divide_equally(params, {longest, shortest});
   const Places places{params.places};
   std::int32_t before = 0;
   for (std::int32_t base = 0; base < params.num_units; base += kCountThreads) {
@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kCountThreads)
   are_long = __syncthreads_or(are_long) != 0;
   if (threadIdx.x == 0) {
     places.begin(params.num_units) = before;
-    places.block_tiles() = range_of(params, division, before);
+    division.block_tiles = range_of(params, division, before);
+    places.set(division);
     *params.long_segments = {.exist = are_long ? 1 : 0, .num_items_taken = 0};
   }
 }

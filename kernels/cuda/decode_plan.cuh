@@ -29,6 +29,8 @@ inline constexpr std::int32_t kTileBlocks = kTileSlots / kLanes;
 
 /// Units of one launch. 1 MiB of places.
 inline constexpr std::int64_t kMaxUnits = std::int64_t{1} << 18;
+/// Units for each thread of a block that counts all of them for itself.
+inline constexpr int kUnitsOfThread = 4;
 
 /// How many tiles it takes as long as to end a unit and begin another, measured (6 to 10); places
 /// of fewer units than that have none: parts would be more, and short ones merge longer than they
@@ -104,6 +106,11 @@ __device__ __forceinline__ std::int32_t open_tiles(const DecodeParams& params,
   return stream.open_page == nullptr ? 0 : params.open_blocks;
 }
 
+__device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params,
+                                                 const StreamView& stream) {
+  return sealed_tiles(params, stream) + open_tiles(params, stream);
+}
+
 __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, const Unit& unit) {
   const AttentionSegment segment = *unit.segment;
   if (segment.row_end - segment.row_begin != 1) return 0;
@@ -111,7 +118,7 @@ __device__ __forceinline__ std::int32_t tiles_of(const DecodeParams& params, con
   std::int32_t count = 0;
 #pragma unroll 1
   for (std::int32_t s = 0; s < segment.num_streams; ++s) {
-    count += sealed_tiles(params, streams[s]) + open_tiles(params, streams[s]);
+    count += tiles_of(params, streams[s]);
   }
   return count;
 }
@@ -126,6 +133,7 @@ struct UnitTiles {
 struct Division {
   std::int32_t place_tiles;  // of each place; 0: of each what change_tiles() says
   std::int32_t block_tiles;  // of a range; 0: what is left to be found
+  std::int32_t some_empty;   // whether units have no tiles
 };
 
 /// Of units that are about equally long, where so divided they leave few blocks idle.
@@ -133,23 +141,25 @@ __device__ __forceinline__ Division divide_equally(const DecodeParams& params,
                                                    const UnitTiles& units) {
   const std::int32_t num_units = params.num_units;
   const std::int32_t num_blocks = params.num_blocks;
-  if (units.shortest == 0 || units.shortest < units.longest - units.longest / 8) return {};
+  const std::int32_t some_empty = units.shortest == 0 ? 1 : 0;
+  const Division unequal{.place_tiles = 0, .block_tiles = 0, .some_empty = some_empty};
+  if (some_empty != 0 || units.shortest < units.longest - units.longest / 8) return unequal;
   const auto keeps_busy = [&](std::int32_t blocks, std::int32_t of) {
     return of - blocks <= of / 16;
   };
   if (num_units > num_blocks) {
     const std::int32_t units_of_block = (num_units + num_blocks - 1) / num_blocks;
-    if (!keeps_busy((num_units + units_of_block - 1) / units_of_block, num_blocks)) return {};
-    return {units.longest, units_of_block * units.longest};
+    if (!keeps_busy((num_units + units_of_block - 1) / units_of_block, num_blocks)) return unequal;
+    return {units.longest, units_of_block * units.longest, some_empty};
   }
   const std::int32_t blocks_of_unit = num_blocks / num_units;
   const std::int32_t even = (units.longest + blocks_of_unit - 1) / blocks_of_unit;
   // Of few tiles, not all blocks have some.
   if (even >= params.min_block_tiles && !keeps_busy(blocks_of_unit * num_units, num_blocks)) {
-    return {};
+    return unequal;
   }
   const std::int32_t block_tiles = max(even, params.min_block_tiles);
-  return {(units.longest + block_tiles - 1) / block_tiles * block_tiles, block_tiles};
+  return {(units.longest + block_tiles - 1) / block_tiles * block_tiles, block_tiles, some_empty};
 }
 
 /// That the place of a unit with tiles begins with, where units are not divided equally.
@@ -169,17 +179,53 @@ __device__ __forceinline__ std::int32_t range_of(const DecodeParams& params,
   return max((place_tiles + params.num_blocks - 1) / params.num_blocks, params.min_block_tiles);
 }
 
-/// What count_in_block() or count_tiles() finds: the tiles of a range, then where places begin, and
-/// where the last one ends. [num_units + 2]
+/// What count_in_block() or count_tiles() finds: the division, then where places begin, and where
+/// the last one ends. [num_units + 4]
 struct Places {
+  static constexpr int kDivisionWords = 3;
   std::int32_t* words;
 
-  [[nodiscard]] __device__ std::int32_t& block_tiles() const { return words[0]; }
+  [[nodiscard]] __device__ Division division() const { return {words[0], words[1], words[2]}; }
+  __device__ void set(const Division& division) const {
+    words[0] = division.place_tiles;
+    words[1] = division.block_tiles;
+    words[2] = division.some_empty;
+  }
   /// Of unit i; it ends where the next one begins.
-  [[nodiscard]] __device__ std::int32_t& begin(std::int32_t i) const { return words[1 + i]; }
+  [[nodiscard]] __device__ std::int32_t& begin(std::int32_t i) const {
+    return words[kDivisionWords + i];
+  }
 };
 
-/// Fills places, in shared memory, of at most kThreads units: kThreads + 2 words.
+/// Tiles of units `first`, `first` + kStep, ...; 0 where there is none. Reads wait once for all.
+template <int kStep>
+__device__ __forceinline__ void tiles_of_units(const DecodeParams& params, std::int32_t first,
+                                               std::int32_t (&tiles)[kUnitsOfThread]) {
+  const StreamView* streams[kUnitsOfThread];
+  std::int32_t num_streams[kUnitsOfThread];
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+    num_streams[k] = 0;
+    if (const std::int32_t i = first + k * kStep; i < params.num_units) {
+      const Unit unit = unit_at(params, i);
+      const AttentionSegment segment = *unit.segment;
+      if (segment.row_end - segment.row_begin == 1) num_streams[k] = segment.num_streams;
+      streams[k] = streams_of(params.streams, segment, unit.kv_head);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+    tiles[k] = num_streams[k] > 0 ? tiles_of(params, *streams[k]) : 0;
+  }
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+#pragma unroll 1
+    for (std::int32_t s = 1; s < num_streams[k]; ++s) tiles[k] += tiles_of(params, streams[k][s]);
+  }
+}
+
+/// Fills places, in shared memory, of at most kUnitsOfThread * kThreads units: as many words and
+/// four.
 template <int kThreads>
 __device__ void count_in_block(const DecodeParams& params, const Places& places) {
   constexpr int kWarps = kThreads / kWarpThreads;
@@ -188,23 +234,38 @@ __device__ void count_in_block(const DecodeParams& params, const Places& places)
   __shared__ std::int32_t warp_sums[kWarps];
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp_idx = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const auto i = static_cast<std::int32_t>(threadIdx.x);
-  const bool is_unit = i < params.num_units;
-  const std::int32_t tiles = is_unit ? tiles_of(params, unit_at(params, i)) : 0;
-  const std::int32_t most = __reduce_max_sync(kWholeWarp, tiles);
-  const std::int32_t fewest = __reduce_min_sync(kWholeWarp, is_unit ? tiles : INT32_MAX);
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  std::int32_t tiles[kUnitsOfThread];
+  tiles_of_units<kThreads>(params, thread, tiles);
+  UnitTiles mine{0, INT32_MAX};
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+    const std::int32_t i = thread + k * kThreads;
+    places.begin(i) = tiles[k];
+    if (i < params.num_units) mine = {max(mine.longest, tiles[k]), min(mine.shortest, tiles[k])};
+  }
+  mine = {__reduce_max_sync(kWholeWarp, mine.longest),
+          __reduce_min_sync(kWholeWarp, mine.shortest)};
   if (lane == 0) {
-    longest[warp_idx] = most;
-    shortest[warp_idx] = fewest;
+    longest[warp_idx] = mine.longest;
+    shortest[warp_idx] = mine.shortest;
   }
   __syncthreads();
   UnitTiles units{longest[0], shortest[0]};
   for (int w = 1; w < kWarps; ++w) {
     units = {max(units.longest, longest[w]), min(units.shortest, shortest[w])};
   }
-  const Division division = divide_equally(params, units);
-  const std::int32_t mine = is_unit ? place_of(params, division, tiles) : 0;
-  std::int32_t sum = mine;
+  Division division = divide_equally(params, units);
+  // Where the places of neighbours end, of each thread's and of all threads' before it.
+  std::int32_t ends[kUnitsOfThread];
+  std::int32_t sum = 0;
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+    const std::int32_t i = kUnitsOfThread * thread + k;
+    if (i < params.num_units) sum += place_of(params, division, places.begin(i));
+    ends[k] = sum;
+  }
+  const std::int32_t own = sum;
   for (int step = 1; step < kWarpThreads; step *= 2) {
     const std::int32_t before = __shfl_up_sync(kWholeWarp, sum, step);
     if (lane >= step) sum += before;
@@ -212,10 +273,14 @@ __device__ void count_in_block(const DecodeParams& params, const Places& places)
   if (lane == kWarpThreads - 1) warp_sums[warp_idx] = sum;
   __syncthreads();
   for (int w = 0; w < warp_idx; ++w) sum += warp_sums[w];
-  places.begin(i) = sum - mine;
-  if (i == kThreads - 1) {
-    places.begin(kThreads) = sum;
-    places.block_tiles() = range_of(params, division, sum);
+#pragma unroll
+  for (int k = 0; k < kUnitsOfThread; ++k) {
+    places.begin(kUnitsOfThread * thread + k + 1) = sum - own + ends[k];
+  }
+  if (thread == 0) places.begin(0) = 0;
+  if (thread == kThreads - 1) {
+    division.block_tiles = range_of(params, division, sum);
+    places.set(division);
   }
   __syncthreads();
 }

@@ -232,6 +232,8 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
   Array<float> lse(exec, poisoned(num_rows * shape_.num_heads));
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
   const View<const float, 3> q_view = staged.q.view(num_rows, shape_.num_heads, shape_.head_dim);
+  const bool are_single = std::ranges::all_of(
+      segments_, [](const auto& segment) { return segment.row_end - segment.row_begin == 1; });
   kernels::attention(exec, {.q = q_view,
                             .positions = staged.positions.view(num_rows),
                             .segments = staged.segments.view(segments_.size()),
@@ -242,7 +244,8 @@ AttentionCase::Result AttentionCase::run(Exec& exec) const {
                             .scale = scale,
                             .window = shape_.window,
                             .o = o.view(num_rows, shape_.num_heads, shape_.head_dim),
-                            .lse = lse.view(num_rows, shape_.num_heads)});
+                            .lse = lse.view(num_rows, shape_.num_heads),
+                            .single_rows = shape_.tells_of_single_rows && are_single});
   Result result{o.host(), lse.host(), {}};
   if (shape_.columns.empty()) return result;
   kernels::attention_columns(exec, {.q = q_view,

@@ -32,6 +32,7 @@ struct AttentionShape {
   std::int32_t num_streams = 3;  // a KV head and sequence; with more than one, the first is empty
   std::vector<PageForm> sealed = {DType::kF32};  // each page has one of them, at random
   std::optional<std::int32_t> window = std::nullopt;
+  bool tells_of_single_rows = true;  // AttentionArgs::single_rows, where all segments are
   AttentionColumns columns = {};
   bool key_bounds = false;
   bool seals_all = false;   // also pages that are not full

@@ -183,20 +183,28 @@ TEST_F(AttentionDecodeCuda, ALongContextIsDividedAndMerged) {
 }
 
 // Of one length, of nearly one and of many; fewer and more units than a GPU runs blocks, counted by
-// each block (up to 128 units) and by a launch before.
+// each block (up to 512 units, where it is told that all segments are single rows) and by a launch
+// before.
 TEST_F(AttentionDecodeCuda, DividesUnitsOfOneLengthAndOfMany) {
   for (const std::int32_t spread : {0, 40, 900}) {
-    for (const std::int32_t num_sequences : {1, 3, 31, 90, 700}) {
-      SCOPED_TRACE(::testing::Message()
-                   << num_sequences << " sequences of 900 slots and " << spread << " more or less");
-      const AttentionShape shape{
-          .head_dim = 64, .num_heads = 4, .num_kv_heads = 2, .sealed = {DType::kBf16}};
-      std::vector<Sequence> sequences;
-      for (std::int32_t i = 0; i < num_sequences; ++i) {
-        sequences.push_back(
-            {1, 900 - spread + static_cast<std::int32_t>(random_.below(2 * spread + 1))});
+    for (const std::int32_t num_sequences : {1, 3, 31, 90, 250, 700}) {
+      for (const bool tells : {true, false}) {
+        SCOPED_TRACE(::testing::Message()
+                     << num_sequences << " sequences of 900 slots and " << spread << " more or less"
+                     << (tells ? ", told to be single rows" : ""));
+        const AttentionShape shape{.head_dim = 64,
+                                   .num_heads = 4,
+                                   .num_kv_heads = 2,
+                                   .num_streams = 2,
+                                   .sealed = {DType::kBf16},
+                                   .tells_of_single_rows = tells};
+        std::vector<Sequence> sequences;
+        for (std::int32_t i = 0; i < num_sequences; ++i) {
+          sequences.push_back(
+              {1, 900 - spread + static_cast<std::int32_t>(random_.below(2 * spread + 1))});
+        }
+        expect_same(AttentionCase(random_, shape, sequences));
       }
-      expect_same(AttentionCase(random_, shape, sequences));
     }
   }
 }
