@@ -1,15 +1,17 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// A window is flags [R, kMaxBlocks] and then parts [2, R]. An array is moved in units of 16 bytes,
-// unit i by block i / kBlockThreads % B on either side, so that a block waits only for the same
-// block of the others. B follows from the rows of all ranks and is the same everywhere.
+// A window is flags [R, kMaxBlocks] and then parts [2, R]. Block (b, i) of a move serves one peer:
+// it sends and takes units of 16 bytes, unit u of an array being that of block u / kBlockThreads %
+// B on either side, so that it waits only for one block of one peer. B follows from the rows of all
+// ranks and is the same everywhere. Blocks (b, R - 1) copy what a rank keeps.
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/common/device_buffer.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/cuda/context.cuh"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/peer_rows.hpp"
 
@@ -19,18 +21,22 @@ namespace {
 using pikv::cuda::check;
 
 constexpr int kBlockThreads = 512;
-/// All of them have to run at once: a block that waits must not keep out one that is waited for.
-constexpr int kMaxBlocks = 64;
-constexpr std::int64_t kUnit = 16;  // bytes
+constexpr int kMaxBlocks = 64;  // B
+/// Of a move. All of them have to run at once: a block that waits must not keep out one that is
+/// waited for.
+constexpr int kMaxMoveBlocks = 128;
+constexpr int kBlocksPerMultiprocessor = 3;  // room for so many, by their registers
+constexpr std::int64_t kUnit = 16;           // bytes
 constexpr std::int64_t kFlagBytes = kMaxPeerRanks * kMaxBlocks * std::int64_t{sizeof(unsigned)};
 constexpr unsigned kPollsPerClock = 32;
 
-/// What outlives a move, on the GPU.
-struct Progress {
-  unsigned num_moves;   // that ended
-  unsigned num_blocks;  // of the move in progress, that ended
+/// What outlives a move, on the GPU. A move adds kMoveSum to `sum`, its blocks a part each.
+struct alignas(16) Progress {
+  unsigned long long sum;
   unsigned has_failed;
 };
+constexpr unsigned long long kMoveSum = 1u << 12;
+static_assert(kMoveSum > kMaxMoveBlocks);
 
 /// On the host, where the GPU writes it once.
 struct Note {
@@ -98,13 +104,26 @@ __device__ __forceinline__ void store_unit(std::byte* to, std::int64_t left, uin
   if (left > 12) words[3] = unit.w;
 }
 
-/// Calls f(i, size) for the units i of this block in an array of `size` bytes.
-template <class F>
-__device__ __forceinline__ void for_units(std::int64_t size, const F& f) {
+/// Copies the units of this block in an array of `size` bytes: store(at, left, load(at, left)) with
+/// their places. Reads wait once for several of them.
+template <class Load, class Store>
+__device__ __forceinline__ void copy_units(std::int64_t size, const Load& load,
+                                           const Store& store) {
+  constexpr int kAtOnce = 4;
   const std::int64_t stride = std::int64_t{gridDim.x} * kBlockThreads * kUnit;
   for (std::int64_t at = (std::int64_t{blockIdx.x} * kBlockThreads + threadIdx.x) * kUnit;
-       at < size; at += stride) {
-    f(at, size - at);
+       at < size; at += kAtOnce * stride) {
+    uint4 units[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t place = at + k * stride;
+      if (place < size) units[k] = load(place, size - place);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const std::int64_t place = at + k * stride;
+      if (place < size) store(place, size - place, units[k]);
+    }
   }
 }
 
@@ -119,9 +138,11 @@ __device__ void send(const MoveParams& params, int peer, unsigned number) {
     const PeerMove::Array& array = params.move.arrays[a];
     const std::byte* from = array.from + params.move.from_row[peer] * array.row_bytes;
     const std::int64_t size = params.move.num_sent[peer] * array.row_bytes;
-    for_units(size, [&](std::int64_t at, std::int64_t left) {
-      *reinterpret_cast<uint4*>(part + at) = load_unit(from + at, left);
-    });
+    copy_units(
+        size, [&](std::int64_t at, std::int64_t left) { return load_unit(from + at, left); },
+        [&](std::int64_t at, std::int64_t, const uint4& unit) {
+          *reinterpret_cast<uint4*>(part + at) = unit;
+        });
     part += room_of(size);
   }
 }
@@ -133,9 +154,14 @@ __device__ void take(const MoveParams& params, int peer, unsigned number) {
     const PeerMove::Array& array = params.move.arrays[a];
     std::byte* to = array.to + params.move.to_row[peer] * array.row_bytes;
     const std::int64_t size = params.move.num_received[peer] * array.row_bytes;
-    for_units(size, [&](std::int64_t at, std::int64_t left) {
-      store_unit(to + at, left, __ldcg(reinterpret_cast<const uint4*>(part + at)));
-    });
+    copy_units(
+        size,
+        [&](std::int64_t at, std::int64_t) {
+          return __ldcg(reinterpret_cast<const uint4*>(part + at));
+        },
+        [&](std::int64_t at, std::int64_t left, const uint4& unit) {
+          store_unit(to + at, left, unit);
+        });
     part += room_of(size);
   }
 }
@@ -147,10 +173,12 @@ __device__ void keep(const MoveParams& params) {
     const std::byte* from = array.from + params.move.from_row[rank] * array.row_bytes;
     std::byte* to = array.to + params.move.to_row[rank] * array.row_bytes;
     if (from == to) continue;
-    for_units(params.move.num_sent[rank] * array.row_bytes,
-              [&](std::int64_t at, std::int64_t left) {
-                store_unit(to + at, left, load_unit(from + at, left));
-              });
+    copy_units(
+        params.move.num_sent[rank] * array.row_bytes,
+        [&](std::int64_t at, std::int64_t left) { return load_unit(from + at, left); },
+        [&](std::int64_t at, std::int64_t left, const uint4& unit) {
+          store_unit(to + at, left, unit);
+        });
   }
 }
 
@@ -173,40 +201,35 @@ __device__ bool wait_for(const MoveParams& params, int peer, unsigned number) {
   }
 }
 
-__global__ void __launch_bounds__(kBlockThreads)
+__global__ void __launch_bounds__(kBlockThreads, kBlocksPerMultiprocessor)
     move_kernel(const __grid_constant__ MoveParams params) {
-  __shared__ unsigned number_of_move;
-  __shared__ unsigned has_failed;
-  const auto thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
-    // Nobody changes the number before all blocks have ended.
-    number_of_move = *static_cast<volatile unsigned*>(&params.progress->num_moves) + 1;
-    has_failed = *static_cast<volatile unsigned*>(&params.progress->has_failed);
+  cuda::wait_for_previous();
+  const int peer = (params.rank + 1 + static_cast<int>(blockIdx.y)) % params.num_ranks;
+  const bool is_other = peer != params.rank;
+  // The sum is less than that of one more move until all blocks of this one have added to it.
+  const uint4 progress = __ldcg(reinterpret_cast<const uint4*>(params.progress));
+  const unsigned long long sum = progress.x | static_cast<unsigned long long>(progress.y) << 32;
+  const auto number = static_cast<unsigned>(sum / kMoveSum + 1);
+  const bool has_failed = progress.z != 0;
+  if (!has_failed && is_other) send(params, peer, number);
+  if (__syncthreads_or(has_failed) != 0) return;
+  if (is_other) {
+    bool has_come = true;
+    if (threadIdx.x == 0) {
+      // After the barrier all that the block wrote comes before the flag.
+      raise(flags_of(params.windows[peer], params.rank) + blockIdx.x, number);
+      has_come = wait_for(params, peer, number);
+    }
+    if (__syncthreads_and(has_come) == 0) return;
+    take(params, peer, number);
+  } else {
+    keep(params);
   }
-  __syncthreads();
-  if (has_failed != 0) return;
-  const unsigned number = number_of_move;
-  for (int i = 1; i < params.num_ranks; ++i) {
-    send(params, (params.rank + i) % params.num_ranks, number);
+  if (threadIdx.x == 0) {
+    const unsigned num_others = gridDim.x * gridDim.y - 1;
+    const bool is_first = blockIdx.x == 0 && blockIdx.y == 0;
+    atomicAdd(&params.progress->sum, is_first ? kMoveSum - num_others : 1);
   }
-  __syncthreads();
-  const bool has_peer = thread < params.num_ranks && thread != params.rank;
-  if (has_peer) {
-    // After the barrier all that the block wrote comes before the flag.
-    __threadfence_system();
-    raise(flags_of(params.windows[thread], params.rank) + blockIdx.x, number);
-  }
-  keep(params);
-  const bool has_come = !has_peer || wait_for(params, thread, number);
-  if (__syncthreads_and(has_come) == 0) return;
-  for (int i = 1; i < params.num_ranks; ++i) {
-    take(params, (params.rank + i) % params.num_ranks, number);
-  }
-  __syncthreads();
-  if (thread != 0) return;
-  if (atomicAdd(&params.progress->num_blocks, 1u) + 1 < gridDim.x) return;
-  params.progress->num_blocks = 0;
-  params.progress->num_moves = number;
 }
 
 }  // namespace
@@ -227,6 +250,15 @@ PeerWindows::PeerWindows(Exec& exec, int rank, int num_ranks, std::chrono::milli
   require(num_ranks <= kMaxPeerRanks, "peer_rows", num_ranks, " ranks exceed ", kMaxPeerRanks);
   CudaContext& context = exec.cuda_context();
   context.activate();
+  int per_multiprocessor = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, move_kernel,
+                                                      kBlockThreads, 0),
+        "peer_rows");
+  const int num_at_once = per_multiprocessor * context.num_multiprocessors;
+  if (num_at_once < kMaxMoveBlocks) {
+    throw CudaError(concat("peer_rows: the GPU runs ", num_at_once, " blocks of ", kBlockThreads,
+                           " threads at once, a move may have ", kMaxMoveBlocks));
+  }
   const std::int64_t window_bytes = kFlagBytes + 2 * num_ranks * kPeerPartBytes;
   state_.reset(new State{
       .exec = exec,
@@ -313,10 +345,12 @@ void PeerWindows::move(const PeerMove& move) {
                     .rank = state_->rank,
                     .num_ranks = state_->num_ranks};
   std::ranges::copy(state_->windows, params.windows);
-  // A unit a thread, sent and taken, for each peer.
-  const auto blocks = static_cast<unsigned>(
-      std::clamp<std::int64_t>(room / (kUnit * kBlockThreads), 1, kMaxBlocks));
-  cuda::launch(state_->exec.cuda_context(), move_kernel, blocks, kBlockThreads, 0, params);
+  // A unit a thread, sent and taken.
+  const int num_ranks = state_->num_ranks;
+  const auto blocks = static_cast<unsigned>(std::clamp<std::int64_t>(
+      room / (kUnit * kBlockThreads), 1, std::min(kMaxBlocks, kMaxMoveBlocks / num_ranks)));
+  cuda::launch_early(state_->exec.cuda_context(), move_kernel,
+                     dim3(blocks, static_cast<unsigned>(num_ranks)), kBlockThreads, 0, params);
   pikv::cuda::check_launch("peer_rows");
 }
 
