@@ -32,15 +32,18 @@ std::unique_ptr<const Codec> codec_of(const std::string& spec) {
 
 }  // namespace
 
+std::shared_ptr<const Basis> basis_for(Random& random, const CacheShape& shape) {
+  return random_basis(random, {.num_layers = shape.num_layers,
+                               .num_kv_heads = shape.num_kv_heads,
+                               .head_dim = shape.head_dim});
+}
+
 CacheModel::CacheModel(Random& random, const CacheShape& shape)
     : random_(random),
       shape_(shape),
       map_(odd_shards_elsewhere(shape)),
       codec_(codec_of(shape.codec)),
-      basis_(shape.has_basis ? random_basis(random, {.num_layers = shape.num_layers,
-                                                     .num_kv_heads = shape.num_kv_heads,
-                                                     .head_dim = shape.head_dim})
-                             : nullptr),
+      basis_(shape.has_basis && shape.basis == nullptr ? basis_for(random, shape) : shape.basis),
       cache_(std::make_unique<KvCache>(
           exec_,
           KvCacheConfig{.num_kv_heads = shape.num_kv_heads,

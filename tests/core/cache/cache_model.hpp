@@ -28,9 +28,13 @@ struct CacheShape {
   std::int64_t num_kv_heads = 2;
   std::int64_t head_dim = 5;
   bool key_bounds = false;
-  bool has_basis = false;  // a random one
+  bool has_basis = false;
+  std::shared_ptr<const Basis> basis = nullptr;  // that has_basis says; null: a random one
   std::optional<std::size_t> budget_bytes = std::nullopt;
 };
+
+/// A basis for caches of a shape.
+[[nodiscard]] std::shared_ptr<const Basis> basis_for(Random& random, const CacheShape& shape);
 
 class CacheModel {
  public:
@@ -109,7 +113,7 @@ class CacheModel {
   Exec exec_ = Exec::cpu(1);
   ShardMap map_;
   std::unique_ptr<const Codec> codec_;
-  std::unique_ptr<const Basis> basis_;
+  std::shared_ptr<const Basis> basis_;
   std::unique_ptr<KvCache> cache_;
   std::map<SequenceId, bool> sequences_;
   std::map<Key, std::vector<Slot>> streams_;  // those that hold a slot
