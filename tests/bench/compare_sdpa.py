@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-HEAD_DIM = 128
 TOTAL_BYTES = 2 << 30
 RAGGED = [131072, 65536, 65536, 40000, 32768, 32768, 24001, 20000, 16384, 16384, 9001, 8192, 8192, 4096, 2048,
           1024, 1024, 777, 512, 512, 300, 128, 33, 1]
@@ -26,6 +25,8 @@ SHAPES = [
     ("1 x 131,072, 32/4", 32, 4, [131072]),
     ("64 x 4,096, 32/8", 32, 8, [4096] * 64),
     ("24 ragged, 32/8", 32, 8, RAGGED),
+    ("32 x 32,768, 32/4, 64", 32, 4, [32768] * 32, 64),
+    ("8 x 32,768, 32/4, 256", 32, 4, [32768] * 8, 256),
 ]
 PREFILL_SHAPES = [
     ("8,192, 32/4", 1, 8192, 32, 4, 128),
@@ -64,11 +65,11 @@ def batches(tokens):
     return [(count, length) for length, count in groups.items()]
 
 
-def measure(name, num_heads, num_kv_heads, tokens):
+def measure(name, num_heads, num_kv_heads, tokens, head_dim=128):
     group = num_heads // num_kv_heads
-    kv_bytes = sum(tokens) * num_kv_heads * HEAD_DIM * 2 * 2
+    kv_bytes = sum(tokens) * num_kv_heads * head_dim * 2 * 2
     copies = TOTAL_BYTES // kv_bytes + 1
-    make = lambda *shape: torch.randn(*shape, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
+    make = lambda *shape: torch.randn(*shape, head_dim, device="cuda", dtype=torch.bfloat16)
     parts = [
         (make(count, num_heads, 1), [(make(count, num_kv_heads, length), make(count, num_kv_heads, length))
                                      for _ in range(copies)])
@@ -80,7 +81,7 @@ def measure(name, num_heads, num_kv_heads, tokens):
                 for q, kv in parts:
                     k, v = kv[i % copies]
                     if folded:
-                        rows = q.view(q.shape[0], num_kv_heads, group, HEAD_DIM)
+                        rows = q.view(q.shape[0], num_kv_heads, group, head_dim)
                         F.scaled_dot_product_attention(rows, k, v)
                     else:
                         F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
@@ -90,7 +91,7 @@ def measure(name, num_heads, num_kv_heads, tokens):
                 with sdpa_kernel(backend):
                     us = median_us(call)
             except RuntimeError as error:
-                print(f"{name:20} {label:16} refused: {str(error).splitlines()[0][:60]}")
+                print(f"{name:21} {label:16} refused: {str(error).splitlines()[0][:60]}")
                 continue
             # Without the gaps between launches, as in a captured step.
             try:
@@ -104,7 +105,7 @@ def measure(name, num_heads, num_kv_heads, tokens):
                 graph_us = median_us(lambda i: graphs[i % copies].replay())
             except RuntimeError:
                 graph_us = float("nan")
-            print(f"{name:20} {label:16} {us:9.1f} us, as a graph {graph_us:9.1f} us "
+            print(f"{name:21} {label:16} {us:9.1f} us, as a graph {graph_us:9.1f} us "
                   f"{kv_bytes / min(us, graph_us if graph_us == graph_us else us) * 1e-6:6.2f} TB/s of KV", flush=True)
 
 

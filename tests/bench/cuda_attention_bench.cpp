@@ -14,6 +14,7 @@
 // docs/gpu_performance.md has the results.
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -35,7 +36,6 @@ using bench::Events;
 using bench::template_pages;
 using bench::upload;
 
-constexpr std::int32_t kHeadDim = 128;
 // More than any second-level cache by an order of magnitude.
 constexpr std::size_t kTotalBytes = std::size_t{2} << 30;
 // Different pages; streams repeat them in another order.
@@ -46,6 +46,7 @@ struct Shape {
   std::int32_t num_heads;
   std::int32_t num_kv_heads;
   std::vector<std::int32_t> tokens;  // of each sequence
+  std::int32_t head_dim = 128;
 };
 
 struct Form {
@@ -65,7 +66,9 @@ std::vector<Shape> shapes() {
           {"1 x 32,801, 32/4", 32, 4, {32801}},
           {"1 x 131,072, 32/4", 32, 4, {131072}},
           {"64 x 4,096, 32/8", 32, 8, std::vector<std::int32_t>(64, 4096)},
-          {"24 ragged, 32/8", 32, 8, ragged}};
+          {"24 ragged, 32/8", 32, 8, ragged},
+          {"32 x 32,768, 32/4, 64", 32, 4, std::vector<std::int32_t>(32, 32768), 64},
+          {"8 x 32,768, 32/4, 256", 32, 4, std::vector<std::int32_t>(8, 32768), 256}};
 }
 
 std::vector<Form> forms() {
@@ -107,8 +110,9 @@ class Graph {
 };
 
 void measure(Exec& exec, const Shape& shape, const Form& form) {
-  const PageLayout layout = make_page_layout(form.num_slots, kHeadDim, form.keys, form.values);
-  const PageLayout open = make_page_layout(form.num_slots, kHeadDim, DType::kF32);
+  const PageLayout layout =
+      make_page_layout(form.num_slots, shape.head_dim, form.keys, form.values);
+  const PageLayout open = make_page_layout(form.num_slots, shape.head_dim, DType::kF32);
   const std::vector<std::byte> sources = template_pages(layout, kTemplatePages);
   const std::size_t page_bytes = layout.page_bytes();
   std::int64_t pages_per_copy = 0;
@@ -187,7 +191,7 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
     positions.push_back(shape.tokens[b] - 1);
   }
   const auto batch = static_cast<std::int64_t>(shape.tokens.size());
-  std::vector<float> q(static_cast<std::size_t>(batch * shape.num_heads * kHeadDim));
+  std::vector<float> q(static_cast<std::size_t>(batch * shape.num_heads * shape.head_dim));
   std::normal_distribution<float> normal;
   for (float& x : q) x = normal(engine);
   DeviceBuffer<float> q_there = upload(exec, q);
@@ -200,16 +204,16 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
   const std::int64_t streams_per_copy = batch * shape.num_kv_heads;
   const auto attend = [&](std::int64_t copy) {
     const std::int64_t first = copy * streams_per_copy;
-    kernels::attention(exec, {.q = {q_there.data(), {batch, shape.num_heads, kHeadDim}},
+    kernels::attention(exec, {.q = {q_there.data(), {batch, shape.num_heads, shape.head_dim}},
                               .positions = {positions_there.data(), {batch}},
                               .segments = {segments_there.data(), {batch}},
                               .streams = {streams_there.data() + first, {streams_per_copy}},
                               .num_kv_heads = shape.num_kv_heads,
                               .sealed_layouts = {&layout, {1}},
                               .open_layout = open,
-                              .scale = 0.08838834764f,
+                              .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
                               .window = {},
-                              .o = {o.data(), {batch, shape.num_heads, kHeadDim}},
+                              .o = {o.data(), {batch, shape.num_heads, shape.head_dim}},
                               .lse = {lse.data(), {batch, shape.num_heads}},
                               .single_rows = true});
   };
@@ -230,7 +234,7 @@ void measure(Exec& exec, const Shape& shape, const Form& form) {
                       page_bytes);
   });
   std::printf(
-      "%-20s %-8s %9.1f us, as a graph %9.1f us %7.1f MB %6.2f TB/s of pages, alone %.1f us\n",
+      "%-21s %-8s %9.1f us, as a graph %9.1f us %7.1f MB %6.2f TB/s of pages, alone %.1f us\n",
       shape.name.c_str(), std::string(form.name).c_str(), time, graph_time,
       static_cast<double>(copy_bytes_total) * 1e-6,
       static_cast<double>(copy_bytes_total) / graph_time * 1e-6, read_time);
