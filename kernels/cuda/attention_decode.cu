@@ -25,8 +25,7 @@ LongSegments* attend_single_rows(Exec& exec, const AttentionArgs& args) {
   CudaContext& context = exec.cuda_context();
   // The workspace: places, what is known of longer segments, parts.
   auto* workspace = static_cast<std::byte*>(context.workspace.get());
-  constexpr std::int64_t kPlaceBytes =
-      (kMaxUnits + Places::kDivisionWords + 1) * std::int64_t{sizeof(std::int32_t)};
+  constexpr std::int64_t kPlaceBytes = Places::bytes_of(kMaxUnits);
   constexpr std::int64_t kHeadBytes = (kPlaceBytes + 255) / 256 * 256 + 256;
   DecodeParams params{
       .q = args.q.data,

@@ -36,6 +36,7 @@ struct DecodeKernel {
   static constexpr std::uint32_t kWarpBytes = std::max(Tiles::kWarpBytes, Open::kBytes);
   static constexpr std::uint32_t kMergeBytes = kWarps * kHeadsPerUnit * (kDim + 2) * sizeof(float);
   static constexpr std::uint32_t kRingBytes = std::max(kWarps * kWarpBytes, kMergeBytes);
+  static_assert(Places::bytes_of(kUnitsOfThread * kThreads) <= kRingBytes);  // counted there
   static constexpr std::uint32_t kQueryBytes = Tiles::kQueryBytes + QueryRows<kDim>::kBytes;
   static constexpr std::uint32_t kSharedBytes = kQueryBytes + kRingBytes;
   using Merge = PartMerge<kDim, kWarps, kRingBytes>;

@@ -141,16 +141,16 @@ __device__ __forceinline__ Division divide_equally(const DecodeParams& params,
                                                    const UnitTiles& units) {
   const std::int32_t num_units = params.num_units;
   const std::int32_t num_blocks = params.num_blocks;
-  const std::int32_t some_empty = units.shortest == 0 ? 1 : 0;
-  const Division unequal{.place_tiles = 0, .block_tiles = 0, .some_empty = some_empty};
-  if (some_empty != 0 || units.shortest < units.longest - units.longest / 8) return unequal;
+  const Division unequal{
+      .place_tiles = 0, .block_tiles = 0, .some_empty = units.shortest == 0 ? 1 : 0};
+  if (unequal.some_empty != 0 || units.shortest < units.longest - units.longest / 8) return unequal;
   const auto keeps_busy = [&](std::int32_t blocks, std::int32_t of) {
     return of - blocks <= of / 16;
   };
   if (num_units > num_blocks) {
     const std::int32_t units_of_block = (num_units + num_blocks - 1) / num_blocks;
     if (!keeps_busy((num_units + units_of_block - 1) / units_of_block, num_blocks)) return unequal;
-    return {units.longest, units_of_block * units.longest, some_empty};
+    return {units.longest, units_of_block * units.longest, 0};
   }
   const std::int32_t blocks_of_unit = num_blocks / num_units;
   const std::int32_t even = (units.longest + blocks_of_unit - 1) / blocks_of_unit;
@@ -159,7 +159,7 @@ __device__ __forceinline__ Division divide_equally(const DecodeParams& params,
     return unequal;
   }
   const std::int32_t block_tiles = max(even, params.min_block_tiles);
-  return {(units.longest + block_tiles - 1) / block_tiles * block_tiles, block_tiles, some_empty};
+  return {(units.longest + block_tiles - 1) / block_tiles * block_tiles, block_tiles, 0};
 }
 
 /// That the place of a unit with tiles begins with, where units are not divided equally.
@@ -190,6 +190,9 @@ struct Places {
     words[0] = division.place_tiles;
     words[1] = division.block_tiles;
     words[2] = division.some_empty;
+  }
+  [[nodiscard]] static constexpr std::int64_t bytes_of(std::int64_t num_units) {
+    return (kDivisionWords + num_units + 1) * std::int64_t{sizeof(std::int32_t)};
   }
   /// Of unit i; it ends where the next one begins.
   [[nodiscard]] __device__ std::int32_t& begin(std::int32_t i) const {
@@ -224,8 +227,8 @@ __device__ __forceinline__ void tiles_of_units(const DecodeParams& params, std::
   }
 }
 
-/// Fills places, in shared memory, of at most kUnitsOfThread * kThreads units: as many words and
-/// four.
+/// Fills places, in shared memory, of at most kUnitsOfThread * kThreads units, with room for so
+/// many.
 template <int kThreads>
 __device__ void count_in_block(const DecodeParams& params, const Places& places) {
   constexpr int kWarps = kThreads / kWarpThreads;
