@@ -85,9 +85,10 @@ ChosenExchange make_exchange(Communicator& comm, Exec& exec, std::string_view ki
     if (kind == "auto") return {};
     return {.exchange = make_host_row_exchange(comm)};
   }
-  agree(comm, [&] { require_own_gpus(comm, exec); });
   const std::chrono::milliseconds deadline = mpi_options_from_environment().deadline;
+  // Ranks whose kernels do it may share a GPU, in turns of milliseconds: for tests, not for speed.
   if (kind == "peer") return {.exchange = make_peer_row_exchange(comm, exec, deadline)};
+  agree(comm, [&] { require_own_gpus(comm, exec); });
   const bool has_nccl = nccl_is_built();
   agree(comm, [&] {
     if (kind == "nccl" && !has_nccl) throw NotBuilt("exchange: built without NCCL");

@@ -2,14 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The whole model where rows of all ranks are gathered on every rank, as GPUs do it: on CPUs
-// against messages, and on GPUs, one a rank, against CPUs and against one GPU. Skipped for GPUs
-// where there are fewer than ranks.
+// against messages, and on GPUs against CPUs and against one GPU.
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "routing/tables.hpp"
+#include "tests/mp/gpu_of_rank.hpp"
 #include "tests/mp/whole_model.hpp"
 #include "tests/support/mpi_main.hpp"
 
@@ -20,11 +20,9 @@ class GatheredRows : public WholeModel, public testing::WithParamInterface<std::
  protected:
   void SetUp() override {
     if (!on_gpus()) return;
-    std::int64_t num_devices = static_cast<std::int64_t>(describe_cuda_devices().size());
-    world().all_reduce(std::span(&num_devices, 1), ReduceOp::kMin);
-    if (num_devices < world().size()) {
-      GTEST_SKIP() << num_devices << " GPUs for " << world().size() << " ranks";
-    }
+    const std::optional<int> gpu = gpu_of_rank(GetParam() == "peer");
+    if (!gpu) GTEST_SKIP() << "too few GPUs for " << world().size() << " ranks";
+    device_ = "cuda:" + std::to_string(*gpu);
   }
 
   [[nodiscard]] static bool on_gpus() { return GetParam() != "host"; }
@@ -34,11 +32,13 @@ class GatheredRows : public WholeModel, public testing::WithParamInterface<std::
     options_.device = "cpu";
     options_.exchange = "auto";
     const Outcome expected = run(world(), codec, scheduler);
-    options_.device = on_gpus() ? "cuda" : "cpu";
+    options_.device = device_;
     options_.exchange = GetParam();
     const Outcome found = run(world(), codec, scheduler);
     expect_alike(found, expected, tolerance);
   }
+
+  std::string device_ = "cpu";
 };
 
 TEST_P(GatheredRows, OwnersByEveryRouter) {
@@ -87,7 +87,7 @@ TEST_P(GatheredRows, SmallChunksLeaveRanksWithoutRows) {
 
 TEST_P(GatheredRows, SeveralGpusSayWhatOneSays) {
   if (!on_gpus()) GTEST_SKIP() << "of GPUs";
-  options_.device = "cuda";
+  options_.device = device_;
   const auto alone = make_single_communicator();
   for (const char* scheduler : {"full", "h2o"}) {
     SCOPED_TRACE(scheduler);

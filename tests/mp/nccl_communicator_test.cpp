@@ -15,6 +15,7 @@
 
 #include "core/comm/communicator.hpp"
 #include "kernels/common/error.hpp"
+#include "tests/mp/gpu_of_rank.hpp"
 #include "tests/support/mpi_main.hpp"
 
 namespace pikv::test {
@@ -26,13 +27,9 @@ constexpr int kRounds = 3;
 class NcclCommunicatorTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    // All ranks must skip together, or the others would wait for the one that did.
-    std::int64_t num_devices = static_cast<std::int64_t>(describe_cuda_devices().size());
-    world().all_reduce(std::span(&num_devices, 1), ReduceOp::kMin);
-    if (num_devices < world().size()) {
-      GTEST_SKIP() << num_devices << " GPUs for " << world().size() << " ranks";
-    }
-    exec_.emplace(Exec::cuda(world().rank()));
+    const std::optional<int> gpu = gpu_of_rank(/*may_share=*/false);
+    if (!gpu) GTEST_SKIP() << "too few GPUs for " << world().size() << " ranks";
+    exec_.emplace(Exec::cuda(*gpu));
     comm_ = make_nccl_communicator(world(), *exec_, kDeadline);
   }
 

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Exchanges of rows against values that each rank can work out by itself, over host memory and
-// between GPUs, one a rank. Where there are fewer, those that write into each other's memory share
-// them, in turns of a few milliseconds, and NCCL's are skipped.
+// between GPUs.
 #include "core/comm/row_exchange.hpp"
 
 #include <gtest/gtest.h>
@@ -17,6 +16,7 @@
 #include "core/base/random.hpp"
 #include "kernels/common/error.hpp"
 #include "kernels/elementwise.hpp"
+#include "tests/mp/gpu_of_rank.hpp"
 #include "tests/support/mpi_main.hpp"
 
 namespace pikv {
@@ -28,13 +28,9 @@ class RowExchangeTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (on_gpu()) {
-      // All ranks must skip together, or the others would wait for the one that did.
-      std::int64_t num_devices = static_cast<std::int64_t>(describe_cuda_devices().size());
-      world().all_reduce(std::span(&num_devices, 1), ReduceOp::kMin);
-      if (num_devices < (GetParam() == "peer" ? 1 : world().size())) {
-        GTEST_SKIP() << num_devices << " GPUs for " << world().size() << " ranks";
-      }
-      device_idx_ = world().rank() % static_cast<int>(num_devices);
+      const std::optional<int> gpu = gpu_of_rank(GetParam() == "peer");
+      if (!gpu) GTEST_SKIP() << "too few GPUs for " << world().size() << " ranks";
+      device_idx_ = *gpu;
     }
     exec_.emplace(make_exec());
     exchange_ = make(*exec_, kDeadline);
