@@ -145,6 +145,9 @@ struct DecodeKernel {
     char* rings = memory + kQueryBytes;
     char* ring = rings + warp_idx * kWarpBytes;
     Places places{params.places};
+    // By this block, at most one, the first of many parts. Not in registers, which pages need.
+    __shared__ CutUnit to_merge;
+    if (threadIdx.x == 0) to_merge.num_blocks = 0;
     if (places.words == nullptr) {
       places.words = reinterpret_cast<std::int32_t*>(rings);
       count_in_block<kThreads>(params, places);
@@ -224,10 +227,22 @@ struct DecodeKernel {
       write(params, unit, row, part, rings, warp_idx, lane_idx, softmax, sums);
       if (!is_whole) {
         const std::int32_t first_block = unit_begin / per_block;
-        const std::int32_t num_blocks = (unit_end - 1) / per_block - first_block + 1;
-        Merge::run(params, unit, row, first_block, num_blocks, reinterpret_cast<float*>(rings));
+        const CutUnit cut{.output = row * params.num_heads + unit.first_head,
+                          .num_heads = unit.num_heads,
+                          .first_block = first_block,
+                          .num_blocks = (unit_end - 1) / per_block - first_block + 1};
+        if (cut.has_few_parts()) {
+          Merge::merge_if_last(params, cut, reinterpret_cast<float*>(rings));
+        } else {
+          Merge::count(params, cut);
+          if (cut.head() >= 0 && threadIdx.x == 0) to_merge = cut;
+        }
       }
       at = unit_begin + end;
+    }
+    __syncthreads();
+    if (to_merge.num_blocks > 0) {
+      Merge::merge_head(params, to_merge, reinterpret_cast<float*>(rings));
     }
     if (waits) wait_for_previous();
     if (clears) clear_empty_units(params);

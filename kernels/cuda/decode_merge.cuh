@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The PiKV Authors
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parts of a unit of decode attention (decode_plan.cuh) become its output: the block that writes
-// the last of them merges all, in their order. Where they are many, neighbours become one first, so
-// that many blocks share the work: one block reads no faster than it waits for memory.
+// Parts of a unit of decode attention (decode_plan.cuh) become its output. Few are merged by the
+// block that writes the last of them. Of many, each of the last blocks of the unit has a head: done
+// with its range, it waits until all parts are written and merges that head of them. So a block
+// waits only for blocks before it, which begin before it and never wait for it: nobody keeps out
+// whom he waits for. Parts are merged in their order, whoever does it.
 #pragma once
 
 #include <cmath>
@@ -16,187 +18,193 @@
 
 namespace pikv::kernels::cuda {
 
+/// A unit of which blocks [first_block, first_block + num_blocks), at least two, write a part each.
+struct CutUnit {
+  std::int64_t output;  // its first head among all of params.lse
+  std::int32_t num_heads;
+  std::int32_t first_block;
+  std::int32_t num_blocks;
+
+  /// One block merges so many before several would know that all are written; and with more, the
+  /// first block has no head: it may be the last one of another unit.
+  [[nodiscard]] __device__ bool has_few_parts() const { return num_blocks <= kHeadsPerUnit; }
+  /// That this block merges, of many parts; negative if none.
+  [[nodiscard]] __device__ std::int32_t head() const {
+    const std::int32_t end = first_block + num_blocks;
+    return kHeadsPerUnit - (end - static_cast<std::int32_t>(blockIdx.x));
+  }
+};
+
 /// `kBytes`: of shared memory, for as many parts at once as it has room for.
 template <int kDim, int kWarps, std::uint32_t kBytes>
-struct PartMerge {
+class PartMerge {
   static constexpr int kThreads = kWarps * kWarpThreads;
-  /// So many parts become one at once; of more, so many neighbours first.
-  static constexpr int kMaxParts = 48;
-  static constexpr int kNeighbours = 16;
-  static constexpr std::uint32_t kWeightBytes =
-      kHeadsPerUnit * (2 * kWarps + kMaxParts) * sizeof(float);
-  static constexpr int kAtOnce =
-      static_cast<int>((kBytes - kWeightBytes) / (kHeadsPerUnit * kDim * sizeof(float)));
-  static_assert(kBytes > kWeightBytes && kAtOnce > 0);
+  // Of one head, or of few parts.
+  static constexpr int kWeights = static_cast<int>(kMaxDecodeBlocks);
+  static_assert(kWeights >= kHeadsPerUnit * kHeadsPerUnit);
+  static constexpr int kRoom = static_cast<int>(kBytes / sizeof(float)) - kWeights;
+  static_assert(kRoom >= kHeadsPerUnit * kDim);
+  using Counter = ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device>;
 
-  /// After this block wrote its part of a unit, of which blocks [first_block, first_block +
-  /// num_blocks) write one each: merges what it is the last to wait for.
-  static __device__ __noinline__ void run(const DecodeParams& params, const Unit& unit,
-                                          std::int64_t row, std::int32_t first_block,
-                                          std::int32_t num_blocks, float* room) {
-    constexpr float kLn2 = 0.693147180559945f;
-    const std::int64_t at = row * params.num_heads + unit.first_head;
-    Parts parts{part_of(params, first_block, false), part_of(params, first_block, true),
-                2 * PartShape{kDim}.floats(), num_blocks};
-    std::int32_t mine = static_cast<std::int32_t>(blockIdx.x) - first_block;
-    unsigned* counters = params.arrived + 2 * std::int64_t{first_block};
-    while (true) {
-      const bool are_all = parts.count <= kMaxParts;
-      const std::int32_t begin = are_all ? 0 : mine / kNeighbours * kNeighbours;
-      const Parts near =
-          are_all ? parts : parts.slice(begin, min(kNeighbours, parts.count - begin));
-      if (!arrives_last(counter_of(counters, begin), near.count)) return;
-      float* const o = are_all ? params.o + at * kDim : near.first;
-      float* const lse = are_all ? params.lse + at : near.first + kHeadsPerUnit * kDim;
-      merge(unit.num_heads, near, o, lse, are_all ? kLn2 : 1.0f, room);
-      if (are_all) return;
-      parts = parts.every(kNeighbours);
-      mine /= kNeighbours;
-      counters += 2 * params.num_blocks;
+ public:
+  /// After this block wrote its part of a unit of few, and all of its threads know: merges them if
+  /// it was the last to do so.
+  static __device__ __noinline__ void merge_if_last(const DecodeParams& params, CutUnit cut,
+                                                    float* room) {
+    const Counter counter(params.arrived[cut.first_block]);
+    bool is_last = false;
+    if (threadIdx.x == 0) {
+      is_last = counter.fetch_add(1, ::cuda::memory_order_acq_rel) ==
+                static_cast<unsigned>(cut.num_blocks) - 1;
+      if (is_last) counter.store(0, ::cuda::memory_order_relaxed);
+    }
+    if (__syncthreads_or(is_last) == 0) return;
+    merge<kHeadsPerUnit>(params, cut, 0, room);
+    __syncthreads();  // the next unit replaces all of it
+  }
+
+  /// After this block wrote its part of a unit of many, and all of its threads know.
+  static __device__ void count(const DecodeParams& params, const CutUnit& cut) {
+    if (threadIdx.x != 0) return;
+    Counter(params.arrived[cut.first_block]).fetch_add(1, ::cuda::memory_order_release);
+  }
+
+  /// Waits until all parts of a unit of many are counted, then merges this block's head of them.
+  static __device__ __noinline__ void merge_head(const DecodeParams& params, CutUnit cut,
+                                                 float* room) {
+    if (cut.head() >= cut.num_heads) return;
+    const Counter counter(params.arrived[cut.first_block]);
+    const auto num_parts = static_cast<unsigned>(cut.num_blocks);
+    unsigned num_before = 0;
+    if (threadIdx.x == 0) {
+      while (counter.load(::cuda::memory_order_acquire) < num_parts) {
+      }
+      num_before = counter.fetch_add(1, ::cuda::memory_order_relaxed);
+    }
+    __syncthreads();
+    merge<1>(params, cut, cut.head(), room);
+    // The last one to know leaves the counter as it was.
+    if (threadIdx.x == 0 && num_before == num_parts + static_cast<unsigned>(cut.num_heads) - 1) {
+      counter.store(0, ::cuda::memory_order_relaxed);
     }
   }
 
  private:
-  /// All but the first are the same way apart.
+  /// Of a unit. All but the first are the same way apart.
   struct Parts {
-    float* first;
-    float* others;  // as if the first were one of them
-    std::int64_t stride;
+    const float* first;
+    const float* others;  // as if the first were one of them
     std::int32_t count;
 
-    __device__ float* at(std::int32_t i) const { return i == 0 ? first : others + i * stride; }
-    __device__ Parts slice(std::int32_t begin, std::int32_t num) const {
-      return {at(begin), others + begin * stride, stride, num};
-    }
-    /// One of `step`.
-    __device__ Parts every(std::int32_t step) const {
-      return {first, others, step * stride, (count + step - 1) / step};
+    __device__ const float* at(std::int32_t i) const {
+      return i == 0 ? first : others + i * (2 * PartShape{kDim}.floats());
     }
   };
 
-  /// That of the parts which become part `begin` of a unit. As in part_of: its first block may end
-  /// another unit.
-  static __device__ unsigned* counter_of(unsigned* counters, std::int32_t begin) {
-    return counters + 2 * begin + (begin > 0 ? 0 : 1);
-  }
-
-  /// Counts a block that wrote one of `count` results; whether it is the last one to do so.
-  static __device__ bool arrives_last(unsigned* counter, std::int32_t count) {
-    __syncthreads();
-    bool is_last = false;
-    if (threadIdx.x == 0) {
-      // What the block wrote is there before it is counted; what the others wrote is read after.
-      const ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> arrived(*counter);
-      is_last =
-          arrived.fetch_add(1, ::cuda::memory_order_acq_rel) == static_cast<unsigned>(count - 1);
-      if (is_last) arrived.store(0, ::cuda::memory_order_relaxed);
-    }
-    return __syncthreads_or(is_last) != 0;
-  }
-
-  /// The largest, or the sum, of what the threads with the same head (threadIdx.x % kHeadsPerUnit)
-  /// have. `room`: [kWarps, kHeadsPerUnit], used again after the next barrier but one.
-  template <class Join>
-  static __device__ float join_of_head(float x, float* room, const Join& join) {
-    for (int step = kHeadsPerUnit; step < kWarpThreads; step *= 2) {
-      x = join(x, __shfl_xor_sync(kWholeWarp, x, step));
-    }
-    const auto head = static_cast<int>(threadIdx.x) % kHeadsPerUnit;
-    if (threadIdx.x % kWarpThreads < kHeadsPerUnit) {
-      room[static_cast<int>(threadIdx.x) / kWarpThreads * kHeadsPerUnit + head] = x;
-    }
-    __syncthreads();
-    x = room[head];
-#pragma unroll
-    for (int w = 1; w < kWarps; ++w) x = join(x, room[w * kHeadsPerUnit + head]);
-    return x;
-  }
-
-  /// weights[part, head] of at most kMaxParts parts, and the log-sum-exps of all, in `lse_unit`.
-  static __device__ void weigh(int num_heads, const Parts& parts, float* lse, float lse_unit,
-                               float* room, float* weights) {
-    constexpr int kHeadThreads = kThreads / kHeadsPerUnit;
-    constexpr int kEach = (kMaxParts + kHeadThreads - 1) / kHeadThreads;
-    const auto head = static_cast<int>(threadIdx.x) % kHeadsPerUnit;
-    const auto first = static_cast<int>(threadIdx.x) / kHeadsPerUnit;
-    float weight[kEach];
-    float largest = -INFINITY;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int part = first + i * kHeadThreads;
-      const bool is_there = part < parts.count && head < num_heads;
-      weight[i] = is_there ? __ldcg(parts.at(part) + kHeadsPerUnit * kDim + head) : -INFINITY;
-      largest = fmaxf(largest, weight[i]);
-    }
-    largest = join_of_head(largest, room, [](float a, float b) { return fmaxf(a, b); });
-    float total = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      weight[i] = largest == -INFINITY ? 0.0f : exp2f(weight[i] - largest);
-      total += weight[i];
-    }
-    total =
-        join_of_head(total, room + kWarps * kHeadsPerUnit, [](float a, float b) { return a + b; });
-    const float scale = total == 0.0f ? 0.0f : 1.0f / total;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int part = first + i * kHeadThreads;
-      if (part < parts.count) weights[part * kHeadsPerUnit + head] = weight[i] * scale;
-    }
-    if (first == 0 && head < num_heads) {
-      lse[head] = total == 0.0f ? -INFINITY : (largest + log2f(total)) * lse_unit;
-    }
-    __syncthreads();
-  }
-
-  /// Merges at most kMaxParts parts in their order. `o` and `lse` may be those of the first.
-  static __device__ void merge(int num_heads, const Parts& parts, float* o, float* lse,
-                               float lse_unit, float* room) {
-    float* weights = room + 2 * kWarps * kHeadsPerUnit;   // [kMaxParts, kHeadsPerUnit]
-    float* copied = weights + kMaxParts * kHeadsPerUnit;  // [kAtOnce, size]
+  /// Merges `kHeads` heads from `first_head` on, of those that the unit has.
+  template <int kHeads>
+  static __device__ void merge(const DecodeParams& params, const CutUnit& cut,
+                               std::int32_t first_head, float* room) {
+    constexpr int kSize = kHeads * kDim;
+    constexpr int kEach = (kSize + kThreads - 1) / kThreads;
+    constexpr int kChunk = 4;  // floats a copy
+    constexpr int kChunks = kSize / kChunk;
+    constexpr int kAtOnce = kRoom / kSize;
+    const Parts parts{part_of(params, cut.first_block, false),
+                      part_of(params, cut.first_block, true), cut.num_blocks};
+    const std::int64_t at = cut.output + first_head;
+    const int num_heads = min(kHeads, cut.num_heads - first_head);
     const int size = num_heads * kDim;
-    constexpr int kPlaces = (kHeadsPerUnit * kDim / 4 + kThreads - 1) / kThreads;
-    float4 sums[kPlaces] = {};
+    float* weights = room;            // [num_heads, parts]
+    float* copied = room + kWeights;  // [kAtOnce, kSize]
+    float sums[kEach] = {};
 #pragma unroll 1
     for (int begin = 0; begin < parts.count; begin += kAtOnce) {
-      const int end = min(begin + kAtOnce, parts.count);
+      const int count = min(kAtOnce, parts.count - begin);
+      if (begin > 0) __syncthreads();  // all have read what is replaced
 #pragma unroll 4
-      for (int p = begin; p < end; ++p) {
-        const float* part = parts.at(p);
-#pragma unroll
-        for (int i = 0; i < kPlaces; ++i) {
-          const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
-          if (at < size) {
-            copy16(shared_address(copied + (p - begin) * size + at),
-                   reinterpret_cast<const std::byte*>(part + at));
-          }
-        }
+      for (int i = static_cast<int>(threadIdx.x); i < count * kChunks; i += kThreads) {
+        const int channel = i % kChunks * kChunk;
+        if (channel >= size) continue;
+        const float* const from = parts.at(begin + i / kChunks) + first_head * kDim + channel;
+        copy16(shared_address(copied + i * kChunk), reinterpret_cast<const std::byte*>(from));
       }
       commit_copies();
       // While the first are on their way.
-      if (begin == 0) weigh(num_heads, parts, lse, lse_unit, room, weights);
-      wait_for_copies<0>();  // a thread reads only what it copied
-#pragma unroll 4
-      for (int p = begin; p < end; ++p) {
+      if (begin == 0) weigh<kHeads>(num_heads, parts, first_head, params.lse + at, weights);
+      wait_for_copies<0>();
+      __syncthreads();
+#pragma unroll(kEach == 1 ? 8 : 2)
+      for (int p = 0; p < count; ++p) {
 #pragma unroll
-        for (int i = 0; i < kPlaces; ++i) {
-          const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
-          if (at >= size) continue;
-          const float weight = weights[p * kHeadsPerUnit + at / kDim];
-          const float4 x = *reinterpret_cast<const float4*>(copied + (p - begin) * size + at);
-          sums[i].x = fmaf(weight, x.x, sums[i].x);
-          sums[i].y = fmaf(weight, x.y, sums[i].y);
-          sums[i].z = fmaf(weight, x.z, sums[i].z);
-          sums[i].w = fmaf(weight, x.w, sums[i].w);
+        for (int k = 0; k < kEach; ++k) {
+          const int i = k * kThreads + static_cast<int>(threadIdx.x);
+          if (i >= size) break;
+          const float weight = weights[i / kDim * parts.count + begin + p];
+          sums[k] = fmaf(weight, copied[p * kSize + i], sums[k]);
         }
       }
     }
 #pragma unroll
-    for (int i = 0; i < kPlaces; ++i) {
-      const int at = 4 * (i * kThreads + static_cast<int>(threadIdx.x));
-      if (at < size) *reinterpret_cast<float4*>(o + at) = sums[i];
+    for (int k = 0; k < kEach; ++k) {
+      const int i = k * kThreads + static_cast<int>(threadIdx.x);
+      if (i < size) params.o[at * kDim + i] = sums[k];
     }
-    __syncthreads();  // the next unit replaces the weights
+  }
+
+  /// weights[head, part], and the log-sum-exps of all parts.
+  template <int kHeads>
+  static __device__ void weigh(int num_heads, const Parts& parts, std::int32_t first_head,
+                               float* lse, float* weights) {
+    constexpr float kLn2 = 0.693147180559945f;
+    constexpr int kLanes = kHeads == 1 ? kWarpThreads : kThreads / kHeads;  // of a head
+    static_assert(kLanes <= kWarpThreads);
+    constexpr int kReads = 4;
+    const int lane = static_cast<int>(threadIdx.x) % kLanes;
+    const int head = static_cast<int>(threadIdx.x) / kLanes;
+    const bool is_there = head < num_heads;
+    const int count = is_there ? parts.count : 0;
+    float* const of_head = weights + head * parts.count;
+    float largest = -INFINITY;
+#pragma unroll 1
+    for (int base = lane; base < count; base += kReads * kLanes) {
+      float read[kReads];
+#pragma unroll
+      for (int i = 0; i < kReads; ++i) {
+        const int part = base + i * kLanes;
+        read[i] = part < count ? __ldcg(parts.at(part) + kHeadsPerUnit * kDim + first_head + head)
+                               : -INFINITY;
+      }
+#pragma unroll
+      for (int i = 0; i < kReads; ++i) {
+        const int part = base + i * kLanes;
+        if (part < count) of_head[part] = read[i];
+        largest = fmaxf(largest, read[i]);
+      }
+    }
+    largest = join<kLanes>(largest, [](float a, float b) { return fmaxf(a, b); });
+    float total = 0.0f;
+    for (int part = lane; part < count; part += kLanes) {
+      const float weight = largest == -INFINITY ? 0.0f : exp2f(of_head[part] - largest);
+      of_head[part] = weight;
+      total += weight;
+    }
+    total = join<kLanes>(total, [](float a, float b) { return a + b; });
+    const float scale = total == 0.0f ? 0.0f : 1.0f / total;
+    for (int part = lane; part < count; part += kLanes) of_head[part] *= scale;
+    if (is_there && lane == 0) {
+      lse[head] = total == 0.0f ? -INFINITY : (largest + log2f(total)) * kLn2;
+    }
+  }
+
+  /// Of kLanes neighbours, in each of them.
+  template <int kLanes, class Join>
+  static __device__ float join(float x, const Join& join_two) {
+#pragma unroll
+    for (int step = kLanes / 2; step > 0; step /= 2) {
+      x = join_two(x, __shfl_xor_sync(kWholeWarp, x, step));
+    }
+    return x;
   }
 };
 

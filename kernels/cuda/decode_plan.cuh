@@ -46,9 +46,9 @@ struct PartShape {
   }
 };
 
-/// How often neighbours become one at most (decode_merge.cuh), and blocks of a launch then.
-inline constexpr int kMergeLevels = 3;
-inline constexpr std::int64_t kMaxDecodeBlocks = pikv::cuda::kNumCounters / (2 * kMergeLevels);
+/// Blocks of a launch.
+inline constexpr std::int64_t kMaxDecodeBlocks = std::int64_t{1} << 10;
+static_assert(kMaxDecodeBlocks <= pikv::cuda::kNumCounters);
 
 struct DecodeParams {
   const float* __restrict__ q;                    // [T, H, D]
@@ -59,7 +59,8 @@ struct DecodeParams {
   float* __restrict__ lse;            // [T, H]
   std::int32_t* __restrict__ places;  // Places; null: every block counts for itself
   LongSegments* __restrict__ long_segments;
-  // [kMergeLevels, 2 * num_blocks], of parts that are written; 0 between launches.
+  // [num_blocks], of the unit whose first part is a block's: parts that are written; 0 between
+  // launches.
   unsigned* __restrict__ arrived;
   float* __restrict__ parts;  // [2 * num_blocks]
   std::int64_t part_bytes;    // room for them
