@@ -22,10 +22,15 @@ if command -v ccache >/dev/null; then
 fi
 
 with_cuda=OFF
-if [[ $preset == release ]] && command -v nvcc >/dev/null; then with_cuda=ON; fi
+by_preset=()
+if [[ $preset == release ]]; then
+  if command -v nvcc >/dev/null; then with_cuda=ON; fi
+  # Programs with CUDA's libraries start slowly; the run under the sanitizers has three ranks.
+  by_preset=(-DPIKV_TEST_BY_PROGRAM=ON '-DPIKV_TEST_RANKS=1;2;4')
+fi
 # Kernels run on every GPU that they are for, from sm_80 on, but only Hopper's are assembled here.
 cmake --preset "$preset" -DPIKV_WERROR=ON -DPIKV_BUILD_TESTS=ON -DPIKV_WITH_CUDA=$with_cuda \
-  '-DCMAKE_CUDA_ARCHITECTURES=80-virtual;90a-real' --log-level=WARNING
+  '-DCMAKE_CUDA_ARCHITECTURES=80-virtual;90a-real' "${by_preset[@]}" --log-level=WARNING
 cmake --build --preset "$preset"
 
 # Open MPI keeps memory until the process ends; only our own leaks count. Its frames are found by the
