@@ -21,7 +21,7 @@ struct ChosenExchange {
 /// `kind`: auto, or the name of one. Ranks on CPUs send messages (auto) or do as GPUs do (host);
 /// GPUs by nccl or peer; auto measures both. One rank needs none. A collective that agrees on
 /// errors: throws AgreedError for a kind that this device does not have, and where two ranks have
-/// one GPU.
+/// one GPU, unless they ask for peer.
 [[nodiscard]] ChosenExchange make_exchange(Communicator& comm, Exec& exec, std::string_view kind);
 
 /// In one line; empty where rows are sent as messages.

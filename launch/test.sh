@@ -5,9 +5,9 @@
 # Sets up, builds everything with warnings as errors and runs the tests. With nvcc on the PATH the
 # CUDA and NCCL code is compiled too; tests that need a GPU report skipped without one.
 #
-#   launch/test.sh              the release build
-#   launch/test.sh asan         the same tests under AddressSanitizer and UndefinedBehaviorSanitizer, the
-#                               latter for all but the tests' own sources
+#   launch/test.sh              the release build, on 1, 2 and 4 ranks
+#   launch/test.sh asan         the same tests on 3 ranks, under AddressSanitizer and
+#                               UndefinedBehaviorSanitizer, the latter for all but their own sources
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ with_cuda=OFF
 by_preset=()
 if [[ $preset == release ]]; then
   if command -v nvcc >/dev/null; then with_cuda=ON; fi
-  # Programs with CUDA's libraries start slowly; the run under the sanitizers has three ranks.
+  # Programs with CUDA's libraries start slowly.
   by_preset=(-DPIKV_TEST_BY_PROGRAM=ON '-DPIKV_TEST_RANKS=1;2;4')
 fi
 # Kernels run on every GPU that they are for, from sm_80 on, but only Hopper's are assembled here.

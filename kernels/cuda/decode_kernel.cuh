@@ -145,7 +145,8 @@ struct DecodeKernel {
     char* rings = memory + kQueryBytes;
     char* ring = rings + warp_idx * kWarpBytes;
     Places places{params.places};
-    // By this block, at most one, the first of many parts. Not in registers, which pages need.
+    // What this block merges when it is done: at most one unit, its first. Not in registers, which
+    // pages need.
     __shared__ CutUnit to_merge;
     if (threadIdx.x == 0) to_merge.num_blocks = 0;
     if (places.words == nullptr) {
