@@ -390,8 +390,14 @@ void AttentionTile::accumulate(const Operand<T>& operand) {
     while (row < num_rows_) rows_of.template operator()<1>();
     channel += kVectors * kVecLanes;
   };
-  while (channel + 4 * kVecLanes <= operand.stride) channels_of.template operator()<4>();
-  while (channel < operand.stride) channels_of.template operator()<1>();
+  const auto blocks_of = [&]<int kVectors>() {
+    while (channel + kVectors * kVecLanes <= operand.stride) {
+      channels_of.template operator()<kVectors>();
+    }
+  };
+  num_rows_ < 4 ? blocks_of.template operator()<kBlockVectors<1>>()
+                : blocks_of.template operator()<kBlockVectors<4>>();
+  blocks_of.template operator()<1>();
 }
 
 float AttentionTile::finish(std::int64_t row, float* o) const {

@@ -55,7 +55,8 @@ void pair_product(const std::uint32_t* x, std::int64_t x_stride, std::int64_t nu
     while (row < num_rows) rows.template operator()<1>();
     j += kVectors;
   };
-  while (j + 4 <= num_vectors) columns.template operator()<4>();
+  constexpr int kMost = kBlockVectors<6>;
+  while (j + kMost <= num_vectors) columns.template operator()<kMost>();
   while (j < num_vectors) columns.template operator()<1>();
 }
 

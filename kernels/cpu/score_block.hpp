@@ -58,8 +58,11 @@ void score_rows(const float* q, std::int64_t num_rows, std::int64_t q_stride, st
                                        next != nullptr && row == 0 ? next + j : nullptr);
       j += kLaneVectors;
     };
-    while (j + 4 <= num_lanes) lanes_of.template operator()<4>();
-    if (j + 2 <= num_lanes) lanes_of.template operator()<2>();
+    constexpr int kMost = kBlockVectors<kRows>;
+    while (j + kMost <= num_lanes) lanes_of.template operator()<kMost>();
+    if constexpr (kMost > 2) {
+      if (j + 2 <= num_lanes) lanes_of.template operator()<2>();
+    }
     if (j < num_lanes) lanes_of.template operator()<1>();
     row += kRows;
   };

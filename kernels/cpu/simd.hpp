@@ -26,6 +26,16 @@ using U16x16 = std::uint16_t __attribute__((vector_size(32)));
 
 inline constexpr std::int64_t kVecLanes = 16;
 
+/// Of a block of `kRows` x so many vectors of sums, all stay in registers: of 32 that hold a vector
+/// each, or of 16 that hold half of one. One row alone has more sums on the way so, not fewer.
+#if defined(__AVX512F__)
+template <int kRows>
+inline constexpr int kBlockVectors = 4;
+#else
+template <int kRows>
+inline constexpr int kBlockVectors = kRows == 1 ? 4 : 1;
+#endif
+
 template <class Vector, class T>
 inline Vector load_as(const T* from) {
   Vector v;
