@@ -26,8 +26,9 @@ using U16x16 = std::uint16_t __attribute__((vector_size(32)));
 
 inline constexpr std::int64_t kVecLanes = 16;
 
-/// Of a block of `kRows` x so many vectors of sums, all stay in registers: of 32 that hold a vector
-/// each, or of 16 that hold half of one. One row alone has more sums on the way so, not fewer.
+/// How many vectors wide a block of `kRows` rows of sums is, so that all of them stay in registers:
+/// AVX-512 has 32 of a vector each; elsewhere 16 hold half of one. A row alone is as wide
+/// everywhere, for with fewer sums each addition would wait for the one before.
 #if defined(__AVX512F__)
 template <int kRows>
 inline constexpr int kBlockVectors = 4;
